@@ -1,0 +1,116 @@
+"""Set-up in one line: tracking store, experiment, export settings, autolog, handler."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from langchain_mlflow_cost.handler import MlflowCostHandler
+from langchain_mlflow_cost.policy import Policy
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.summary import Call
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+HEALTH_TIMEOUT_S = 3.0
+"""Seconds that a tracking server may take to answer its health check."""
+EXPORT_SETTINGS = {
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "64",
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
+}
+"""Export in batches of 64 spans, or every second, where the user set nothing.
+
+A transaction costs about as much as ten spans, and MLflow's default is one for every five spans. A process that is
+killed loses what was not sent: at most that many spans, or that second.
+"""
+
+
+def configure(
+    policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    *,
+    on_cost: Callable[[Call], None] | None = None,
+) -> MlflowCostHandler:
+    """Point MLflow to the policy's store and experiment, switch autolog on, and make a handler.
+
+    Call it before the first span: MLflow reads its export settings once.
+
+    Args:
+        policy: As for `MlflowCostHandler`.
+        on_cost: As for `MlflowCostHandler`.
+
+    Returns:
+        The handler, to be passed in `config={"callbacks": [...]}`.
+
+    Raises:
+        PolicyError: The policy cannot be used. Nothing else is raised: where MLflow fails, a warning says so.
+    """
+    loaded = Policy.load(policy)
+    if loaded.enabled:
+        for name, value in EXPORT_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "true" if loaded.async_logging else "false")
+        try:
+            _point_mlflow(loaded)
+        except Exception as error:  # noqa: BLE001 - no fault of MLflow's may stop the user's program
+            warnings.warn(
+                f"langchain_mlflow_cost could not set MLflow up ({type(error).__name__}: {_first_line(error)}); "
+                "costs and budgets work, traces may not be stored",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return MlflowCostHandler(loaded, on_cost=on_cost)
+
+
+def _point_mlflow(policy: Policy) -> None:
+    import mlflow  # noqa: PLC0415 - slow, and it may be missing
+
+    uri = _usable(policy.tracking_uri or _known_uri(mlflow))
+    if uri is not None and uri != mlflow.get_tracking_uri():
+        mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(policy.experiment_name)
+
+
+def _known_uri(mlflow: Any) -> str:
+    """What MLflow was told already, else the default: never `./mlruns`, which is deprecated."""
+    told = os.environ.get("MLFLOW_TRACKING_URI") or (mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else "")
+    return told or DEFAULT_TRACKING_URI
+
+
+def _usable(uri: str) -> str:
+    """The URI itself, or the default if it is a server that does not answer."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return uri
+    if _answers(uri):
+        return uri
+    warnings.warn(
+        f"the MLflow server {_shown(uri)} did not answer its health check within {HEALTH_TIMEOUT_S:g} s; "
+        f"traces go to {DEFAULT_TRACKING_URI} instead",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return DEFAULT_TRACKING_URI
+
+
+def _answers(uri: str) -> bool:
+    try:
+        response = requests.get(f"{uri.rstrip('/')}/health", timeout=HEALTH_TIMEOUT_S, allow_redirects=False)
+    except requests.RequestException:
+        return False
+    return response.status_code < 500  # noqa: PLR2004 - a proxy in front may refuse /health and serve the rest
+
+
+def _shown(uri: str) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else ""

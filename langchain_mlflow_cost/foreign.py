@@ -1,0 +1,88 @@
+"""Model calls that LangChain knows nothing of: spans of another library's autolog below a governed run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from langchain_mlflow_cost import mlflow_internals as internals
+from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey, SpanType
+from langchain_mlflow_cost.runs import call_of, cost_attribute
+from langchain_mlflow_cost.usage import CallRequest, CallResult, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_mlflow_cost.guard import GuardedSpan
+    from langchain_mlflow_cost.runs import Run
+
+_MODEL_TYPES = {SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING}
+
+
+def account(span: GuardedSpan) -> None:
+    """Price a foreign model span from the usage and model that are written in it, once, and add it up."""
+    run: Run | None = span.lmc_state.owner
+    # Below a model run of LangChain's it is the same call, seen by the provider's own autolog.
+    if run is None or any(above.kind == "model" for above in run.lineage()):
+        return
+    attributes = span.attributes or {}
+    if _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in _MODEL_TYPES:
+        return
+    above = span.lmc_state.parent
+    while above is not None and above.lmc_state.foreign:
+        if above.lmc_state.counted and _loaded((above.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in _MODEL_TYPES:
+            return
+        above = above.lmc_state.parent
+    counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
+    model = _loaded(attributes.get(SpanAttributeKey.MODEL))
+    if not isinstance(counts, dict) or not isinstance(model, str):
+        return
+    provider = _loaded(attributes.get(SpanAttributeKey.MODEL_PROVIDER))
+    request = CallRequest(provider=provider if isinstance(provider, str) else None, model=model)
+    result = CallResult(usage=_usage(counts))
+    written: dict[str, Any] = {}
+    for position, invocation in enumerate(run.invocations):
+        priced = invocation.governor.prices.price(request, result)
+        usd = (priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None
+        call = call_of(
+            run,
+            model=priced.model,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            usd=usd,
+        )
+        invocation.ledger.add(call, [above.totals for above in run.lineage()] if position == 0 else ())
+        if position == 0:
+            totals = type(run.totals)()
+            totals.add(call)
+            written.update({key: repr(value) for key, value in totals.attributes().items()})
+            if priced.cost is not None:
+                written[SpanAttributeKey.LLM_COST] = internals.dumped(cost_attribute(priced.cost))
+            if priced.source:
+                written["cost.price_source"] = internals.dumped(priced.source)
+        if invocation.governor.on_cost is not None:
+            invocation.governor.on_cost(call)
+    internals.write_raw(span, written)
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
+    def count(key: str) -> int:
+        value = counts.get(key)
+        return value if isinstance(value, int) and value > 0 else 0
+
+    return Usage(
+        input_tokens=count("input_tokens"),
+        output_tokens=count("output_tokens"),
+        cache_read=count("cache_read_input_tokens"),
+        cache_write=count("cache_creation_input_tokens"),
+    )
+
+
+def _loaded(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value

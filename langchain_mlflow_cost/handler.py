@@ -1,0 +1,818 @@
+"""The callback handler: LangChain's events in, spans, costs and refusals out. The one place that meets LangChain.
+
+It takes the place of MLflow's own LangChain tracer instead of following it, so what the policy drops is never
+serialised, and the order in which LangChain calls handlers does not matter.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+from langchain_mlflow_cost import run_metrics
+from langchain_mlflow_cost.budget import Budgets
+from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.policy import Policy
+from langchain_mlflow_cost.prices import PriceBook, PricedCall, warm_up
+from langchain_mlflow_cost.runs import RUNS, Governor, Run, call_of, cost_attribute
+from langchain_mlflow_cost.summary import Call, CostSummary
+from langchain_mlflow_cost.usage import (
+    CallResult,
+    call_request,
+    call_result,
+    estimate_prompt_tokens,
+    estimated_result,
+)
+
+try:
+    from langchain_mlflow_cost import foreign, recorder
+    from langchain_mlflow_cost import mlflow_internals as internals
+    from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey, SpanType
+except Exception as error:  # noqa: BLE001 - whatever is wrong with MLflow, the user's graph must run
+    TRACING_FAULT: str | None = f"{type(error).__name__}: {error}"
+else:
+    TRACING_FAULT = internals.self_test()
+
+if TYPE_CHECKING:
+    import os
+    from contextlib import AbstractContextManager
+    from uuid import UUID
+
+    from langchain_core.agents import AgentAction, AgentFinish
+    from langchain_core.documents import Document
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import LLMResult
+    from tenacity import RetryCallState
+
+    from langchain_mlflow_cost.enforcement import Kind
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+ASSUMED_OUTPUT_TOKENS = 1_000
+"""Reserved for an answer whose request sets no limit, until its real length is known."""
+STREAM_CHECK_TOKENS = 16
+"""A stream's running cost is told, and checked against budgets, once in so many chunks."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _open_to_failure(method: F) -> F:
+    """Let a budget's refusal out and nothing else: no fault of ours may break the user's graph."""
+
+    @functools.wraps(method)
+    def call(self: MlflowCostHandler, *args: Any, **kwargs: Any) -> Any:
+        if self._governor is None:
+            return None
+        try:
+            return method(self, *args, **kwargs)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001 - this is the one place; the operator is told once a cause
+            self._tell(method.__name__, error)
+            return None
+
+    return cast("F", call)
+
+
+class MlflowCostHandler(BaseCallbackHandler):
+    """Cost, budgets and a payload policy for LangChain and LangGraph runs traced in MLflow.
+
+    Pass it wherever LangChain takes callbacks. One handler may serve any number of invocations at once.
+
+    Args:
+        policy: A `Policy`, a mapping with its keys, or the path of a YAML file; the defaults if None.
+        on_cost: Called with a `Call` after every model call that was priced or counted, in the thread of the run.
+            What it raises is logged, not raised.
+
+    Raises:
+        PolicyError: The policy cannot be used. Nothing else is raised, whatever the state of MLflow.
+    """
+
+    raise_error = True
+    """LangChain lets out what a handler raises only so; `_open_to_failure` keeps everything but budgets inside."""
+    run_inline = True
+    """In async code too, spans of the user's own code must nest: handlers that are not inline run in another context."""
+
+    def __init__(
+        self,
+        policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        on_cost: Callable[[Call], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.policy = Policy.load(policy)
+        self._told: set[str] = set()
+        self._unpriced_told: set[str] = set()
+        self._governor: Governor | None = None
+        if not self.policy.enabled:
+            return
+        self._governor = Governor(
+            self.policy, _price_book(self.policy), Budgets(self.policy.all_budgets), on_cost
+        )
+        warm_up()
+        if TRACING_FAULT is not None:
+            warnings.warn(
+                f"langchain_mlflow_cost cannot use this MLflow ({TRACING_FAULT}): costs and budgets work, "
+                "nothing is traced by it. Install mlflow 3.15 or later.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        recorder.install()
+        internals.yield_runs(RUNS.__contains__)
+        if self.policy.autolog_enabled:
+            _switch_autolog_on()
+        # Not for a handler that is off: autolog would take it for its tracer all the same, and trace nothing.
+        self.__class__ = _tracing_class(type(self))
+
+    # --- what it knows ----------------------------------------------------------------------------------------------
+
+    def summary(self, trace_id: str | None = None) -> CostSummary:
+        """What a trace has cost up to now, also while it runs.
+
+        Args:
+            trace_id: MLflow's id; None for the invocation that began last.
+
+        Returns:
+            An empty summary if the handler knows no such trace (it remembers the last 1,000).
+        """
+        found = self._governor.summary(trace_id) if self._governor is not None else None
+        return found if found is not None else CostSummary(trace_id=trace_id or "")
+
+    def live(self, **options: Any) -> AbstractContextManager[Any]:
+        """Show a table of nodes, models, calls, tokens and USD that grows while the block runs.
+
+        Args:
+            options: As `langchain_mlflow_cost.live.live_table` takes them.
+        """
+        from langchain_mlflow_cost.live import live_table  # noqa: PLC0415 - rich is only needed to look
+
+        return live_table(self.summary, **options)
+
+    def _tell(self, where: str, error: BaseException) -> None:
+        # The message of the error may quote a payload: its type is all that may be told.
+        cause = f"{where}:{type(error).__name__}"
+        if cause not in self._told:
+            self._told.add(cause)
+            log.warning("langchain_mlflow_cost failed in %s (%s); the run goes on", where, type(error).__name__)
+            log.debug("traceback", exc_info=error)
+
+    # --- chains, nodes, graphs --------------------------------------------------------------------------------------
+
+    @_open_to_failure
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open the span of a graph, node, chain, parser or function."""
+        run = self._begin("state", "CHAIN", run_id, parent_run_id, name or _name(serialized, "chain"), metadata)
+        if run is None:
+            return
+        if run.is_node:
+            for invocation in run.invocations:
+                invocation.ledger.enter(run.node)
+        self._write_start(run, inputs, kwargs, metadata, tags)
+
+    @_open_to_failure
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
+        """End it. Inputs come again where they were a stream at the start."""
+        run = RUNS.get(run_id)
+        if run is not None:
+            self._rewrite_inputs(run, inputs)
+            self._end(run, None, outputs, has_outputs=True)
+
+    @_open_to_failure
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
+        """End it with an error, unless it is an interrupt or a closed stream."""
+        run = RUNS.get(run_id)
+        if run is not None:
+            self._rewrite_inputs(run, inputs)
+            self._end(run, error)
+
+    # --- tools and retrievers ---------------------------------------------------------------------------------------
+
+    @_open_to_failure
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open the span of a tool."""
+        run = self._begin("work", "TOOL", run_id, parent_run_id, name or _name(serialized, "tool"), metadata)
+        if run is not None:
+            value = inputs if isinstance(inputs, dict) else _literal(input_str)
+            self._write_start(run, value, kwargs, metadata, tags)
+
+    @_open_to_failure
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """End it."""
+        self._end(RUNS.get(run_id), None, output, has_outputs=True)
+
+    @_open_to_failure
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End it with an error."""
+        self._end(RUNS.get(run_id), error)
+
+    @_open_to_failure
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any] | None,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open the span of a retriever."""
+        run = self._begin("work", "RETRIEVER", run_id, parent_run_id, name or _name(serialized, "retriever"), metadata)
+        if run is not None:
+            self._write_start(run, query, kwargs, metadata, tags)
+
+    @_open_to_failure
+    def on_retriever_end(self, documents: Sequence[Document], *, run_id: UUID, **kwargs: Any) -> None:
+        """End it; documents in the form that MLflow's UI and judges read."""
+        run = RUNS.get(run_id)
+        if run is None:
+            return
+        found = documents
+        if run.enforcement.keeps_payload(run.kind):
+            found = [
+                {"page_content": d.page_content, "metadata": d.metadata, "id": d.id} if hasattr(d, "page_content") else d
+                for d in documents
+            ]
+        self._end(run, None, found, has_outputs=True)
+
+    @_open_to_failure
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End it with an error."""
+        self._end(RUNS.get(run_id), error)
+
+    # --- models -----------------------------------------------------------------------------------------------------
+
+    @_open_to_failure
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open the span of a chat model's call, unless a budget refuses the call.
+
+        Raises:
+            BudgetExceededError: Before the request is sent.
+        """
+        run = self._begin("model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata)
+        self._start_model(run, run_id, serialized, messages, metadata, kwargs, tags)
+
+    @_open_to_failure
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open the span of a string model's call, unless a budget refuses the call.
+
+        Raises:
+            BudgetExceededError: Before the request is sent.
+        """
+        run = self._begin("model", "LLM", run_id, parent_run_id, name or _name(serialized, "llm"), metadata)
+        self._start_model(run, run_id, serialized, prompts, metadata, kwargs, tags)
+
+    def _start_model(
+        self,
+        run: Run | None,
+        run_id: UUID,
+        serialized: Mapping[str, Any] | None,
+        prompt: Any,
+        metadata: Mapping[str, Any] | None,
+        kwargs: dict[str, Any],
+        tags: list[str] | None,
+    ) -> None:
+        fresh = run is not None
+        run = run if run is not None else RUNS.get(run_id)
+        if run is None:
+            return
+        if fresh:
+            params = kwargs.get("invocation_params") or {}
+            run.request = call_request(
+                metadata=metadata,
+                invocation_params=params,
+                serialized=(serialized or {}).get("kwargs"),
+                messages=prompt,
+                batch_size=kwargs.get("batch_size") or 1,
+            )
+            run.prompt = prompt
+            if TRACING_FAULT is None:
+                recorder.hear(run, prompt)
+                self._write_model_start(run, prompt, params, kwargs, metadata, tags)
+        try:
+            self._reserve(run)
+        except BudgetExceededError as refusal:
+            # LangChain sends no end event for a call that was refused at its start.
+            self._end(run, refusal)
+            raise
+
+    def _write_model_start(
+        self,
+        run: Run,
+        prompt: Any,
+        params: Mapping[str, Any],
+        kwargs: dict[str, Any],
+        metadata: Mapping[str, Any] | None,
+        tags: list[str] | None,
+    ) -> None:
+        if run.state is None:
+            return
+        if run.enforcement.keeps_payload("model"):
+            recorder.write_payload(run, SpanAttributeKey.INPUTS, _chat_inputs(prompt))
+        else:
+            run.state.record.drop("inputs", run.enforcement.reason)
+        run.attributes[SpanAttributeKey.MESSAGE_FORMAT] = '"langchain"'
+        if run.enforcement.keeps_details("model"):
+            details: dict[str, Any] = {}
+            tools = params.get("tools")
+            if tools:
+                details[SpanAttributeKey.CHAT_TOOLS] = [_chat_tool(tool) for tool in tools]
+            details["invocation_params"] = {k: _schema(v) for k, v in params.items() if k != "tools"}
+            if run.enforcement.level == "full":
+                details.update({k: v for k, v in kwargs.items() if k != "invocation_params"})
+                details.update({"metadata": metadata} if metadata else {})
+                details.update({"tags": tags} if tags else {})
+            recorder.write_details(run, details)
+        recorder.flush_attributes(run)
+
+    def _reserve(self, run: Run) -> None:
+        """Ask every budget that governs the run; all or none is reserved."""
+        for invocation in run.invocations:
+            budgets = invocation.governor.budgets
+            if not budgets or any(known is budgets for known, _ in run.reservations):
+                continue
+            estimate, prompt_usd = _estimate(run, invocation.governor.prices)
+            reservation = budgets.reserve(
+                trace=invocation.root_id,
+                node=run.node,
+                session=invocation.session,
+                estimate_usd=estimate,
+                prompt_usd=prompt_usd,
+                model=(run.request.model or "") if run.request else "",
+            )
+            run.reservations.append((budgets, reservation))
+
+    @_open_to_failure
+    def on_llm_new_token(self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
+        """Count a streamed chunk; nothing is serialised.
+
+        Raises:
+            BudgetExceededError: The stream has passed a limit; it ends here.
+        """
+        run = RUNS.get(run_id)
+        if run is None:
+            return
+        if not run.tokens:
+            run.first_token_ns = time.time_ns()
+        run.tokens.append(token if isinstance(token, str) else _chunk_text(chunk))
+        if len(run.tokens) % STREAM_CHECK_TOKENS == 0:
+            self._running(run)
+
+    def _running(self, run: Run) -> None:
+        if run.request is None:
+            return
+        output_tokens = len(run.tokens)
+        input_tokens = _prompt_tokens(run)
+        for invocation in run.invocations:
+            usd = invocation.governor.prices.estimate_usd(run.request, input_tokens, output_tokens)
+            if invocation.governor is run.invocations[0].governor or len(run.invocations) > 1:
+                estimate = call_of(
+                    run,
+                    model=run.request.model or "",
+                    input_tokens=input_tokens,
+                    output_tokens=output_tokens,
+                    usd=None if usd is None else (usd, Decimal(0)),
+                    estimated=True,
+                )
+                invocation.ledger.run(run.run_id, estimate)
+            if usd is not None:
+                for budgets, reservation in run.reservations:
+                    if budgets is invocation.governor.budgets:
+                        budgets.grow(reservation, usd)
+
+    @_open_to_failure
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Price the call and end its span."""
+        run = RUNS.get(run_id)
+        if run is None or run.request is None:
+            return
+        generations = [g for group in response.generations for g in group]
+        if TRACING_FAULT is None:
+            recorder.hear(run, [getattr(g, "message", None) or g.text for g in generations])
+        result = call_result(run.request, response.generations, response.llm_output)
+        if result.usage is None and result.billed_usd is None and not result.cached:
+            text = "".join(run.tokens) or "".join(getattr(g, "text", "") or "" for g in generations)
+            result = estimated_result(run.request, _prompt_text(run.prompt), text)
+        self._account(run, result)
+        outputs: Any = None
+        if run.enforcement.keeps_payload("model"):
+            outputs = _chat_outputs(response)
+        self._write_stream(run)
+        self._end(run, None, outputs, has_outputs=True)
+
+    @_open_to_failure
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, response: Any = None, **kwargs: Any) -> None:
+        """End the span of a call that failed, at no cost, or was broken off, at an estimated one."""
+        run = RUNS.get(run_id)
+        if run is not None:
+            self._break_off(run, error)
+
+    def _break_off(self, run: Run, error: BaseException) -> None:
+        text = "".join(run.tokens)
+        if TRACING_FAULT is None and text:
+            recorder.hear(run, text)
+        aborted = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
+        if run.request is not None and (text or aborted):
+            self._account(run, estimated_result(run.request, _prompt_text(run.prompt), text))
+        else:
+            self._settle(run, Decimal(0))
+        self._write_stream(run)
+        outputs = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": None}]}
+        self._end(run, error, outputs, has_outputs=bool(text) and run.enforcement.keeps_payload("model"))
+
+    def _write_stream(self, run: Run) -> None:
+        """One event for all tokens: a value split over two of them is recognised only so."""
+        if not run.tokens or TRACING_FAULT is not None or run.span is None or run.first_token_ns is None:
+            return
+        waited = (run.first_token_ns - run.start_ns) / 1e9
+        run.attributes["stream.chunks"] = str(len(run.tokens))
+        run.attributes["stream.time_to_first_token_s"] = repr(waited)
+        if run.enforcement.keeps_stream:
+            recorder.add_event(run, "stream", {"text": "".join(run.tokens)})
+
+    def _account(self, run: Run, result: CallResult) -> None:
+        """Price a call for each handler that governs it, add it up, and write the first one's figures."""
+        assert run.request is not None
+        for position, invocation in enumerate(run.invocations):
+            priced = invocation.governor.prices.price(run.request, result)
+            call = call_of(
+                run,
+                model=priced.model,
+                input_tokens=result.input_tokens,
+                output_tokens=result.output_tokens,
+                usd=(priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None,
+                cached=result.cached,
+                estimated=result.estimated,
+            )
+            spans = [above.totals for above in run.lineage()] if position == 0 else ()
+            invocation.ledger.add(call, spans, key=run.run_id)
+            if priced.cost is None:
+                self._warn_unpriced(priced.model)
+            if position == 0 and run.state is not None:
+                run.attributes.update(_call_attributes(run, result, priced))
+            for budgets, reservation in run.reservations:
+                if budgets is invocation.governor.budgets:
+                    budgets.settle(reservation, priced.cost.total_usd if priced.cost is not None else None)
+            if invocation.governor.on_cost is not None:
+                try:
+                    invocation.governor.on_cost(call)
+                except Exception as error:  # noqa: BLE001 - the user's own function must not stop the graph
+                    self._tell("on_cost", error)
+        run.reservations.clear()
+
+    def _settle(self, run: Run, usd: Decimal) -> None:
+        for budgets, reservation in run.reservations:
+            budgets.settle(reservation, usd)
+        run.reservations.clear()
+        for invocation in run.invocations:
+            invocation.ledger.drop(run.run_id)
+
+    def _warn_unpriced(self, model: str) -> None:
+        if model not in self._unpriced_told:
+            self._unpriced_told.add(model)
+            warnings.warn(
+                f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
+                "Set prices.overrides or prices.aliases in the policy.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    # --- events of a run --------------------------------------------------------------------------------------------
+
+    @_open_to_failure
+    def on_retry(self, retry_state: RetryCallState, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a retry."""
+        run = RUNS.get(run_id)
+        if run is None or TRACING_FAULT is not None:
+            return
+        attributes: dict[str, Any] = {"attempt": retry_state.attempt_number, "slept": retry_state.idle_for}
+        outcome = retry_state.outcome
+        if outcome is not None and outcome.failed:
+            failure = outcome.exception()
+            attributes["exception_type"] = type(failure).__name__
+            attributes["exception"] = str(failure)
+        recorder.add_event(run, "retry", attributes)
+
+    @_open_to_failure
+    def on_text(self, text: str, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a text."""
+        self._event(run_id, "text", {"text": text})
+
+    @_open_to_failure
+    def on_agent_action(self, action: AgentAction, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note an agent's action."""
+        self._event(
+            run_id, "agent_action", {"tool": action.tool, "tool_input": str(action.tool_input), "log": action.log}
+        )
+
+    @_open_to_failure
+    def on_agent_finish(self, finish: AgentFinish, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note an agent's end."""
+        self._event(run_id, "agent_finish", {"return_values": str(finish.return_values), "log": finish.log})
+
+    @_open_to_failure
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a custom event."""
+        self._event(run_id, name, {"data": data if isinstance(data, str) else str(data)})
+
+    def _event(self, run_id: UUID, name: str, attributes: Mapping[str, Any]) -> None:
+        run = RUNS.get(run_id)
+        if run is not None and TRACING_FAULT is None:
+            recorder.add_event(run, name, attributes)
+
+    # --- beginning and end ------------------------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        kind: Kind,
+        span_type: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> Run | None:
+        assert self._governor is not None
+        if parent_run_id is None and self.policy.run_name and RUNS.get(run_id) is None:
+            name = _run_name(self.policy.run_name, name)
+        run = recorder.begin(
+            self._governor,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            kind=kind,
+            span_type=getattr(SpanType, span_type),
+            name=name,
+            metadata=metadata,
+        )
+        if run is not None and run.parent is None:
+            run.scope.price_foreign = foreign.account
+            run_metrics.began(run)
+        return run
+
+    def _write_start(
+        self,
+        run: Run,
+        inputs: Any,
+        kwargs: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
+        tags: list[str] | None,
+    ) -> None:
+        if run.state is None:
+            return
+        recorder.write_payload(run, SpanAttributeKey.INPUTS, inputs)
+        if run.enforcement.level == "full" and run.enforcement.log_prompts:
+            details = {k: v for k, v in kwargs.items() if v is not None}
+            details.update({"metadata": metadata} if metadata else {})
+            details.update({"tags": tags} if tags else {})
+            recorder.write_details(run, details)
+        recorder.flush_attributes(run)
+
+    def _rewrite_inputs(self, run: Run, inputs: Any) -> None:
+        if inputs and TRACING_FAULT is None and run.state is not None:
+            recorder.write_payload(run, SpanAttributeKey.INPUTS, inputs)
+
+    def _end(
+        self, run: Run | None, error: BaseException | None, outputs: Any = None, *, has_outputs: bool = False
+    ) -> None:
+        if run is None:
+            return
+        below = RUNS.below(run)
+        if run.parent is None:
+            # A cancelled model call has no end event, and in a sequence the root's end comes before a stream's error.
+            for child in below:
+                if child.kind == "model":
+                    self._break_off(child, GeneratorExit())
+                else:
+                    recorder.finish(child, error=None)
+        elif any(child.kind == "model" for child in below):
+            # The end of a stream that was closed early comes after that of the chain around it: wait for its cost.
+            run.outcome = functools.partial(recorder.finish, run, error=error, outputs=outputs, has_outputs=has_outputs)
+            return
+        recorder.finish(run, error=error, outputs=outputs, has_outputs=has_outputs)
+        if run.parent is None:
+            run_metrics.ended(run)
+            return
+        parent: Run | None = run.parent
+        while parent is not None and parent.outcome is not None and not RUNS.below(parent):
+            ending, parent.outcome = parent.outcome, None
+            ending()
+            parent = parent.parent
+
+
+@functools.cache
+def _tracing_class(base: type[MlflowCostHandler]) -> type[MlflowCostHandler]:
+    """The class of handlers that record: one that autolog takes for its own tracer."""
+    made = type(base.__name__, (base,), {"__module__": base.__module__, "__qualname__": base.__qualname__})
+    internals.stand_in_for_tracer(made)
+    return made
+
+
+def _price_book(policy: Policy) -> PriceBook:
+    fallback = None
+    if TRACING_FAULT is None:
+        fallback = internals.catalogue_rates
+    return policy.price_book(fallback)
+
+
+def _switch_autolog_on() -> None:
+    try:
+        if not internals.autolog_was_configured():
+            import mlflow.langchain  # noqa: PLC0415 - slow, and only needed where autolog is off
+
+            mlflow.langchain.autolog()
+    except Exception as error:  # noqa: BLE001 - the handler records without autolog
+        log.warning("langchain_mlflow_cost could not switch mlflow.langchain.autolog on (%s)", type(error).__name__)
+
+
+def _run_name(template: str, workflow_name: str) -> str:
+    return template.replace("{timestamp}", time.strftime("%Y%m%d-%H%M%S", time.gmtime())).replace(
+        "{workflow_name}", workflow_name
+    )
+
+
+# --- LangChain's shapes ---------------------------------------------------------------------------------------------
+
+
+def _name(serialized: Mapping[str, Any] | None, default: str) -> str:
+    if not serialized:
+        return default
+    named = serialized.get("name")
+    return str(named) if named else str((serialized.get("id") or [default])[-1])
+
+
+def _literal(text: str) -> Any:
+    # A tool that takes a dict is told to handlers as the text of that dict.
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _chat_inputs(prompt: Any) -> Any:
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], list):
+        try:
+            return {"messages": [internals.chat_message(message) for message in prompt[0]]}
+        except Exception:  # noqa: BLE001 - a message that MLflow's chat form has no place for is kept as it is
+            return {"messages": prompt[0]}
+    return prompt
+
+
+def _chat_outputs(response: LLMResult) -> Any:
+    if len(response.generations) != 1:
+        return response
+    choices = []
+    for generation in response.generations[0]:
+        message = getattr(generation, "message", None)
+        try:
+            content = (
+                {"role": "assistant", "content": generation.text} if message is None else internals.chat_message(message)
+            )
+        except Exception:  # noqa: BLE001 - as for the inputs
+            content = {"role": "assistant", "content": getattr(message, "content", "")}
+        choices.append({"message": content, "finish_reason": None})
+    return {"choices": choices}
+
+
+def _chat_tool(tool: Any) -> Any:
+    """A tool definition in the form that MLflow's UI shows: OpenAI's; others by name and description."""
+    if isinstance(tool, Mapping) and "function" not in tool and tool.get("name"):
+        return {
+            "type": "function",
+            "function": {
+                "name": tool["name"],
+                "description": tool.get("description"),
+                "parameters": tool.get("input_schema") or tool.get("parameters"),
+            },
+        }
+    return tool
+
+
+def _schema(value: Any) -> Any:
+    """A structured-output class as its schema: the class itself says nothing once it is text."""
+    schema = getattr(value, "model_json_schema", None)
+    return schema() if isinstance(value, type) and callable(schema) else value
+
+
+def _chunk_text(chunk: Any) -> str:
+    return str(getattr(chunk, "text", "") or "")
+
+
+def _prompt_text(prompt: Any) -> str:
+    """Everything that was sent, as one text, to count its tokens."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list | tuple):
+        return "\n".join(_prompt_text(member) for member in prompt)
+    content = getattr(prompt, "content", None)
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            block if isinstance(block, str) else str(block.get("text") or block.get("content") or "")
+            for block in content
+        )
+    return "" if prompt is None else str(prompt)
+
+
+def _prompt_tokens(run: Run) -> int:
+    if run.request is None:
+        return 0
+    cached = run.attributes.get("_prompt_tokens")
+    if isinstance(cached, int):
+        return cached
+    return estimate_prompt_tokens(run.request, _prompt_text(run.prompt))
+
+
+def _estimate(run: Run, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:
+    """USD that a call may cost, and the part of it that its prompt costs."""
+    if run.request is None:
+        return None, None
+    prompt_tokens = _prompt_tokens(run)
+    answer = (run.request.max_output_tokens or ASSUMED_OUTPUT_TOKENS) * max(run.request.n, 1)
+    return (
+        prices.estimate_usd(run.request, prompt_tokens, answer),
+        prices.estimate_usd(run.request, prompt_tokens, 0),
+    )
+
+
+def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[str, str]:
+    """A model span's own attributes, as the JSON text that MLflow's registry reads."""
+    dumped = internals.dumped
+    written = {SpanAttributeKey.MODEL: dumped(priced.model)}
+    provider = result.provider or (run.request.provider if run.request else None)
+    if provider:
+        written[SpanAttributeKey.MODEL_PROVIDER] = dumped(provider)
+    usage = result.usage
+    if usage is not None and not result.cached:
+        counts = {
+            "input_tokens": result.input_tokens,
+            "output_tokens": result.output_tokens,
+            "total_tokens": result.input_tokens + result.output_tokens,
+        }
+        if usage.cache_read:
+            counts["cache_read_input_tokens"] = usage.cache_read
+        if usage.cache_write or usage.cache_write_1h:
+            counts["cache_creation_input_tokens"] = usage.cache_write + usage.cache_write_1h
+        written[SpanAttributeKey.CHAT_USAGE] = dumped(counts)
+    if priced.cost is not None:
+        written[SpanAttributeKey.LLM_COST] = dumped(cost_attribute(priced.cost))
+    if priced.source:
+        written["cost.price_source"] = dumped(priced.source)
+    if result.estimated:
+        written["cost.estimated"] = "true"
+    return written

@@ -1,0 +1,454 @@
+"""Every name of MLflow, LangChain or OpenTelemetry that is not public API, in one place.
+
+Read in MLflow 3.15 to 3.17, OpenTelemetry SDK 1.30 to 1.45. `tests/test_internals.py` names each of them and fails
+when one is gone or behaves otherwise; `self_test` looks at run time and makes the handler keep payloads to itself
+when the answer is no.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import mlflow
+from mlflow.entities import LiveSpan, SpanStatus, SpanStatusCode, SpanType
+from mlflow.entities.span import NoOpSpan
+from mlflow.entities.span_log_level import SpanLogLevel
+from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
+from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
+from mlflow.tracing import provider as mlflow_provider
+from mlflow.tracing.config import get_config
+from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
+from mlflow.tracing.fluent import start_span_no_context
+from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracing.utils import dump_span_attribute_value
+from mlflow.tracing.utils.default_log_level import default_log_level_for_span_type
+from mlflow.tracing.utils.processor import apply_span_processors
+from mlflow.utils import providers as catalogue
+from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS, autologging_is_disabled
+from opentelemetry import trace as otel_trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, _Span
+
+from langchain_mlflow_cost.rates import ModelRates
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span as ApiSpan
+
+__all__ = [
+    "ConcreteSpan",
+    "LiveSpan",
+    "NoOpSpan",
+    "SdkSpan",
+    "SpanAttributeKey",
+    "SpanStatus",
+    "SpanStatusCode",
+    "SpanType",
+    "TraceMetadataKey",
+    "TraceTagKey",
+]
+
+log = logging.getLogger(__name__)
+
+ConcreteSpan = _Span
+"""The class that the SDK's tracers make (`_Span`); `Span` itself refuses to be made."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# --- the provider ---------------------------------------------------------------------------------------------------
+
+
+def install_first(guard: SpanProcessor) -> None:
+    """Put a span processor before MLflow's own, in the provider that is and in every one that will be.
+
+    MLflow makes a new provider after `set_experiment`, `set_destination`, `reset`, `enable` and others, always through
+    `_get_span_processors`; there is no public hook that survives them (`configure(span_processors=)` is dropped by
+    `reset`, and never sees spans of a bridged OpenTelemetry library).
+    """
+    original = mlflow_provider._get_span_processors  # noqa: SLF001
+    if getattr(original, "guard", None) is not guard:
+
+        @functools.wraps(original)
+        def with_guard(*args: Any, **kwargs: Any) -> list[SpanProcessor]:
+            processors = original(*args, **kwargs)
+            return [guard, *processors] if processors else processors
+
+        with_guard.guard = guard  # type: ignore[attr-defined]
+        mlflow_provider._get_span_processors = with_guard  # noqa: SLF001
+    _insert(mlflow_provider.provider.get(), guard)
+
+
+def guarded(guard: SpanProcessor) -> bool:
+    """Whether the provider in use has the guard; True where tracing is off or not started."""
+    current = mlflow_provider.provider.get()
+    if not isinstance(current, TracerProvider):
+        return True
+    return guard in current._active_span_processor._span_processors  # noqa: SLF001
+
+
+def _insert(current: Any, guard: SpanProcessor) -> None:
+    if not isinstance(current, TracerProvider):
+        return
+    composite = current._active_span_processor  # noqa: SLF001
+    with composite._lock:  # noqa: SLF001
+        if guard not in composite._span_processors:  # noqa: SLF001
+            composite._span_processors = (guard, *composite._span_processors)  # noqa: SLF001
+
+
+def redirect_to_current_provider(span: SdkSpan) -> None:
+    """Let a span that was held back end through today's provider, if its own was replaced meanwhile.
+
+    A retired provider's export queue is shut down, and a span that ends there is lost without a word.
+    """
+    current = mlflow_provider.provider.get()
+    if isinstance(current, TracerProvider) and span._span_processor is not current._active_span_processor:  # noqa: SLF001
+        span._span_processor = current._active_span_processor  # noqa: SLF001
+
+
+# --- spans ----------------------------------------------------------------------------------------------------------
+
+
+def start_span(name: str, span_type: str, parent: LiveSpan | None, *, inherit: bool) -> LiveSpan | None:
+    """Start a span below `parent`; without one, below what is active if `inherit`, else as the root of a new trace.
+
+    Returns:
+        None where tracing is off or the trace is not sampled.
+    """
+    if parent is None and not inherit:
+        with _clean_context():
+            span = start_span_no_context(name, span_type)
+    else:
+        span = start_span_no_context(name, span_type, parent_span=parent)
+    return None if span is None or isinstance(span, NoOpSpan) else span
+
+
+@contextlib.contextmanager
+def _clean_context() -> Iterator[None]:
+    # `start_span_no_context` takes its parent from the current context, where a finished or suspended run may stand.
+    api = mlflow_provider.get_context_api()
+    token = api.attach(Context())
+    try:
+        yield
+    finally:
+        api.detach(token)
+
+
+def end_span(span: LiveSpan, *, error: str | None, end_time_ns: int | None = None) -> None:
+    """End a span as `LiveSpan.end` does, without the parts that would serialise or warn about missing payloads.
+
+    Args:
+        span: An open span.
+        error: None for success, else the status description, which may be empty.
+        end_time_ns: Nanoseconds since the epoch; now if None.
+    """
+    status = SpanStatus(SpanStatusCode.OK) if error is None else SpanStatus(SpanStatusCode.ERROR, error)
+    span.set_status(status)
+    if get_config().span_processors:
+        apply_span_processors(span)
+    span._span.end(end_time=end_time_ns)  # noqa: SLF001
+
+
+def otel(span: LiveSpan) -> SdkSpan:
+    """The OpenTelemetry span inside an MLflow span."""
+    inner: SdkSpan = span._span  # noqa: SLF001
+    return inner
+
+
+def write_raw(span: SdkSpan, attributes: Mapping[str, str | int | float | bool]) -> None:
+    """Set attributes past any subclass's own checks."""
+    SdkSpan.set_attributes(span, attributes)
+
+
+def live_span(span: SdkSpan) -> LiveSpan | None:
+    """MLflow's object for an OpenTelemetry span, which holds its attachments and links."""
+    manager = InMemoryTraceManager.get_instance()
+    trace_id = manager.get_mlflow_trace_id_from_otel_id(span.context.trace_id)
+    if trace_id is None:
+        return None
+    found: LiveSpan | None = manager.get_span_from_id(trace_id, f"{span.context.span_id:016x}")
+    return found
+
+
+def open_ancestors(span: SdkSpan) -> list[LiveSpan]:
+    """The spans above one in the same process and trace that have not ended, nearest first."""
+    live = live_span(span)
+    manager = InMemoryTraceManager.get_instance()
+    found = []
+    while live is not None and live.parent_id:
+        live = manager.get_span_from_id(live.trace_id, live.parent_id)
+        if live is not None and live.end_time_ns is None:
+            found.append(live)
+    return found
+
+
+ERROR_LEVEL = int(SpanLogLevel.ERROR)
+"""The level that MLflow gives a span with an exception."""
+
+
+@functools.lru_cache(maxsize=64)
+def _level_of_type(span_type: str) -> int:
+    return int(default_log_level_for_span_type(span_type))
+
+
+def log_level_of(span: LiveSpan) -> int:
+    """The level that MLflow gives a span of its type when it ends."""
+    return _level_of_type(span.span_type)
+
+
+def is_native(span: LiveSpan) -> bool:
+    """Whether MLflow's own LangChain tracer records this span."""
+    return any(
+        held.span is span
+        for tracer in {id(t): t for t in list(_native_spans.values())}.values()
+        for held in list(tracer._run_span_mapping.values())  # noqa: SLF001
+    )
+
+
+def dumped(value: Any) -> str:
+    """A value as MLflow writes it into an attribute."""
+    return dump_span_attribute_value(value)
+
+
+def fields_of(span: SdkSpan) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """The attributes, events and links of an open span, as they stand."""
+    return dict(span._attributes or {}), list(span._events), list(span._links)  # noqa: SLF001
+
+
+def replace_fields(
+    span: SdkSpan,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    drop_events: bool = False,
+    drop_links: bool = False,
+) -> None:
+    """Replace all attributes of an open span, or empty its events or links: the SDK can only add."""
+    with span._lock:  # noqa: SLF001
+        if attributes is not None and span._attributes is not None:  # noqa: SLF001
+            for key in list(span._attributes):  # noqa: SLF001
+                if key not in attributes:
+                    del span._attributes[key]  # type: ignore[attr-defined]  # noqa: SLF001
+            for key, value in attributes.items():
+                if span._attributes.get(key) != value:  # noqa: SLF001
+                    span._attributes[key] = value  # type: ignore[index]  # noqa: SLF001
+        if drop_events:
+            span._events = span._new_events()  # noqa: SLF001
+        if drop_links:
+            span._links = span._new_links(())  # noqa: SLF001
+
+
+def replace_status(span: SdkSpan, description: str | None) -> None:
+    """Replace the description of an error status: the SDK's setter is refused once the status is final."""
+    status = span._status  # noqa: SLF001
+    if status.description:
+        span._status = otel_trace.Status(status.status_code, description)  # noqa: SLF001
+
+
+def withhold(span: SdkSpan) -> None:
+    """Make sure that a span reaches no processor any more: for one that could not be guarded."""
+    span._span_processor = SpanProcessor()  # noqa: SLF001
+
+
+def ended(span: SdkSpan) -> bool:
+    """Whether the span has really ended (a held span has not)."""
+    return span._end_time is not None  # noqa: SLF001
+
+
+# --- attachments, links and the trace's own fields ------------------------------------------------------------------
+
+
+def attachments_of(span: LiveSpan) -> dict[str, Any]:
+    """The files that MLflow took out of a span's payloads, by id; deleting an entry keeps it from being uploaded."""
+    found: dict[str, Any] = span._attachments  # noqa: SLF001
+    return found
+
+
+def mlflow_links_of(span: LiveSpan) -> list[Any]:
+    """MLflow's own copies of a span's links, exported beside OpenTelemetry's."""
+    found: list[Any] = span._links  # noqa: SLF001
+    return found
+
+
+@contextlib.contextmanager
+def trace_info(trace_id: str) -> Iterator[Any]:
+    """The `TraceInfo` of a trace that is still in memory, under MLflow's lock; None if it is gone."""
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
+        yield None if trace is None else trace.info
+
+
+# --- the active span ------------------------------------------------------------------------------------------------
+
+
+def active_span() -> ApiSpan:
+    """The span that MLflow's context holds; an invalid one if there is none."""
+    return mlflow_provider.get_current_otel_span() or otel_trace.INVALID_SPAN
+
+
+def attach(span: LiveSpan) -> Any:
+    """Make a span the active one; the answer is for `detach`."""
+    return mlflow_provider.set_span_in_context(span)
+
+
+def detach(token: Any) -> None:
+    """Take back an `attach`; one of another context is left alone, its context is gone."""
+    with contextlib.suppress(ValueError):
+        mlflow_provider.detach_span_from_context(token)
+
+
+def clear_active() -> None:
+    """Leave no span active in this context."""
+    mlflow_provider.get_context_api().attach(Context())
+
+
+# --- LangChain's tracer of MLflow -----------------------------------------------------------------------------------
+
+_native_spans: dict[UUID, MlflowLangchainTracer] = {}
+_patch_lock = threading.Lock()
+
+
+def stand_in_for_tracer(handler_class: type) -> None:
+    """Let autolog take a handler of this class for its tracer, so that it adds none of its own.
+
+    `autolog` looks with `isinstance` among the inheritable handlers; the tracer's metaclass is an `ABCMeta`, whose
+    `register` makes a class count without inheriting. Inheriting would lose every exception: that metaclass wraps
+    all methods and only logs what they raise.
+    """
+    MlflowLangchainTracer.register(handler_class)
+
+
+def yield_runs(owned: Callable[[UUID], bool]) -> None:
+    """Make MLflow's own tracer leave alone the runs that a handler of ours records.
+
+    Both meet where a handler sits in a model's or tool's constructor: it is not inheritable there, so autolog has
+    added its tracer above. Without this each such run would have two spans.
+    """
+    with _patch_lock:
+        if getattr(MlflowLangchainTracer, "_lmc_yields", False):
+            return
+        for name in [n for n in dir(MlflowLangchainTracer) if n.startswith("on_")]:
+            setattr(MlflowLangchainTracer, name, _yielding(getattr(MlflowLangchainTracer, name), owned, name))
+        MlflowLangchainTracer._lmc_yields = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _yielding(method: F, owned: Callable[[UUID], bool], name: str) -> F:
+    starts = name.endswith("_start")
+    ends = name.endswith(("_end", "_error"))
+
+    @functools.wraps(method)
+    def call(self: MlflowLangchainTracer, *args: Any, run_id: UUID | None = None, **kwargs: Any) -> Any:
+        if run_id is None:
+            return method(self, *args, **kwargs)
+        if owned(run_id):
+            return None
+        if ends:
+            _native_spans.pop(run_id, None)
+        answer = method(self, *args, run_id=run_id, **kwargs)
+        if starts:
+            _native_spans[run_id] = self
+        return answer
+
+    return call  # type: ignore[return-value]
+
+
+def take_over_native_span(run_id: UUID) -> tuple[LiveSpan, Any] | None:
+    """The span that MLflow's tracer has already started for a run, with its context token; the tracer forgets it."""
+    tracer = _native_spans.pop(run_id, None)
+    if tracer is None:
+        return None
+    held = tracer._run_span_mapping.pop(str(run_id), None)  # noqa: SLF001
+    if held is None or isinstance(held.span, NoOpSpan):
+        return None
+    return held.span, held.token
+
+
+def autolog_is_on() -> bool:
+    """Whether `mlflow.langchain.autolog()` is on."""
+    return "langchain" in AUTOLOGGING_INTEGRATIONS and not autologging_is_disabled("langchain")
+
+
+def autolog_was_configured() -> bool:
+    """Whether somebody has called `mlflow.langchain.autolog` at all, be it to switch it off."""
+    return bool(AUTOLOGGING_INTEGRATIONS.get("langchain"))
+
+
+def chat_message(message: Any) -> dict[str, Any]:
+    """A LangChain message in the form that MLflow's UI shows as a chat."""
+    converted: dict[str, Any] = convert_lc_message_to_chat_message(message).model_dump()
+    return converted
+
+
+# --- prices ---------------------------------------------------------------------------------------------------------
+
+_RATE_KEYS = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cache_read": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
+}
+
+
+def catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
+    """What the catalogue that is part of the MLflow package says of a model; never a request over the network.
+
+    MLflow's public pricing functions fetch a newer catalogue first, for 6 to 8 s where there is no network.
+
+    Args:
+        provider: Looked at first; all others follow, as MLflow's store does when it prices a span.
+        model: The name, with or without a `vendor/` before it.
+    """
+    bare = model.split("/", 1)[-1]
+    names = catalogue._list_provider_names()  # noqa: SLF001
+    for name in [p for p in (provider,) if p in names] + names:
+        known = catalogue._load_bundled_provider(name).get(bare)  # noqa: SLF001
+        if known and known.get("input_cost_per_token"):
+            rates = {kind: Decimal(repr(known[key])) for kind, key in _RATE_KEYS.items() if known.get(key) is not None}
+            return ModelRates(
+                source=f"mlflow {mlflow.__version__} catalogue",
+                model=f"{name}/{bare}",
+                rates=rates,
+                as_of=known.get("last_updated_at"),
+            )
+    return None
+
+
+# --- self-test ------------------------------------------------------------------------------------------------------
+
+
+def self_test() -> str | None:
+    """Whether the names above are what this module takes them for.
+
+    Returns:
+        None if so, else what is missing, for a warning.
+    """
+    wanted: tuple[tuple[Any, str], ...] = (
+        (mlflow_provider, "_get_span_processors"),
+        (mlflow_provider, "get_current_otel_span"),
+        (mlflow_provider.provider, "get"),
+        (InMemoryTraceManager, "get_span_from_id"),
+        (InMemoryTraceManager, "get_mlflow_trace_id_from_otel_id"),
+        (InMemoryTraceManager, "get_trace"),
+        (SdkSpan, "_new_events"),
+        (SdkSpan, "_new_links"),
+    )
+    for owner, name in wanted:
+        if not hasattr(owner, name):
+            return f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+    for field in ("INPUTS", "OUTPUTS", "REQUEST_ID", "SPAN_TYPE", "CHAT_USAGE", "LLM_COST", "MODEL"):
+        if not hasattr(SpanAttributeKey, field):
+            return f"SpanAttributeKey.{field}"
+    return None
+
+
+def usage_attribute(value: Any) -> dict[str, int]:
+    """The token counts of `mlflow.chat.tokenUsage`, as written into an attribute."""
+    loaded = json.loads(value) if isinstance(value, str) else value
+    return {k: v for k, v in loaded.items() if isinstance(v, int)} if isinstance(loaded, dict) else {}

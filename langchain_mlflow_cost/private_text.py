@@ -1,0 +1,221 @@
+"""Recognise, anywhere, text that a model in a private node was told or said.
+
+Pure: strings in, strings out. What counts as the same text, exactly:
+
+* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\\n`, also
+  escaped twice) and URL escapes (`%20`) make no difference; characters above ASCII count as they are.
+* Every run of `SHINGLE` or more of those characters that stands in a private text is recognised inside any other
+  text, so a quotation, an f-string, a prefix or a truncated copy is found; so are they in base64, at any offset.
+* A private string shorter than that, down to `SHORTEST`, is recognised where it stands between word boundaries, if
+  it is not a plain word or a number: `Bob Lee` and `a1-b2-c3` are, `approved`, `assistant` and `20261121` are not.
+* The found stretch is widened to whole words, and a gap too short to be recognised by itself goes with it.
+
+Out of reach: a paraphrase, a translation, another encoding, and any piece shorter than the above.
+
+Time and memory are linear in what was said plus what is searched: one 64-bit number a character, compared by binary
+search.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHINGLE = 12
+"""Letters and digits that must agree in a row. Fewer would find common phrases, more would miss short prefixes."""
+SHORTEST = 6
+"""Letters and digits of the shortest private string that is recognised as a whole."""
+TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: an odd constant that spreads neighbours well
+_PLAIN_WORD = re.compile(r"[^\W\d_]?[^\W\d_A-Z]*|[^\W\d_a-z]*|\d*")
+
+_Hashes = NDArray[np.uint64]
+_Codes = NDArray[np.uint32]
+_Positions = NDArray[np.intp]
+
+
+def _fold_table() -> _Codes:
+    table = np.zeros(128, dtype=np.uint32)
+    for code in range(128):
+        if chr(code).isalnum():
+            table[code] = ord(chr(code).lower())
+    return table
+
+
+_FOLD = _fold_table()
+_HEX = np.full(128, 255, dtype=np.uint32)
+for _digit in "0123456789abcdefABCDEF":
+    _HEX[ord(_digit)] = int(_digit, 16)
+_POWERS = np.empty(SHINGLE, dtype=np.uint64)
+_power = np.uint64(1)
+with np.errstate(over="ignore"):
+    for _index in range(SHINGLE):
+        _POWERS[_index] = _power
+        _power = _power * _MULTIPLIER
+
+
+def _folded(text: str) -> tuple[_Codes, _Positions]:
+    """The letters and digits of a text, folded, and where each of them stands in it."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).copy()
+    ascii_only = np.minimum(codes, 127)
+    if len(codes) > 1:
+        after_backslash = codes[:-1] == ord("\\")
+        if after_backslash.any():
+            # `\n` in an escaped copy is a line break in the original: its letter is no letter.
+            letters = np.isin(codes[1:], np.frombuffer("nrt".encode("utf-32-le"), dtype=np.uint32))
+            codes[1:][after_backslash & letters] = ord(" ")
+    if len(codes) > 2:  # noqa: PLR2004 - the length of `%20`
+        high, low = _HEX[ascii_only[1:-1]], _HEX[ascii_only[2:]]
+        escaped = (codes[:-2] == ord("%")) & (high < 16) & (low < 16)  # noqa: PLR2004 - a hexadecimal digit
+        if escaped.any():
+            at = np.nonzero(escaped)[0]
+            codes[at] = high[at] * 16 + low[at]
+            codes[at + 1] = codes[at + 2] = ord(" ")
+    kept = np.where(codes < 128, _FOLD[np.minimum(codes, 127)], codes)  # noqa: PLR2004 - the end of ASCII
+    positions = np.nonzero(kept)[0]
+    return kept[positions], positions
+
+
+def _hashes(folded: _Codes, length: int) -> _Hashes:
+    """One hash for each run of `length` folded characters."""
+    count = len(folded) - length + 1
+    if count <= 0:
+        return np.empty(0, dtype=np.uint64)
+    wide = folded.astype(np.uint64)
+    total = np.zeros(count, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for offset in range(length):
+            total += wide[offset : offset + count] * _POWERS[offset]
+        total ^= total >> np.uint64(29)
+        total *= _MULTIPLIER
+    return total
+
+
+def _found(hashes: _Hashes, known: _Hashes) -> NDArray[np.bool_]:
+    if not len(known) or not len(hashes):
+        return np.zeros(len(hashes), dtype=bool)
+    at = np.searchsorted(known, hashes)
+    at[at == len(known)] = 0
+    return known[at] == hashes
+
+
+class PrivateText:
+    """What the models of private nodes were told and said in one trace. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+        self._fresh: dict[int, list[_Hashes]] = {}
+        self._known: dict[int, _Hashes] = {}
+        self._cache: dict[str, tuple[str, int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def add(self, text: str) -> None:
+        """Remember a text; one that was added before costs nothing."""
+        with self._lock:
+            if text in self._seen:
+                return
+            self._seen.add(text)
+            self._cache.clear()
+        folded, _ = _folded(text)
+        fresh: list[tuple[int, _Hashes]] = []
+        if len(folded) >= SHINGLE:
+            fresh.append((SHINGLE, _hashes(folded, SHINGLE)))
+            raw = text.encode("utf-8", "replace")
+            for offset in range(3):
+                encoded, _ = _folded(base64.b64encode(raw[offset:]).decode())
+                fresh.append((SHINGLE, _hashes(encoded, SHINGLE)))
+        elif len(folded) >= SHORTEST and not _PLAIN_WORD.fullmatch(text.strip()):
+            fresh.append((len(folded), _hashes(folded, len(folded))))
+        with self._lock:
+            for length, hashes in fresh:
+                self._fresh.setdefault(length, []).append(hashes)
+
+    def add_all(self, value: Any) -> None:
+        """Remember every string inside a value: of dicts the values, of sequences the members."""
+        if isinstance(value, str):
+            self.add(value)
+        elif isinstance(value, dict):
+            for member in value.values():
+                self.add_all(member)
+        elif isinstance(value, list | tuple):
+            for member in value:
+                self.add_all(member)
+
+    def scrub(self, text: str) -> tuple[str, int]:
+        """Replace every private stretch of a text by `[PRIVATE]`; also how many there were."""
+        if len(text) < SHORTEST or not self._seen:
+            return text, 0
+        with self._lock:
+            hit = self._cache.get(text)
+            if hit is not None:
+                return hit
+            self._settle()
+            known = dict(self._known)
+        scrubbed = self._scrub(text, known)
+        with self._lock:
+            self._cache[text] = scrubbed
+        return scrubbed
+
+    def _settle(self) -> None:
+        for length, arrays in self._fresh.items():
+            before = self._known.get(length)
+            self._known[length] = np.unique(np.concatenate([*arrays, *([] if before is None else [before])]))
+        self._fresh.clear()
+
+    @staticmethod
+    def _scrub(text: str, known: dict[int, _Hashes]) -> tuple[str, int]:
+        folded, positions = _folded(text)
+        covered = np.zeros(len(folded) + 1, dtype=np.int32)
+        for length, hashes in known.items():
+            starts = np.nonzero(_found(_hashes(folded, length), hashes))[0]
+            if length < SHINGLE and len(starts):
+                starts = np.array([s for s in starts if _bounded(text, positions, int(s), length)], dtype=np.intp)
+            np.add.at(covered, starts, 1)
+            np.add.at(covered, starts + length, -1)
+        inside = np.cumsum(covered[:-1]) > 0
+        if not inside.any():
+            return text, 0
+        edges = np.nonzero(np.diff(np.concatenate(([False], inside, [False])).astype(np.int8)))[0]
+        stretches: list[tuple[int, int]] = []
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            start, stop = _widened(text, int(positions[first]), int(positions[end - 1]) + 1)
+            gap = sum(map(str.isalnum, text[stretches[-1][1] : start])) if stretches else SHINGLE
+            if gap < SHINGLE:
+                stretches[-1] = (stretches[-1][0], max(stop, stretches[-1][1]))
+            else:
+                stretches.append((start, stop))
+        parts: list[str] = []
+        done = 0
+        for start, stop in stretches:
+            parts += (text[done:start], TOKEN)
+            done = stop
+        return "".join((*parts, text[done:])), len(stretches)
+
+
+def _bounded(text: str, positions: _Positions, first: int, length: int) -> bool:
+    start, stop = int(positions[first]), int(positions[first + length - 1]) + 1
+    before = text[start - 1] if start else " "
+    after = text[stop] if stop < len(text) else " "
+    return not before.isalnum() and not after.isalnum()
+
+
+_LONGEST_WORD = 64
+"""How far a found stretch is widened to a word's end: base64 has no words."""
+
+
+def _widened(text: str, start: int, stop: int) -> tuple[int, int]:
+    floor, ceiling = max(0, start - _LONGEST_WORD), min(len(text), stop + _LONGEST_WORD)
+    while start > floor and text[start - 1].isalnum():
+        start -= 1
+    while stop < ceiling and text[stop].isalnum():
+        stop += 1
+    return start, stop

@@ -1,0 +1,423 @@
+"""From runs to spans: opens and ends the span of a run, and writes into it what the policy keeps.
+
+What the policy drops is never serialised; what it keeps is serialised once, redacted on the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from langgraph.errors import GraphBubbleUp
+
+from langchain_mlflow_cost import guard
+from langchain_mlflow_cost import mlflow_internals as internals
+from langchain_mlflow_cost.enforcement import Enforcement
+from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState, starting
+from langchain_mlflow_cost.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
+from langchain_mlflow_cost.runs import RUNS, Governor, Invocation, Run, mark_place, node_path, suspended
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from langchain_mlflow_cost.enforcement import Kind
+
+_GUARD = guard.SpanGuard()
+
+QUIET_ENDS: tuple[type[BaseException], ...] = (GraphBubbleUp, GeneratorExit)
+"""What reaches a callback as an error and is none: an interrupt, a command to the parent graph, a closed stream."""
+
+
+def install() -> None:
+    """Put the guard into MLflow's provider. Cheap when it is there already."""
+    internals.install_first(_GUARD)
+
+
+def ensure_installed() -> None:
+    """Put the guard back if somebody built a provider past it."""
+    if not internals.guarded(_GUARD):
+        internals.install_first(_GUARD)
+
+
+def begin(
+    governor: Governor,
+    *,
+    run_id: UUID,
+    parent_run_id: UUID | None,
+    kind: Kind,
+    span_type: str,
+    name: str,
+    metadata: Mapping[str, Any] | None,
+) -> Run | None:
+    """Open the run's record and span.
+
+    Returns:
+        None if the run is recorded already: a handler that is attached twice is told of it twice.
+    """
+    known = RUNS.get(run_id)
+    if known is not None:
+        _join(known, governor)
+        return None
+    parent, inherit = _parent_of(parent_run_id)
+    path = node_path(metadata) or (parent.path if parent else ())
+    run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
+    session = _session(metadata)
+    if parent is None:
+        ensure_installed()
+        run.scope = Scope(holding=governor.policy.has_private_nodes)
+        run.invocations = (Invocation(governor, run_id, session),)
+        mark_place(run)
+    else:
+        run.scope = parent.scope
+        run.invocations = parent.invocations
+        _govern(run, governor, session)
+    run.enforcement = _enforcement(run)
+    opened, stale = RUNS.add(run)
+    for root in stale:
+        finish(root, error=None, abandoned=True)
+    if opened is not run:
+        return None
+    _open_span(run, span_type, metadata, inherit=inherit)
+    _announce(run)
+    return run
+
+
+def _session(metadata: Mapping[str, Any] | None) -> str | None:
+    thread = (metadata or {}).get("thread_id")
+    return None if thread is None else str(thread)
+
+
+def _govern(run: Run, governor: Governor, session: str | None) -> None:
+    if all(invocation.governor is not governor for invocation in run.invocations):
+        run.invocations += (Invocation(governor, run.run_id, session),)
+        if governor.policy.has_private_nodes:
+            run.scope.holding = True
+
+
+def _enforcement(run: Run) -> Enforcement:
+    enforcement = run.invocations[0].enforcement(run.path)
+    for invocation in run.invocations[1:]:
+        enforcement = enforcement.stricter(invocation.enforcement(run.path))
+    return enforcement
+
+
+def _join(run: Run, governor: Governor) -> None:
+    """A second handler governs a run that the first one records: both policies hold, nothing is recorded twice."""
+    if any(invocation.governor is governor for invocation in run.invocations):
+        return
+    with run.lock:
+        _govern(run, governor, run.invocations[0].session)
+        run.enforcement = _enforcement(run)
+    if run.state is not None and run.span is not None:
+        run.state.enforcement = run.enforcement
+        guard.readmit(internals.otel(run.span))
+    _announce(run)
+
+
+def _announce(run: Run) -> None:
+    for invocation in run.invocations:
+        if invocation.root_id == run.run_id:
+            invocation.trace_id = run.span.trace_id if run.span is not None else ""
+            invocation.governor.began(invocation)
+
+
+def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
+    """The run above, and whether a root may continue what is active in MLflow's context."""
+    parent = RUNS.get(parent_run_id)
+    if parent is not None:
+        return parent, True
+    active = internals.active_span()
+    state = guard.state_of(active)
+    if state is None:
+        return None, not (isinstance(active, SdkSpan) and internals.ended(active))
+    owner: Run | None = state.owner
+    if owner is None or state.final or state.held:
+        return None, False
+    if owner.run_id not in RUNS or any(suspended(run) for run in owner.lineage()):
+        return None, False
+    return owner, True
+
+
+def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, inherit: bool) -> None:
+    parent_span = _parent_span(run.parent) if run.parent is not None else None
+    if run.parent is not None and parent_span is None:
+        return
+    is_structure = run.name == (metadata or {}).get("langgraph_node")
+    state = SpanState(run.enforcement, run.scope, run.kind, owner=run, name_is_structure=is_structure)
+    taken = internals.take_over_native_span(run.run_id)
+    if taken is not None:
+        span, run.token = taken
+        guard.adopt(span, state)
+    else:
+        with starting(state):
+            started = internals.start_span(
+                state.text(run.name, "name") or "redacted", span_type, parent_span, inherit=inherit
+            )
+        if started is None:
+            return
+        span = started
+        run.previous = internals.active_span()
+        run.token = internals.attach(span)
+    run.span = span
+    inner = internals.otel(span)
+    if not isinstance(inner, GuardedSpan):
+        # The guard is not in the provider: nothing but structure may be written.
+        guard.adopt(span, state)
+    if isinstance(inner, GuardedSpan):
+        run.state = inner.lmc_state
+    if run.parent is None:
+        run.scope.root = inner if isinstance(inner, GuardedSpan) else None
+        _adopt_ancestors(run, inner)
+        _set_session(run)
+
+
+def _parent_span(parent: Run) -> Any:
+    """The span to nest under: the parent run's, or a span that the user's code has opened inside it."""
+    if parent.span is None:
+        return None
+    inner = internals.otel(parent.span)
+    active = internals.active_span()
+    if active is inner or not isinstance(active, GuardedSpan):
+        return parent.span
+    state: SpanState | None = active.lmc_state
+    if state is None or state.final or state.held:
+        return parent.span
+    above: GuardedSpan | None = active
+    while above is not None and above.lmc_state.foreign:
+        above = above.lmc_state.parent
+        if above is inner:
+            return internals.live_span(active) or parent.span
+    return parent.span
+
+
+def _adopt_ancestors(run: Run, inner: SdkSpan) -> None:
+    enforcement = run.invocations[0].enforcement(())
+    for live in internals.open_ancestors(inner):
+        native = internals.is_native(live)
+        if native:
+            # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
+            # passed to the graph, so its level is not the graph's; what is private stays private all the same.
+            enforcement = Enforcement("", "full", log_prompts=True, redactors=enforcement.redactors)
+        guard.adopt(live, SpanState(enforcement, run.scope, "root", foreign=True))
+
+
+def _set_session(run: Run) -> None:
+    session = run.invocations[0].session
+    if session is None or run.span is None or run.state is None:
+        return
+    with internals.trace_info(run.span.trace_id) as info:
+        if info is not None:
+            info.trace_metadata.setdefault(TraceMetadataKey.TRACE_SESSION, run.state.text(session, "trace"))
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def write_payload(run: Run, key: str, value: Any) -> None:
+    """Write inputs or outputs, if the policy keeps them."""
+    if run.state is None:
+        return
+    channel = "inputs" if key == SpanAttributeKey.INPUTS else "outputs"
+    written = run.state.payload(value, channel)
+    if written is None:
+        return
+    if ";base64," in written or '"input_audio"' in written:
+        if _write_with_attachments(run, key, written):
+            return
+    run.attributes[key] = written
+
+
+def _write_with_attachments(run: Run, key: str, written: str) -> bool:
+    """Let MLflow take files out of the payload, as its own tracer does, so that its UI shows them."""
+    assert run.span is not None
+    value = orjson.loads(written)
+    if key == SpanAttributeKey.INPUTS:
+        run.span.set_inputs(value)
+    else:
+        run.span.set_outputs(value)
+    if run.state is not None:
+        run.state.has_files = True
+    return True
+
+
+def write_details(run: Run, details: Mapping[str, Any]) -> None:
+    """Write other attributes, if the policy keeps them."""
+    state = run.state
+    if state is None or not details:
+        return
+    if not state.enforcement.keeps_details(run.kind):
+        return
+    for key, value in details.items():
+        written = state.json(value, "attributes")
+        if written is not None:
+            run.attributes[key] = written
+
+
+def add_event(run: Run, name: str, attributes: Mapping[str, Any]) -> None:
+    """Add an event through the guard."""
+    if run.span is not None and run.state is not None:
+        internals.otel(run.span).add_event(name, attributes)
+
+
+def flush_attributes(run: Run) -> None:
+    """Hand what was gathered to the span, in one go."""
+    if run.span is not None and run.attributes:
+        gathered, run.attributes = run.attributes, {}
+        internals.write_raw(internals.otel(run.span), gathered)
+
+
+# --- private text ---------------------------------------------------------------------------------------------------
+
+
+def hear(run: Run, messages: Any) -> None:
+    """Remember what a model was told or said, if its node is private."""
+    if run.enforcement.log_prompts:
+        return
+    for message in _flat(messages):
+        if isinstance(message, str):
+            run.scope.private.add(message)
+            continue
+        for field in ("content", "additional_kwargs", "text", "artifact"):
+            _hear_value(run.scope, getattr(message, field, None))
+        for field in ("tool_calls", "invalid_tool_calls"):
+            for call in getattr(message, field, None) or ():
+                _hear_value(run.scope, call.get("args"))
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [message for member in value for message in _flat(member)]
+    return [value]
+
+
+_BLOB_CHARS = 64
+"""A base64 text shorter than this is no file."""
+
+
+def _hear_value(scope: Scope, value: Any, depth: int = 0) -> None:
+    if isinstance(value, str):
+        scope.private.add(value)
+        if value[:1] in "{[" and depth < 8:  # noqa: PLR2004 - tool arguments are JSON in a string, rarely twice
+            try:
+                _hear_value(scope, orjson.loads(value), depth + 1)
+            except orjson.JSONDecodeError:
+                pass
+        if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
+            try:
+                scope.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
+            except (binascii.Error, ValueError):
+                pass
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if key not in ("type", "id", "index", "role"):
+                _hear_value(scope, member, depth + 1)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            _hear_value(scope, member, depth + 1)
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def finish(
+    run: Run, *, error: BaseException | None, outputs: Any = None, has_outputs: bool = False, abandoned: bool = False
+) -> None:
+    """End a run's span with its sums, after the runs below it that will hear of no end."""
+    if run.run_id not in RUNS:
+        return
+    RUNS.remove(run)
+    if run.span is None or run.state is None:
+        _close_invocations(run)
+        return
+    if has_outputs and not abandoned:
+        write_payload(run, SpanAttributeKey.OUTPUTS, outputs)
+    description: str | None = None
+    if error is not None:
+        description = _record_error(run, error)
+    run.attributes[SpanAttributeKey.LOG_LEVEL] = str(
+        internals.ERROR_LEVEL if description is not None else internals.log_level_of(run.span)
+    )
+    if run.totals.llm_calls and (run.is_node or run.kind == "model" or run.parent is None) or run.parent is None:
+        run.attributes.update({key: repr(value) for key, value in run.totals.attributes().items()})
+    flush_attributes(run)
+    _detach(run)
+    internals.end_span(run.span, error=description)
+    _close_invocations(run)
+
+
+def _close_invocations(run: Run) -> None:
+    for invocation in run.invocations:
+        if invocation.root_id == run.run_id:
+            invocation.governor.budgets.end_trace(invocation.root_id)
+    if run.parent is None:
+        guard.release(run.scope)
+
+
+def _record_error(run: Run, error: BaseException) -> str | None:
+    """Add the exception's event; the status description, or None where it is no error."""
+    if isinstance(error, QUIET_ENDS):
+        if not isinstance(error, GeneratorExit):
+            add_event(run, "interrupt", {"value": str(error)} if run.enforcement.keeps_exceptions else {})
+        return None
+    name = type(error).__name__
+    if not run.enforcement.log_prompts:
+        run.scope.private_errors.append(error)
+    if run.enforcement.keeps_exceptions and not _is_private(run.scope, error):
+        text = str(error)
+        add_event(
+            run,
+            "exception",
+            {
+                "exception.type": name,
+                "exception.message": text,
+                "exception.stacktrace": "".join(traceback.format_exception(error)),
+            },
+        )
+        return text
+    add_event(run, "exception", {"exception.type": name})
+    if run.state is not None:
+        run.state.record.drop("events", run.enforcement.reason if not run.enforcement.keeps_exceptions else "log_prompts")
+    return ""
+
+
+def _is_private(scope: Scope, error: BaseException) -> bool:
+    """Whether an exception came through a private node, or was raised from one that did: it may quote the prompt."""
+    seen: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or any(current is known for known in seen):
+            continue
+        if any(current is private for private in scope.private_errors):
+            return True
+        seen.append(current)
+        pending += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
+    return False
+
+
+def _detach(run: Run) -> None:
+    """Give the context back to what was active before, unless somebody else is active by now."""
+    assert run.span is not None
+    if run.token is None or internals.active_span() is not internals.otel(run.span):
+        return
+    internals.detach(run.token)
+    # Streams that were read in turns end in any order: what was active before may be over.
+    active = internals.active_span()
+    if not _is_over(active):
+        return
+    state = guard.state_of(active)
+    owner: Run | None = state.owner if state is not None else None
+    for above in owner.lineage() if owner is not None else ():
+        if above.span is not None and not _is_over(internals.otel(above.span)):
+            internals.attach(above.span)
+            return
+    internals.clear_active()
+
+
+def _is_over(span: Any) -> bool:
+    state = guard.state_of(span)
+    return state is not None and (state.final or state.held)

@@ -1,0 +1,349 @@
+"""Runs and invocations: which span belongs to which run, node and handler, and what each has cost so far.
+
+A *run* is LangChain's: one call of a model, tool, retriever, chain, node or graph. An *invocation* is the tree of
+runs below one root that a handler was passed to. Runs are kept by `run_id` for the whole process, because the order
+in which handlers are called is not fixed and the same run may be told to several of them, or several times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import threading
+import time
+from collections import OrderedDict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.enforcement import Enforcement, Kind
+from langchain_mlflow_cost.redaction import Redactor
+from langchain_mlflow_cost.summary import Call, CostSummary, Ledger, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from decimal import Decimal
+    from uuid import UUID
+
+    from langchain_mlflow_cost.budget import Budgets, Reservation
+    from langchain_mlflow_cost.guard import Scope, SpanState
+    from langchain_mlflow_cost.mlflow_internals import LiveSpan
+    from langchain_mlflow_cost.policy import NodePolicy, Policy
+    from langchain_mlflow_cost.prices import Cost, PriceBook
+    from langchain_mlflow_cost.usage import CallRequest
+
+NodePath = tuple[str, ...]
+
+MAX_OPEN_INVOCATIONS = 10_000
+"""Invocations that never ended (a dropped generator, a killed task) are let go, oldest first, beyond this many."""
+KEPT_SUMMARIES = 1_000
+"""Finished invocations whose sums a handler still tells."""
+
+
+def path_text(path: NodePath) -> str:
+    """A node's path as attributes and summaries show it: `team/researcher`, a `/` in a name as `\\/`."""
+    return "/".join(name.replace("/", "\\/") for name in path)
+
+
+@lru_cache(maxsize=4096)
+def _namespace_path(namespace: str) -> NodePath:
+    # `outer:uuid|inner:uuid`; a second call of a subgraph in one node adds a bare number.
+    return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
+
+
+_CHECKPOINT_NAMESPACES = ("langgraph_checkpoint_ns", "checkpoint_ns")
+
+
+def node_path(metadata: Mapping[str, Any] | None) -> NodePath:
+    """The path of the innermost node that a run is in, from the metadata that LangGraph gives its runs."""
+    if metadata:
+        for key in _CHECKPOINT_NAMESPACES:
+            namespace = metadata.get(key)
+            if namespace and isinstance(namespace, str):
+                return _namespace_path(namespace)
+        node = metadata.get("langgraph_node")
+        if isinstance(node, str):
+            return (node,)
+    return ()
+
+
+class Governor:
+    """What one handler enforces; shared by all its invocations."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        prices: PriceBook,
+        budgets: Budgets,
+        on_cost: Callable[[Call], None] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.prices = prices
+        self.budgets = budgets
+        self.on_cost = on_cost
+        self._lock = threading.Lock()
+        self._invocations: OrderedDict[str, Invocation] = OrderedDict()
+        self._latest: Invocation | None = None
+
+    def began(self, invocation: Invocation) -> None:
+        """Remember an invocation for `summary`, and let go of the oldest finished ones."""
+        with self._lock:
+            self._latest = invocation
+            self._invocations[invocation.trace_id or str(invocation.root_id)] = invocation
+            while len(self._invocations) > KEPT_SUMMARIES:
+                self._invocations.popitem(last=False)
+
+    def summary(self, trace_id: str | None) -> CostSummary | None:
+        """The sums of a trace, or of the invocation that began last; None if there is none."""
+        with self._lock:
+            if trace_id is None:
+                found = [self._latest] if self._latest else []
+            else:
+                found = [i for i in self._invocations.values() if i.trace_id == trace_id]
+        if not found:
+            return None
+        return found[-1].ledger.summary(found[-1].trace_id)
+
+
+class Invocation:
+    """One root run of one handler, and everything below it."""
+
+    def __init__(self, governor: Governor, root_id: UUID, session: str | None) -> None:
+        self.governor = governor
+        self.root_id = root_id
+        self.session = session
+        self.trace_id = ""
+        self.ledger = Ledger()
+        self._redactors: dict[Any, Redactor] = {}
+        self._enforcements: dict[NodePath, Enforcement] = {}
+
+    def node_policy(self, path: NodePath) -> NodePolicy:
+        """The policy of a node."""
+        return self.governor.policy.for_node(path)
+
+    def enforcement(self, path: NodePath) -> Enforcement:
+        """The policy of a node, with the redactor of this invocation."""
+        found = self._enforcements.get(path)
+        if found is None:
+            policy = self.node_policy(path)
+            key = (policy.rules, policy.max_payload_chars)
+            redactor = self._redactors.get(key)
+            if redactor is None:
+                redactor = self._redactors.setdefault(key, Redactor(policy.rules, policy.max_payload_chars))
+            found = Enforcement(path_text(path), policy.artifact_level, policy.log_prompts, (redactor,))
+            self._enforcements[path] = found
+        return found
+
+
+class Run:
+    """One LangChain run that is being recorded."""
+
+    __slots__ = (
+        "attributes",
+        "children",
+        "enforcement",
+        "first_token_ns",
+        "frame",
+        "invocations",
+        "is_node",
+        "kind",
+        "lock",
+        "name",
+        "open_models",
+        "outcome",
+        "parent",
+        "path",
+        "previous",
+        "prompt",
+        "request",
+        "reservations",
+        "run_id",
+        "scope",
+        "span",
+        "start_ns",
+        "state",
+        "token",
+        "tokens",
+        "totals",
+        "where",
+    )
+
+    def __init__(self, run_id: UUID, parent: Run | None, path: NodePath, kind: Kind, name: str) -> None:
+        self.run_id = run_id
+        self.parent = parent
+        self.path = path
+        self.kind = kind
+        self.name = name
+        self.is_node = bool(path) and (parent is None or parent.path != path)
+        self.invocations: tuple[Invocation, ...] = ()
+        self.enforcement: Enforcement
+        self.scope: Scope
+        self.span: LiveSpan | None = None
+        self.state: SpanState | None = None
+        self.token: Any = None
+        self.previous: Any = None
+        self.frame = 0
+        self.where: tuple[int, int] = (0, 0)
+        self.totals = Totals()
+        self.request: CallRequest | None = None
+        self.prompt: Any = None
+        self.reservations: list[tuple[Budgets, Reservation]] = []
+        self.tokens: list[str] = []
+        self.first_token_ns: int | None = None
+        self.start_ns = time.time_ns()
+        self.children: set[UUID] = set()
+        self.open_models = 0
+        self.outcome: Any = None
+        self.attributes: dict[str, Any] = {}
+        self.lock = threading.Lock()
+
+    @property
+    def node(self) -> str:
+        """The path of the node that it is in, as text."""
+        return path_text(self.path)
+
+    def lineage(self) -> list[Run]:
+        """This run and those above it."""
+        found, run = [], self
+        while True:
+            found.append(run)
+            if run.parent is None:
+                return found
+            run = run.parent
+
+
+class Registry:
+    """The runs that are open in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[UUID, Run] = {}
+        self._roots: OrderedDict[UUID, Run] = OrderedDict()
+
+    def __contains__(self, run_id: UUID) -> bool:
+        return run_id in self._runs
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, run_id: UUID | None) -> Run | None:
+        """An open run."""
+        return None if run_id is None else self._runs.get(run_id)
+
+    def add(self, run: Run) -> tuple[Run, list[Run]]:
+        """Open a run.
+
+        Returns:
+            The run that is open under this id, which is an earlier one if it was told twice; and the roots that must
+            be let go because they never ended.
+        """
+        stale: list[Run] = []
+        with self._lock:
+            known = self._runs.setdefault(run.run_id, run)
+            if known is run:
+                if run.parent is None:
+                    self._roots[run.run_id] = run
+                    while len(self._roots) > MAX_OPEN_INVOCATIONS:
+                        stale.append(self._roots.popitem(last=False)[1])
+                else:
+                    run.parent.children.add(run.run_id)
+        return known, stale
+
+    def remove(self, run: Run) -> None:
+        """Close a run."""
+        with self._lock:
+            self._runs.pop(run.run_id, None)
+            self._roots.pop(run.run_id, None)
+            if run.parent is not None:
+                run.parent.children.discard(run.run_id)
+
+    def below(self, run: Run) -> list[Run]:
+        """The open runs below one, innermost first."""
+        with self._lock:
+            found: list[Run] = []
+            stack = list(run.children)
+            while stack:
+                child = self._runs.get(stack.pop())
+                if child is not None:
+                    found.append(child)
+                    stack.extend(child.children)
+        return found[::-1]
+
+
+RUNS = Registry()
+
+
+# --- where in the program a run began -------------------------------------------------------------------------------
+
+_MACHINERY = re.compile(r"langchain_core\.(callbacks|runnables\.config|tracers)|langchain_mlflow_cost|mlflow\.")
+
+
+def _caller() -> int:
+    """The frame of the runnable that told us of a start: its identity while it lives."""
+    frame = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to the caller's frame
+    while frame is not None and _MACHINERY.match(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back  # type: ignore[assignment]
+    return id(frame)
+
+
+def _here() -> tuple[int, int]:
+    """This thread and, in async code, this task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), id(task) if task else 0
+
+
+def mark_place(run: Run) -> None:
+    """Remember where a root run began, for `suspended`."""
+    run.frame = _caller()
+    run.where = _here()
+
+
+def suspended(run: Run) -> bool:
+    """Whether a root run is a generator that waits for its consumer.
+
+    A half-read `graph.stream()` leaves its span active in the consumer's context; what the consumer starts next is
+    not inside it. It is told by the frame in which the run began: it is not on this thread's stack.
+    """
+    if run.parent is not None or not run.frame or run.where != _here():
+        return False
+    frame = sys._getframe(1)  # noqa: SLF001 - as above
+    while frame is not None:
+        if id(frame) == run.frame:
+            return False
+        frame = frame.f_back  # type: ignore[assignment]
+    return True
+
+
+def call_of(
+    run: Run,
+    *,
+    model: str,
+    input_tokens: int,
+    output_tokens: int,
+    usd: tuple[Decimal, Decimal] | None,
+    cached: bool = False,
+    estimated: bool = False,
+) -> Call:
+    """A call's figures as the ledger adds them up."""
+    return Call(
+        node=run.node,
+        model=model,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        input_usd=usd[0] if usd else None,
+        output_usd=usd[1] if usd else None,
+        cached=cached,
+        estimated=estimated,
+    )
+
+
+def cost_attribute(cost: Cost) -> dict[str, float]:
+    """`mlflow.llm.cost`, which MLflow's dashboards add up."""
+    return {
+        "input_cost": float(cost.input_usd),
+        "output_cost": float(cost.output_usd),
+        "total_cost": float(cost.total_usd),
+    }

@@ -1,0 +1,89 @@
+"""What a stored trace cost, read back from its spans."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+
+from langchain_mlflow_cost.summary import Call, CostSummary, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+MODEL_TYPES = frozenset({"LLM", "CHAT_MODEL", "EMBEDDING"})
+"""Types of the spans that stand for one model call each."""
+
+
+def cost_summary(trace_id: str | None = None) -> CostSummary:
+    """Add up what the spans of a stored trace say, after everything that is still queued has been written.
+
+    Args:
+        trace_id: MLflow's id; None for the latest trace of the active experiment.
+
+    Returns:
+        The same figures as `MlflowCostHandler.summary`; an empty summary, and a warning, if there is no such trace.
+        Nothing is raised, whatever the state of MLflow.
+    """
+    try:
+        mlflow.flush_trace_async_logging()
+        if trace_id is None:
+            found = mlflow.search_traces(max_results=1, order_by=["timestamp_ms DESC"], return_type="list")
+            trace = found[0] if found else None
+        else:
+            trace = mlflow.get_trace(trace_id, silent=True)
+    except Exception as error:  # noqa: BLE001 - a store that is away must not break the caller's program
+        log.debug("reading the trace failed", exc_info=error)
+        return _nothing(trace_id, f"it could not be read ({type(error).__name__})")
+    if trace is None:
+        return _nothing(trace_id, "the store has none")
+    return summary_of(trace.info.trace_id, ((span.span_type, span.attributes) for span in trace.data.spans))
+
+
+def _nothing(trace_id: str | None, why: str) -> CostSummary:
+    warnings.warn(f"no cost summary for trace {trace_id or '(the latest)'}: {why}", UserWarning, stacklevel=3)
+    return CostSummary(trace_id=trace_id or "")
+
+
+def summary_of(trace_id: str, spans: Iterable[tuple[str | None, Mapping[str, Any]]]) -> CostSummary:
+    """Add up spans, given as their type and attributes; pure."""
+    ledger = Ledger()
+    for span_type, attributes in spans:
+        node = attributes.get("policy.node")
+        if span_type in MODEL_TYPES and _number(attributes.get("cost.llm_calls")):
+            ledger.add(call_of_span(attributes))
+        elif "cost.llm_calls" in attributes and node:
+            ledger.enter(str(node))
+    return ledger.summary(trace_id)
+
+
+def call_of_span(attributes: Mapping[str, Any]) -> Call:
+    """The call that a stored model span stands for."""
+    priced = "cost.total_usd" in attributes
+    return Call(
+        node=str(attributes.get("policy.node") or ""),
+        model=str(attributes.get("mlflow.llm.model") or ""),
+        input_tokens=int(_number(attributes.get("cost.input_tokens"))),
+        output_tokens=int(_number(attributes.get("cost.output_tokens"))),
+        input_usd=_usd(attributes.get("cost.input_usd")) if priced else None,
+        output_usd=_usd(attributes.get("cost.output_usd")) if priced else None,
+        cached=bool(_number(attributes.get("cost.cached_calls"))),
+        estimated=bool(attributes.get("cost.estimated")),
+    )
+
+
+def _number(value: Any) -> float:
+    # Attributes come back parsed or as text, by MLflow's version.
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _usd(value: Any) -> Decimal:
+    return Decimal(repr(_number(value)))

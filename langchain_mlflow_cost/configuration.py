@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +14,8 @@ from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.policy import Policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from langchain_mlflow_cost.summary import Call
 
 log = logging.getLogger("langchain_mlflow_cost")

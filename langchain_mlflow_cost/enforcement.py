@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
@@ -54,7 +55,7 @@ class PayloadRedactor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Enforcement:
     """The policy of one node, ready to be applied."""
 
@@ -63,11 +64,6 @@ class Enforcement:
     log_prompts: bool
     redactors: tuple[PayloadRedactor, ...]
     """Usually one; one more for each further handler that governs the same run."""
-
-    @property
-    def effective_level(self) -> Level:
-        """`log_prompts: false` keeps as little as `minimal`, whatever the level."""
-        return self.level if self.log_prompts else "minimal"
 
     def keeps_payload(self, kind: Kind) -> bool:
         """Whether inputs and outputs stay."""
@@ -91,6 +87,15 @@ class Enforcement:
     def reason(self) -> str:
         """Why something was dropped, for `policy.dropped`."""
         return "artifact_level" if self.log_prompts else "log_prompts"
+
+    @cached_property
+    def attributes(self) -> dict[str, str]:
+        """The `policy.*` attributes that say what applied, as JSON text, MLflow's form of every attribute."""
+        return {
+            "policy.node": orjson.dumps(self.node).decode(),
+            "policy.artifact_level": f'"{self.level}"',
+            "policy.log_prompts": "true" if self.log_prompts else "false",
+        }
 
     def stricter(self, other: Enforcement) -> Enforcement:
         """Both policies at once: for a run that two handlers govern."""

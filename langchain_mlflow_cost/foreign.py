@@ -23,17 +23,9 @@ _MODEL_TYPES = {SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING}
 def account(span: GuardedSpan) -> None:
     """Price a foreign model span from the usage and model that are written in it, once, and add it up."""
     run: Run | None = span.lmc_state.owner
-    # Below a model run of LangChain's it is the same call, seen by the provider's own autolog.
-    if run is None or any(above.kind == "model" for above in run.lineage()):
+    if run is None or not _is_model(span) or _below_a_model(span, run):
         return
     attributes = span.attributes or {}
-    if _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in _MODEL_TYPES:
-        return
-    above = span.lmc_state.parent
-    while above is not None and above.lmc_state.foreign:
-        if above.lmc_state.counted and _loaded((above.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in _MODEL_TYPES:
-            return
-        above = above.lmc_state.parent
     counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
     model = _loaded(attributes.get(SpanAttributeKey.MODEL))
     if not isinstance(counts, dict) or not isinstance(model, str):
@@ -58,12 +50,28 @@ def account(span: GuardedSpan) -> None:
             totals.add(call)
             written.update({key: repr(value) for key, value in totals.attributes().items()})
             if priced.cost is not None:
-                written[SpanAttributeKey.LLM_COST] = internals.dumped(cost_attribute(priced.cost))
+                written[SpanAttributeKey.LLM_COST] = _dumped(cost_attribute(priced.cost))
             if priced.source:
-                written["cost.price_source"] = internals.dumped(priced.source)
+                written["cost.price_source"] = _dumped(priced.source)
         if invocation.governor.on_cost is not None:
             invocation.governor.on_cost(call)
     internals.write_raw(span, written)
+
+
+def _is_model(span: GuardedSpan) -> bool:
+    return _loaded((span.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in _MODEL_TYPES
+
+
+def _below_a_model(span: GuardedSpan, run: Run) -> bool:
+    """Whether the same call is counted above: LangChain's model run, or another library's span around its client's."""
+    if any(above.kind == "model" for above in run.lineage()):
+        return True
+    above = span.lmc_state.parent
+    while above is not None and above.lmc_state.foreign:
+        if _is_model(above):
+            return True
+        above = above.lmc_state.parent
+    return False
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:
@@ -77,6 +85,10 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
         cache_read=count("cache_read_input_tokens"),
         cache_write=count("cache_creation_input_tokens"),
     )
+
+
+def _dumped(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _loaded(value: Any) -> Any:

@@ -26,14 +26,23 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from langchain_mlflow_cost import mlflow_internals as internals
 from langchain_mlflow_cost.enforcement import (
+    FIELD_NAMES,
     Enforcement,
     Kind,
+    PayloadRedactor,
     Record,
     redacted_json,
     redacted_text,
     without_private_text,
 )
-from langchain_mlflow_cost.mlflow_internals import ConcreteSpan, LiveSpan, SdkSpan, SpanAttributeKey, TraceTagKey
+from langchain_mlflow_cost.mlflow_internals import (
+    ConcreteSpan,
+    LiveSpan,
+    SdkSpan,
+    SpanAttributeKey,
+    SpanType,
+    TraceTagKey,
+)
 from langchain_mlflow_cost.private_text import PrivateText
 
 if TYPE_CHECKING:
@@ -54,6 +63,8 @@ _RAW_KEYS = frozenset(
     }
 )
 """Written by MLflow itself with ids, numbers and constants."""
+_TYPES = frozenset(f'"{value}"' for key, value in vars(SpanType).items() if key.isupper()) | {"null"}
+"""MLflow's span types, as it writes them."""
 _NAME_KEYS = frozenset(
     {
         SpanAttributeKey.SPAN_TYPE,
@@ -124,6 +135,7 @@ class SpanState:
         "name_is_structure",
         "owner",
         "parent",
+        "pending",
         "record",
         "scope",
         "scopes",
@@ -153,6 +165,7 @@ class SpanState:
         self.final = False
         self.counted = False
         self.has_files = False
+        self.pending: dict[str, Any] = {}
         self.end_time: int | None = None
         self.chunks: list[tuple[str, Mapping[str, Any], int | None]] = []
 
@@ -224,16 +237,17 @@ class GuardedSpan(ConcreteSpan):
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Write an attribute as far as the policy lets it through."""
-        self.set_attributes({key: value})
+        if key in _RAW_KEYS or (key == SpanAttributeKey.SPAN_TYPE and value in _TYPES):
+            super().set_attribute(key, value)
+        else:
+            self.set_attributes({key: value})
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Write attributes as far as the policy lets them through."""
         if not self.lmc_state.final:
             super().set_attributes(_admitted(self.lmc_state, attributes))
 
-    def add_event(
-        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
-    ) -> None:
+    def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
         """Add an event as far as the policy lets it through."""
         if self.lmc_state.final:
             return
@@ -316,19 +330,19 @@ def bind(span: SdkSpan, state: SpanState) -> None:
         scope.open.add(guarded)
         if scope.holding:
             _holding.add(scope)
-    if attributes:
-        internals.replace_fields(span, attributes=_admitted(state, attributes))
-    if events:
-        internals.replace_fields(span, drop_events=True)
-        for event in events:
-            guarded.add_event(event.name, event.attributes, event.timestamp)
-    if links:
-        internals.replace_fields(span, drop_links=True)
-        for link in links:
-            guarded.add_link(link.context, link.attributes)
+    internals.replace_fields(
+        span,
+        attributes=_admitted(state, attributes) if attributes else None,
+        drop_events=bool(events),
+        drop_links=bool(links),
+    )
+    for event in events:
+        guarded.add_event(event.name, event.attributes, event.timestamp)
+    for link in links:
+        guarded.add_link(link.context, link.attributes)
     if status.description:
         internals.replace_status(span, _admitted_description(state, status.description))
-    if not state.name_is_structure or state.foreign:
+    if state.foreign:
         name = state.text(span.name, "name")
         if name != span.name:
             SdkSpan.update_name(span, name)
@@ -351,12 +365,10 @@ def _admitted(state: SpanState, attributes: Mapping[str, Any]) -> dict[str, Any]
     admitted: dict[str, Any] = {}
     for key, value in attributes.items():
         try:
-            if key in _RAW_KEYS:
-                admitted[key] = value
-            elif key in _COUNT_KEYS and _is_counts(value):
+            if key in _RAW_KEYS or (key in _COUNT_KEYS and _is_counts(value)):
                 admitted[key] = value
             elif key in _NAME_KEYS:
-                admitted[key] = _scalar(state, value, key)
+                admitted[key] = _scalar(state, value, "names")
             else:
                 _admit_payload(state, key, value, admitted)
         except Exception as error:  # noqa: BLE001 - fail closed: what cannot be judged is not written
@@ -397,24 +409,27 @@ def _key(state: SpanState, key: str) -> str:
 
 def _scalar(state: SpanState, value: Any, channel: str) -> Any:
     """An attribute's value, redacted; its type stays what OpenTelemetry allows."""
-    channel = _CHANNELS.get(channel, channel if channel in _CHANNELS.values() else "attributes")
-    if isinstance(value, str):
-        # MLflow writes every value as JSON text, OpenTelemetry libraries write plain text.
-        if value[:1] in ('{', '[', '"') or value[:1].isdigit() or value[:1] == "-":
-            try:
-                loaded = orjson.loads(value)
-            except orjson.JSONDecodeError:
-                return state.text(value, channel)
-            return state.json(loaded, channel)
-        return state.text(value, channel)
     if isinstance(value, bytes):
-        return state.text(value.decode("latin-1"), channel)
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        return _text_value(state, value, channel)
     if isinstance(value, Sequence):
         return [_scalar(state, member, channel) for member in value]
     if isinstance(value, int) and not isinstance(value, bool):
         text = state.text(str(value), channel)
         return value if text == str(value) else text
     return value
+
+
+def _text_value(state: SpanState, value: str, channel: str) -> str | None:
+    # MLflow writes every value as JSON text, OpenTelemetry libraries write plain text.
+    if value[:1] in ("{", "[", '"', "-") or value[:1].isdigit():
+        try:
+            loaded = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return state.text(value, channel)
+        return state.json(loaded, channel)
+    return state.text(value, channel)
 
 
 def _is_counts(value: Any) -> bool:
@@ -491,6 +506,7 @@ def release(scope: Scope, *, root_end: int | None = None) -> None:
         held, scope.held = scope.held, []
         still_open = [span for span in scope.open if not span.lmc_state.held and span is not scope.root]
     if scope.private:
+        _hear_redacted(scope, [*held, *still_open])
         for span in still_open:
             # A span may outlive the root; the exporter may be made to write it as it is when the process ends.
             _clean(span)
@@ -502,17 +518,33 @@ def release(scope: Scope, *, root_end: int | None = None) -> None:
     _holding.discard(scope)
 
 
+def _hear_redacted(scope: Scope, spans: Sequence[GuardedSpan]) -> None:
+    """Know the private texts also as each policy of the trace redacts them: so they stand in the spans."""
+    everyone = [*spans, *([scope.root] if scope.root is not None else [])]
+    chains = {span.lmc_state.enforcement.redactors for span in everyone}
+    for redactors in chains:
+
+        def redacted(text: str, redactors: tuple[PayloadRedactor, ...] = redactors) -> str | None:
+            try:
+                return redacted_text(text, redactors, Record())
+            except Exception:  # noqa: BLE001 - what cannot be redacted was not written either
+                return None
+
+        scope.private.add_variants(redacted)
+
+
 def _really_end(span: GuardedSpan, end_time: int | None) -> None:
     state = span.lmc_state
     try:
         _write_chunks(span)
         _clean(span)
-        clean_trace_info(span)
+        if span is state.scope.root or span.parent is None or state.scope.released or internals.exports_metrics():
+            clean_trace_info(span)
     except Exception as error:  # noqa: BLE001 - fail closed: a span that cannot be cleaned goes out empty
         state.fault("everything", error)
         internals.replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
         internals.replace_status(span, None)
-    internals.write_raw(span, policy_attributes(state))
+    internals.write_raw(span, {**state.pending, **policy_attributes(state)})
     state.final = True
     with state.scope.lock:
         state.scope.open.discard(span)
@@ -522,13 +554,7 @@ def _really_end(span: GuardedSpan, end_time: int | None) -> None:
 
 def policy_attributes(state: SpanState) -> dict[str, str]:
     """The `policy.*` attributes of a span, as JSON text, MLflow's form of every attribute."""
-    enforcement = state.enforcement
-    return {
-        "policy.node": orjson.dumps(enforcement.node).decode(),
-        "policy.artifact_level": f'"{enforcement.level}"',
-        "policy.log_prompts": "true" if enforcement.log_prompts else "false",
-        **state.record.attributes(),
-    }
+    return {**state.enforcement.attributes, **state.record.attributes()}
 
 
 def _bare(span: GuardedSpan) -> dict[str, Any]:
@@ -566,45 +592,49 @@ def _clean(span: GuardedSpan) -> None:
 def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
     state = span.lmc_state
     attributes, events, links = internals.fields_of(span)
-    hits = 0
+    before = state.record.redactions.get("PRIVATE", 0)
 
     def cleaned(value: Any) -> Any:
-        nonlocal hits
-        if isinstance(value, str):
-            text, found = without_private_text(value, private)
-            hits += found
-            return text
-        if isinstance(value, list | tuple):
-            return [cleaned(member) for member in value]
-        return value
+        return _without_private(state, value, private)
 
-    kept = _RAW_KEYS | _COUNT_KEYS | _NAME_KEYS
-    internals.replace_fields(
-        span,
-        attributes={
-            key if key in kept or key.startswith(("mlflow.", "cost.", "policy.")) else cleaned(key): (
-                value if key in kept or key.startswith(("cost.", "policy.")) else cleaned(value)
-            )
-            for key, value in attributes.items()
-        },
-    )
-    new_events = [(cleaned(e.name), {k: cleaned(v) for k, v in (e.attributes or {}).items()}, e.timestamp) for e in events]
-    if hits and events:
-        internals.replace_fields(span, drop_events=True)
-        for event in new_events:
+    def cleaned_fields(fields: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {
+            key if key.startswith("mlflow.") or key in FIELD_NAMES else cleaned(key): cleaned(value)
+            for key, value in (fields or {}).items()
+        }
+
+    structure = {key: value for key, value in attributes.items() if _is_structure(key)}
+    payload = {key: value for key, value in attributes.items() if key not in structure}
+    internals.replace_fields(span, attributes={**structure, **cleaned_fields(payload)})
+    clean_events = [(cleaned(event.name), cleaned_fields(event.attributes), event.timestamp) for event in events]
+    clean_links = [(link.context, cleaned_fields(link.attributes)) for link in links]
+    if state.record.redactions.get("PRIVATE", 0) > before:
+        internals.replace_fields(span, drop_events=bool(events), drop_links=bool(links))
+        for event in clean_events:
             SdkSpan.add_event(span, *event)
-    if links:
-        internals.replace_fields(span, drop_links=True)
-        for link in links:
-            SdkSpan.add_link(span, link.context, {k: cleaned(v) for k, v in (link.attributes or {}).items()})
+        for link in clean_links:
+            SdkSpan.add_link(span, *link)
     if span.status.description:
         internals.replace_status(span, cleaned(span.status.description))
     if not state.name_is_structure:
         name = cleaned(span.name)
         if name != span.name:
             SdkSpan.update_name(span, name)
-    if hits:
-        state.record.found({"PRIVATE": hits})
+
+
+def _without_private(state: SpanState, value: Any, private: PrivateText) -> Any:
+    if isinstance(value, str):
+        text, hits = without_private_text(value, private)
+        if hits:
+            state.record.found({"PRIVATE": hits})
+        return text
+    if isinstance(value, list | tuple):
+        return [_without_private(state, member, private) for member in value]
+    return value
+
+
+def _is_structure(key: str) -> bool:
+    return key in _RAW_KEYS or key in _COUNT_KEYS or key in _NAME_KEYS or key.startswith(("cost.", "policy."))
 
 
 def _clean_mlflow_copies(span: GuardedSpan) -> None:
@@ -691,8 +721,10 @@ def _clean_mapping(state: SpanState, fields: dict[str, Any]) -> None:
         if seen.get(key) == (value, state.scope.released):
             continue
         preview = key in ("mlflow.traceInputs", "mlflow.traceOutputs")
-        clean_value = value if key == TraceTagKey.TRACE_NAME and state.name_is_structure else _clean_info_text(
-            state, value, preview=preview
+        clean_value = (
+            value
+            if key == TraceTagKey.TRACE_NAME and state.name_is_structure
+            else _clean_info_text(state, value, preview=preview)
         )
         clean_key = key if key.startswith("mlflow.") else (_clean_info_text(state, key) or "redacted")
         if clean_key != key:

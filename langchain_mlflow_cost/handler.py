@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import orjson
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_mlflow_cost import run_metrics
 from langchain_mlflow_cost.budget import Budgets
+from langchain_mlflow_cost.budget_redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.policy import Policy
 from langchain_mlflow_cost.prices import PriceBook, PricedCall, warm_up
@@ -58,6 +60,9 @@ log = logging.getLogger("langchain_mlflow_cost")
 
 ASSUMED_OUTPUT_TOKENS = 1_000
 """Reserved for an answer whose request sets no limit, until its real length is known."""
+RESERVED_OUTPUT_TOKENS = 4_000
+"""Reserved at most: langchain-anthropic asks for the model's maximum by itself, which few answers come near."""
+_ALMOST_NOTHING = Decimal("1e-9")
 STREAM_CHECK_TOKENS = 16
 """A stream's running cost is told, and checked against budgets, once in so many chunks."""
 
@@ -99,7 +104,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     raise_error = True
     """LangChain lets out what a handler raises only so; `_open_to_failure` keeps everything but budgets inside."""
     run_inline = True
-    """In async code too, spans of the user's own code must nest: handlers that are not inline run in another context."""
+    """Handlers that are not inline run in another context in async code, where the user's own spans would not nest."""
 
     def __init__(
         self,
@@ -115,7 +120,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         if not self.policy.enabled:
             return
         self._governor = Governor(
-            self.policy, _price_book(self.policy), Budgets(self.policy.all_budgets), on_cost
+            self.policy, _price_book(self.policy), Budgets(self.policy.all_budgets, open_store=open_redis), on_cost
         )
         warm_up()
         if TRACING_FAULT is not None:
@@ -261,10 +266,12 @@ class MlflowCostHandler(BaseCallbackHandler):
         run = RUNS.get(run_id)
         if run is None:
             return
-        found = documents
+        found: Sequence[Any] = documents
         if run.enforcement.keeps_payload(run.kind):
             found = [
-                {"page_content": d.page_content, "metadata": d.metadata, "id": d.id} if hasattr(d, "page_content") else d
+                {"page_content": d.page_content, "metadata": d.metadata, "id": d.id}
+                if hasattr(d, "page_content")
+                else d
                 for d in documents
             ]
         self._end(run, None, found, has_outputs=True)
@@ -294,7 +301,9 @@ class MlflowCostHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: Before the request is sent.
         """
-        run = self._begin("model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata)
+        run = self._begin(
+            "model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata
+        )
         self._start_model(run, run_id, serialized, messages, metadata, kwargs, tags)
 
     @_open_to_failure
@@ -349,6 +358,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             self._reserve(run)
         except BudgetExceededError as refusal:
             # LangChain sends no end event for a call that was refused at its start.
+            self._settle(run, Decimal(0))
             self._end(run, refusal)
             raise
 
@@ -365,9 +375,9 @@ class MlflowCostHandler(BaseCallbackHandler):
             return
         if run.enforcement.keeps_payload("model"):
             recorder.write_payload(run, SpanAttributeKey.INPUTS, _chat_inputs(prompt))
+            run.attributes[SpanAttributeKey.MESSAGE_FORMAT] = '"langchain"'
         else:
             run.state.record.drop("inputs", run.enforcement.reason)
-        run.attributes[SpanAttributeKey.MESSAGE_FORMAT] = '"langchain"'
         if run.enforcement.keeps_details("model"):
             details: dict[str, Any] = {}
             tools = params.get("tools")
@@ -395,6 +405,7 @@ class MlflowCostHandler(BaseCallbackHandler):
                 estimate_usd=estimate,
                 prompt_usd=prompt_usd,
                 model=(run.request.model or "") if run.request else "",
+                call=run.run_id,
             )
             run.reservations.append((budgets, reservation))
 
@@ -601,6 +612,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         )
         if run is not None and run.parent is None:
             run.scope.price_foreign = foreign.account
+            internals.shortcut_autolog()
             run_metrics.began(run)
         return run
 
@@ -654,11 +666,16 @@ class MlflowCostHandler(BaseCallbackHandler):
             parent = parent.parent
 
 
-@functools.cache
+_tracing_classes: dict[type[MlflowCostHandler], type[MlflowCostHandler]] = {}
+
+
 def _tracing_class(base: type[MlflowCostHandler]) -> type[MlflowCostHandler]:
     """The class of handlers that record: one that autolog takes for its own tracer."""
+    if base in _tracing_classes:
+        return _tracing_classes[base]
     made = type(base.__name__, (base,), {"__module__": base.__module__, "__qualname__": base.__qualname__})
     internals.stand_in_for_tracer(made)
+    _tracing_classes[base] = made
     return made
 
 
@@ -720,7 +737,9 @@ def _chat_outputs(response: LLMResult) -> Any:
         message = getattr(generation, "message", None)
         try:
             content = (
-                {"role": "assistant", "content": generation.text} if message is None else internals.chat_message(message)
+                {"role": "assistant", "content": generation.text}
+                if message is None
+                else internals.chat_message(message)
             )
         except Exception:  # noqa: BLE001 - as for the inputs
             content = {"role": "assistant", "content": getattr(message, "content", "")}
@@ -780,19 +799,25 @@ def _prompt_tokens(run: Run) -> int:
 
 def _estimate(run: Run, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:
     """USD that a call may cost, and the part of it that its prompt costs."""
-    if run.request is None:
-        return None, None
+    if run.request is None or run.request.model is None:
+        # The response may name the model that the request does not: until then the call is paid, but by how much?
+        return _ALMOST_NOTHING, _ALMOST_NOTHING
     prompt_tokens = _prompt_tokens(run)
-    answer = (run.request.max_output_tokens or ASSUMED_OUTPUT_TOKENS) * max(run.request.n, 1)
+    longest = min(run.request.max_output_tokens or ASSUMED_OUTPUT_TOKENS, RESERVED_OUTPUT_TOKENS)
+    answer = longest * max(run.request.n, 1)
     return (
         prices.estimate_usd(run.request, prompt_tokens, answer),
         prices.estimate_usd(run.request, prompt_tokens, 0),
     )
 
 
+def dumped(value: Any) -> str:
+    """A plain value as the JSON text of an attribute."""
+    return orjson.dumps(value).decode()
+
+
 def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[str, str]:
     """A model span's own attributes, as the JSON text that MLflow's registry reads."""
-    dumped = internals.dumped
     written = {SpanAttributeKey.MODEL: dumped(priced.model)}
     provider = result.provider or (run.request.provider if run.request else None)
     if provider:

@@ -14,11 +14,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import mlflow
-from mlflow.entities import LiveSpan, SpanStatus, SpanStatusCode, SpanType
+from langchain_core.callbacks import BaseCallbackManager
+from mlflow.entities import LiveSpan, SpanType
 from mlflow.entities.span import NoOpSpan
 from mlflow.entities.span_log_level import SpanLogLevel
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
@@ -26,11 +26,12 @@ from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider as mlflow_provider
 from mlflow.tracing.config import get_config
 from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
-from mlflow.tracing.fluent import start_span_no_context
+from mlflow.tracing.context import _USER_TRACE_CONTEXT
 from mlflow.tracing.trace_manager import InMemoryTraceManager
-from mlflow.tracing.utils import dump_span_attribute_value
 from mlflow.tracing.utils.default_log_level import default_log_level_for_span_type
+from mlflow.tracing.utils.otlp import should_export_otlp_metrics
 from mlflow.tracing.utils.processor import apply_span_processors
+from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
 from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS, autologging_is_disabled
 from opentelemetry import trace as otel_trace
@@ -41,6 +42,8 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, _Span
 from langchain_mlflow_cost.rates import ModelRates
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from opentelemetry.trace import Span as ApiSpan
 
 __all__ = [
@@ -49,8 +52,6 @@ __all__ = [
     "NoOpSpan",
     "SdkSpan",
     "SpanAttributeKey",
-    "SpanStatus",
-    "SpanStatusCode",
     "SpanType",
     "TraceMetadataKey",
     "TraceTagKey",
@@ -123,23 +124,34 @@ def start_span(name: str, span_type: str, parent: LiveSpan | None, *, inherit: b
     Returns:
         None where tracing is off or the trace is not sampled.
     """
-    if parent is None and not inherit:
-        with _clean_context():
-            span = start_span_no_context(name, span_type)
+    scope = _USER_TRACE_CONTEXT.get()
+    if scope is not None and scope.enabled is False:
+        return None
+    if parent is not None:
+        context: Context | None = otel_trace.set_span_in_context(otel(parent), Context())
     else:
-        span = start_span_no_context(name, span_type, parent_span=parent)
-    return None if span is None or isinstance(span, NoOpSpan) else span
+        # A clean context where a finished or suspended run may stand in the current one.
+        context = mlflow_provider.get_current_context() if inherit else Context()
+    span = _tracer().start_span(name, context=context)
+    if not span.is_recording():
+        return None
+    live = live_span(span)
+    if live is not None:
+        write_raw(span, {SpanAttributeKey.SPAN_TYPE: f'"{span_type}"'})
+    return live
 
 
-@contextlib.contextmanager
-def _clean_context() -> Iterator[None]:
-    # `start_span_no_context` takes its parent from the current context, where a finished or suspended run may stand.
-    api = mlflow_provider.get_context_api()
-    token = api.attach(Context())
-    try:
-        yield
-    finally:
-        api.detach(token)
+_tracer_of: tuple[Any, Any] = (None, None)
+
+
+def _tracer() -> Any:
+    """MLflow's tracer, remembered as long as its provider is the same: making one costs as much as the span."""
+    global _tracer_of  # noqa: PLW0603 - a cache of one, replaced whole
+    provider, tracer = _tracer_of
+    if provider is None or provider is not mlflow_provider.provider.get():
+        tracer = mlflow_provider._get_tracer(__name__)  # noqa: SLF001
+        _tracer_of = (mlflow_provider.provider.get(), tracer)
+    return tracer
 
 
 def end_span(span: LiveSpan, *, error: str | None, end_time_ns: int | None = None) -> None:
@@ -150,17 +162,16 @@ def end_span(span: LiveSpan, *, error: str | None, end_time_ns: int | None = Non
         error: None for success, else the status description, which may be empty.
         end_time_ns: Nanoseconds since the epoch; now if None.
     """
-    status = SpanStatus(SpanStatusCode.OK) if error is None else SpanStatus(SpanStatusCode.ERROR, error)
-    span.set_status(status)
+    status = otel_trace.StatusCode.OK if error is None else otel_trace.StatusCode.ERROR
+    otel(span).set_status(status, error or None)
     if get_config().span_processors:
         apply_span_processors(span)
-    span._span.end(end_time=end_time_ns)  # noqa: SLF001
+    otel(span).end(end_time=end_time_ns)
 
 
 def otel(span: LiveSpan) -> SdkSpan:
     """The OpenTelemetry span inside an MLflow span."""
-    inner: SdkSpan = span._span  # noqa: SLF001
-    return inner
+    return cast("SdkSpan", span._span)  # noqa: SLF001
 
 
 def write_raw(span: SdkSpan, attributes: Mapping[str, str | int | float | bool]) -> None:
@@ -213,11 +224,6 @@ def is_native(span: LiveSpan) -> bool:
     )
 
 
-def dumped(value: Any) -> str:
-    """A value as MLflow writes it into an attribute."""
-    return dump_span_attribute_value(value)
-
-
 def fields_of(span: SdkSpan) -> tuple[dict[str, Any], list[Any], list[Any]]:
     """The attributes, events and links of an open span, as they stand."""
     return dict(span._attributes or {}), list(span._events), list(span._links)  # noqa: SLF001
@@ -263,6 +269,16 @@ def ended(span: SdkSpan) -> bool:
 
 
 # --- attachments, links and the trace's own fields ------------------------------------------------------------------
+
+
+def has_span_processors() -> bool:
+    """Whether the user has span processors of MLflow's own kind, which look at a span before it ends."""
+    return bool(get_config().span_processors)
+
+
+def exports_metrics() -> bool:
+    """Whether trace metadata leaves with every span, as attributes of OpenTelemetry metrics."""
+    return should_export_otlp_metrics()
 
 
 def attachments_of(span: LiveSpan) -> dict[str, Any]:
@@ -322,6 +338,10 @@ def stand_in_for_tracer(handler_class: type) -> None:
     all methods and only logs what they raise.
     """
     MlflowLangchainTracer.register(handler_class)
+    _standing_in.add(handler_class)
+
+
+_standing_in: set[type] = set()
 
 
 def yield_runs(owned: Callable[[UUID], bool]) -> None:
@@ -335,7 +355,7 @@ def yield_runs(owned: Callable[[UUID], bool]) -> None:
             return
         for name in [n for n in dir(MlflowLangchainTracer) if n.startswith("on_")]:
             setattr(MlflowLangchainTracer, name, _yielding(getattr(MlflowLangchainTracer, name), owned, name))
-        MlflowLangchainTracer._lmc_yields = True  # type: ignore[attr-defined]  # noqa: SLF001
+        MlflowLangchainTracer._lmc_yields = True  # noqa: SLF001
 
 
 def _yielding(method: F, owned: Callable[[UUID], bool], name: str) -> F:
@@ -385,6 +405,27 @@ def chat_message(message: Any) -> dict[str, Any]:
     return converted
 
 
+def shortcut_autolog() -> None:
+    """Spare callback managers that carry a handler of ours the cost of autolog's patch, which does nothing for them.
+
+    The patch of `BaseCallbackManager.__init__` looks for a tracer among the inheritable handlers and, if one is there,
+    does nothing more; but each call goes through `safe_patch`, which costs about as much as recording a small span,
+    at several managers a run. `autolog(disable=True)` and a further `autolog()` both replace this wrapper, so it is
+    put back when the next root run begins.
+    """
+    patched = BaseCallbackManager.__init__
+    if getattr(patched, "lmc_shortcut", False) or not hasattr(BaseCallbackManager, "_gorilla_active_patch___init__"):
+        return
+    original = gorilla.get_original_attribute(BaseCallbackManager, "__init__")
+
+    def init(self: Any, handlers: Any, inheritable_handlers: Any = None, *args: Any, **kwargs: Any) -> None:
+        governed = any(type(handler) in _standing_in for handler in inheritable_handlers or ())
+        (original if governed else patched)(self, handlers, inheritable_handlers, *args, **kwargs)
+
+    init.lmc_shortcut = True  # type: ignore[attr-defined]
+    BaseCallbackManager.__init__ = init  # type: ignore[method-assign]
+
+
 # --- prices ---------------------------------------------------------------------------------------------------------
 
 _RATE_KEYS = {
@@ -408,8 +449,8 @@ def catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
     bare = model.split("/", 1)[-1]
     names = catalogue._list_provider_names()  # noqa: SLF001
     for name in [p for p in (provider,) if p in names] + names:
-        known = catalogue._load_bundled_provider(name).get(bare)  # noqa: SLF001
-        if known and known.get("input_cost_per_token"):
+        known = cast("dict[str, Any]", catalogue._load_bundled_provider(name).get(bare) or {})  # noqa: SLF001
+        if known.get("input_cost_per_token"):
             rates = {kind: Decimal(repr(known[key])) for kind, key in _RATE_KEYS.items() if known.get(key) is not None}
             return ModelRates(
                 source=f"mlflow {mlflow.__version__} catalogue",

@@ -1,8 +1,8 @@
-"""Recognise, anywhere, text that a model in a private node was told or said.
+r"""Recognise, anywhere, text that a model in a private node was told or said.
 
 Pure: strings in, strings out. What counts as the same text, exactly:
 
-* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\\n`, also
+* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\n`, also
   escaped twice) and URL escapes (`%20`) make no difference; characters above ASCII count as they are.
 * Every run of `SHINGLE` or more of those characters that stands in a private text is recognised inside any other
   text, so a quotation, an f-string, a prefix or a truncated copy is found; so are they in base64, at any offset.
@@ -21,10 +21,13 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHINGLE = 12
 """Letters and digits that must agree in a row. Fewer would find common phrases, more would miss short prefixes."""
@@ -34,6 +37,10 @@ TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: an odd constant that spreads neighbours well
 _PLAIN_WORD = re.compile(r"[^\W\d_]?[^\W\d_A-Z]*|[^\W\d_a-z]*|\d*")
+
+_REDACTED = re.compile(r"\[[A-Z][A-Z0-9_]{2,}(?::[0-9A-Za-z_-]+)?\]|\*{4}[0-9]{0,4}")
+"""A token that redaction left: it stands for one character, whatever its letters."""
+_TOKEN_CODE = 0xE000  # of Unicode's private use area, so no text has it by chance
 
 _Hashes = NDArray[np.uint64]
 _Codes = NDArray[np.uint32]
@@ -77,6 +84,10 @@ def _folded(text: str) -> tuple[_Codes, _Positions]:
             at = np.nonzero(escaped)[0]
             codes[at] = high[at] * 16 + low[at]
             codes[at + 1] = codes[at + 2] = ord(" ")
+    if "[" in text or "****" in text:
+        for token in _REDACTED.finditer(text):
+            codes[token.start() : token.end()] = ord(" ")
+            codes[token.start()] = _TOKEN_CODE
     kept = np.where(codes < 128, _FOLD[np.minimum(codes, 127)], codes)  # noqa: PLR2004 - the end of ASCII
     positions = np.nonzero(kept)[0]
     return kept[positions], positions
@@ -102,7 +113,7 @@ def _found(hashes: _Hashes, known: _Hashes) -> NDArray[np.bool_]:
         return np.zeros(len(hashes), dtype=bool)
     at = np.searchsorted(known, hashes)
     at[at == len(known)] = 0
-    return known[at] == hashes
+    return np.equal(known[at], hashes, dtype=bool)
 
 
 class PrivateText:
@@ -139,16 +150,12 @@ class PrivateText:
             for length, hashes in fresh:
                 self._fresh.setdefault(length, []).append(hashes)
 
-    def add_all(self, value: Any) -> None:
-        """Remember every string inside a value: of dicts the values, of sequences the members."""
-        if isinstance(value, str):
-            self.add(value)
-        elif isinstance(value, dict):
-            for member in value.values():
-                self.add_all(member)
-        elif isinstance(value, list | tuple):
-            for member in value:
-                self.add_all(member)
+    def add_variants(self, variant_of: Callable[[str], str | None]) -> None:
+        """Remember each text also as it looks after something was done to it, such as a redaction."""
+        for text in list(self._seen):
+            variant = variant_of(text)
+            if variant:
+                self.add(variant)
 
     def scrub(self, text: str) -> tuple[str, int]:
         """Replace every private stretch of a text by `[PRIVATE]`; also how many there were."""

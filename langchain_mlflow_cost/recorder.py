@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -154,13 +155,10 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
         guard.adopt(span, state)
     else:
         with starting(state):
-            started = internals.start_span(
-                state.text(run.name, "name") or "redacted", span_type, parent_span, inherit=inherit
-            )
+            started = internals.start_span(_span_name(run, state), span_type, parent_span, inherit=inherit)
         if started is None:
             return
         span = started
-        run.previous = internals.active_span()
         run.token = internals.attach(span)
     run.span = span
     inner = internals.otel(span)
@@ -173,6 +171,22 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
         run.scope.root = inner if isinstance(inner, GuardedSpan) else None
         _adopt_ancestors(run, inner)
         _set_session(run)
+
+
+def _span_name(run: Run, state: SpanState) -> str:
+    # Names repeat in every trace, and a redactor's memory lasts for one.
+    names = run.invocations[0].governor.names if len(run.invocations) == 1 else {}
+    key = (run.path, run.name)
+    known = names.get(key)
+    if known is not None:
+        return known
+    name = state.text(run.name, "name") or "redacted"
+    if name == run.name and len(names) < _KEPT_NAMES:
+        names[key] = name
+    return name
+
+
+_KEPT_NAMES = 4096
 
 
 def _parent_span(parent: Run) -> Any:
@@ -226,12 +240,12 @@ def write_payload(run: Run, key: str, value: Any) -> None:
     if written is None:
         return
     if ";base64," in written or '"input_audio"' in written:
-        if _write_with_attachments(run, key, written):
-            return
-    run.attributes[key] = written
+        _write_with_attachments(run, key, written)
+    else:
+        run.attributes[key] = written
 
 
-def _write_with_attachments(run: Run, key: str, written: str) -> bool:
+def _write_with_attachments(run: Run, key: str, written: str) -> None:
     """Let MLflow take files out of the payload, as its own tracer does, so that its UI shows them."""
     assert run.span is not None
     value = orjson.loads(written)
@@ -241,7 +255,6 @@ def _write_with_attachments(run: Run, key: str, written: str) -> bool:
         run.span.set_outputs(value)
     if run.state is not None:
         run.state.has_files = True
-    return True
 
 
 def write_details(run: Run, details: Mapping[str, Any]) -> None:
@@ -302,15 +315,9 @@ def _hear_value(scope: Scope, value: Any, depth: int = 0) -> None:
     if isinstance(value, str):
         scope.private.add(value)
         if value[:1] in "{[" and depth < 8:  # noqa: PLR2004 - tool arguments are JSON in a string, rarely twice
-            try:
+            with contextlib.suppress(orjson.JSONDecodeError):
                 _hear_value(scope, orjson.loads(value), depth + 1)
-            except orjson.JSONDecodeError:
-                pass
-        if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
-            try:
-                scope.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
-            except (binascii.Error, ValueError):
-                pass
+        _hear_file(scope, value)
     elif isinstance(value, dict):
         for key, member in value.items():
             if key not in ("type", "id", "index", "role"):
@@ -318,6 +325,12 @@ def _hear_value(scope: Scope, value: Any, depth: int = 0) -> None:
     elif isinstance(value, list | tuple):
         for member in value:
             _hear_value(scope, member, depth + 1)
+
+
+def _hear_file(scope: Scope, value: str) -> None:
+    if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
+        with contextlib.suppress(binascii.Error, ValueError):
+            scope.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -341,9 +354,13 @@ def finish(
     run.attributes[SpanAttributeKey.LOG_LEVEL] = str(
         internals.ERROR_LEVEL if description is not None else internals.log_level_of(run.span)
     )
-    if run.totals.llm_calls and (run.is_node or run.kind == "model" or run.parent is None) or run.parent is None:
+    if run.parent is None or (run.totals.llm_calls and (run.is_node or run.kind == "model")):
         run.attributes.update({key: repr(value) for key, value in run.totals.attributes().items()})
-    flush_attributes(run)
+    if run.scope.holding or internals.has_span_processors():
+        flush_attributes(run)
+    else:
+        # Nobody looks before the span ends: one write for these and the policy's own.
+        run.state.pending, run.attributes = run.attributes, {}
     _detach(run)
     internals.end_span(run.span, error=description)
     _close_invocations(run)
@@ -380,7 +397,9 @@ def _record_error(run: Run, error: BaseException) -> str | None:
         return text
     add_event(run, "exception", {"exception.type": name})
     if run.state is not None:
-        run.state.record.drop("events", run.enforcement.reason if not run.enforcement.keeps_exceptions else "log_prompts")
+        run.state.record.drop(
+            "events", run.enforcement.reason if not run.enforcement.keeps_exceptions else "log_prompts"
+        )
     return ""
 
 

@@ -41,7 +41,7 @@ KEPT_SUMMARIES = 1_000
 
 
 def path_text(path: NodePath) -> str:
-    """A node's path as attributes and summaries show it: `team/researcher`, a `/` in a name as `\\/`."""
+    r"""A node's path as attributes and summaries show it: `team/researcher`, a `/` in a name as `\/`."""
     return "/".join(name.replace("/", "\\/") for name in path)
 
 
@@ -81,6 +81,8 @@ class Governor:
         self.prices = prices
         self.budgets = budgets
         self.on_cost = on_cost
+        self.names: dict[tuple[NodePath, str], str] = {}
+        """Names of runs, by node, that hold nothing to redact."""
         self._lock = threading.Lock()
         self._invocations: OrderedDict[str, Invocation] = OrderedDict()
         self._latest: Invocation | None = None
@@ -153,7 +155,6 @@ class Run:
         "outcome",
         "parent",
         "path",
-        "previous",
         "prompt",
         "request",
         "reservations",
@@ -181,7 +182,6 @@ class Run:
         self.span: LiveSpan | None = None
         self.state: SpanState | None = None
         self.token: Any = None
-        self.previous: Any = None
         self.frame = 0
         self.where: tuple[int, int] = (0, 0)
         self.totals = Totals()

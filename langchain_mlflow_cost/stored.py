@@ -37,7 +37,7 @@ def cost_summary(trace_id: str | None = None) -> CostSummary:
             trace = found[0] if found else None
         else:
             trace = mlflow.get_trace(trace_id, silent=True)
-    except Exception as error:  # noqa: BLE001 - a store that is away must not break the caller's program
+    except Exception as error:  # a store that is away must not break the caller's program
         log.debug("reading the trace failed", exc_info=error)
         return _nothing(trace_id, f"it could not be read ({type(error).__name__})")
     if trace is None:

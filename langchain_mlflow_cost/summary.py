@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_mlflow_cost.rates import EXACT, ZERO
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class TokenCounts(BaseModel):

@@ -1,0 +1,177 @@
+"""Microseconds that budgets add to a model call: one `reserve` and one `settle`, in process and through Redis.
+
+    python benchmarks/budget.py [--calls 20000]
+
+Prints a table; each figure is the median of nine rounds. The Redis rows need redis-py and a `redis-server`, which is
+started on a free loopback port; without one they are left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import count
+from typing import TYPE_CHECKING
+
+from langchain_mlflow_cost.budget import BudgetRule, Budgets, SessionSums, SharedSums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LIMIT = Decimal(10**6)
+ESTIMATE, PROMPT, ACTUAL = Decimal("0.0123"), Decimal("0.0023"), Decimal("0.00345")
+ROUNDS = 9
+
+
+def budgets(*rules: BudgetRule, store: SharedSums | None = None) -> Budgets:
+    return Budgets(rules, open_store=lambda _: store, sessions=SessionSums())  # type: ignore[arg-type, return-value]
+
+
+def call(checked: Budgets, trace: int = 0, session: str = "s") -> None:
+    reservation = checked.reserve(
+        trace=trace, node="team/researcher", session=session, estimate_usd=ESTIMATE, prompt_usd=PROMPT
+    )
+    checked.settle(reservation, ACTUAL)
+
+
+def median_us(action: Callable[[], None], calls: int) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        for _ in range(calls):
+            action()
+        rounds.append((time.perf_counter() - begin) / calls * 1e6)
+    return statistics.median(rounds)
+
+
+def row(what: str, figure: float, unit: str = "us") -> None:
+    print(f"| {what} | {figure:.1f} {unit} |", flush=True)
+
+
+def in_process(calls: int) -> None:
+    one = budgets(BudgetRule(LIMIT))
+    row("one budget of scope trace", median_us(lambda: call(one), calls))
+    three = budgets(BudgetRule(LIMIT), BudgetRule(LIMIT, "node"), BudgetRule(LIMIT, "session"))
+    row("three: trace, node, session", median_us(lambda: call(three), calls))
+    traces = count()
+
+    def whole_trace() -> None:
+        trace = next(traces)
+        call(three, trace, f"session-{trace}")
+        three.end_trace(trace)
+
+    row("three, each call a new trace and a new session, with `end_trace`", median_us(whole_trace, calls))
+
+    stream = one.reserve(trace=0, node="n", estimate_usd=ESTIMATE)
+    row("`grow`, per token of a stream", median_us(lambda: one.grow(stream, ACTUAL), calls))
+    # 200 open calls: what others hold must not make a call slower.
+    for _ in range(200):
+        one.reserve(trace=0, node="n", estimate_usd=ESTIMATE)
+    row("one budget, 200 calls in flight", median_us(lambda: call(one), calls))
+
+    start = threading.Barrier(8)
+
+    def work(_: int) -> None:
+        start.wait()
+        for _ in range(calls // 8):
+            call(three)
+
+    with ThreadPoolExecutor(8) as pool:
+        begin = time.perf_counter()
+        list(pool.map(work, range(8)))
+        row("three, 8 threads at once: time by calls", (time.perf_counter() - begin) / (calls // 8 * 8) * 1e6)
+
+
+def memory() -> None:
+    checked = budgets(BudgetRule(LIMIT, "session"))
+    tracemalloc.start()
+    for n in range(10_000):
+        call(checked, n, f"session-{n}")
+        checked.end_trace(n)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    row("memory of 10,000 sessions", held / 2**20, "MiB")
+
+
+@contextmanager
+def redis_server() -> Iterator[int | None]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        yield None
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    for line in server.stdout:
+        if "Ready to accept connections" in line:
+            break
+    try:
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def through_redis(calls: int) -> None:
+    try:
+        import redis
+
+        from langchain_mlflow_cost.budget_redis import PAUSE_S, TIMEOUT_S, RedisSums
+    except ImportError as error:
+        print(f"Redis left out: {error}", file=sys.stderr)
+        return
+    rule = BudgetRule(LIMIT, "session", store="redis://")
+    with redis_server() as port:
+        if port is None:
+            print("Redis left out: there is no redis-server", file=sys.stderr)
+            return
+        client = redis.Redis(port=port)
+        row("redis: a bare PING, twice", median_us(lambda: client.ping() and client.ping() and None, calls))
+        checked = budgets(rule, store=RedisSums(f"redis://127.0.0.1:{port}/0"))
+        row("redis: one budget of scope session (two round trips)", median_us(lambda: call(checked), calls))
+        sessions = count()
+        row("redis: each call a new session", median_us(lambda: call(checked, 0, f"s{next(sessions)}"), calls))
+        size = client.memory_usage(_first_key(client)) or 0
+        row("redis: a session with one call, its hash", float(size), "bytes")
+
+    warnings.simplefilter("ignore")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = budgets(rule, store=RedisSums(f"redis://127.0.0.1:{silent.getsockname()[1]}"))
+        begin = time.perf_counter()
+        call(away)
+        row(f"redis silent: first call (timeouts {TIMEOUT_S:g} s)", (time.perf_counter() - begin) * 1e3, "ms")
+        row(f"redis silent: calls in the {PAUSE_S:g} s after it", median_us(lambda: call(away), 200))
+
+
+def _first_key(client: object) -> bytes:
+    keys = client.scan_iter(match="*:session", count=1)  # type: ignore[attr-defined]
+    first: bytes = next(iter(keys))
+    return first
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--calls", type=int, default=5000, help="calls in a round, in process")
+    calls = arguments.parse_args().calls
+    print("| reserve and settle of one call | median |\n| --- | ---: |")
+    in_process(calls)
+    memory()
+    through_redis(max(calls // 20, 50))
+
+
+if __name__ == "__main__":
+    main()

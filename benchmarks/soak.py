@@ -1,0 +1,145 @@
+"""Whether memory grows with the number of invocations, also where they do not end as they should."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import graphs
+import modes
+from compare import markdown
+from langchain_core.callbacks import CallbackManager
+from langchain_core.messages import HumanMessage
+from texts import Texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_core.outputs import ChatResult
+
+CHECKPOINTS: Final = 12
+WARM_UP: Final = 4
+"""Checkpoints at the start that are left out: caches fill, and the allocator finds its level."""
+
+
+class _HungModel(graphs.ScriptedModel):
+    """Never answers."""
+
+    called: Any = None
+
+    async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+        self.called.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def _endings(kind: str) -> Iterator[Callable[[list[Any], Texts], None]]:
+    """Invocations of a graph of three model nodes, every second one in a bad way: in all of them in turn if `mixed`."""
+    model = graphs.ScriptedModel(replies=deque())
+    graph = graphs.chain_of_models(model, 3)
+    hung = _HungModel(replies=deque())
+    hung_graph = graphs.chain_of_models(hung, 3, is_async=True)
+
+    def question(texts: Texts) -> dict[str, Any]:
+        model.replies.clear()
+        model.replies.extend(graphs.reply(texts.prose(2_000), 2_000) for _ in range(3))
+        return {"messages": [HumanMessage(texts.prose(2_000))]}
+
+    def ended(callbacks: list[Any], texts: Texts) -> None:
+        graph.invoke(question(texts), {"callbacks": callbacks})
+
+    def failed(callbacks: list[Any], texts: Texts) -> None:
+        state = question(texts)
+        model.replies.pop()
+        # The third node finds no reply left.
+        with contextlib.suppress(IndexError):
+            graph.invoke(state, {"callbacks": callbacks})
+
+    def cancelled(callbacks: list[Any], texts: Texts) -> None:
+        async def cancel() -> None:
+            hung.called = asyncio.Event()
+            task = asyncio.create_task(hung_graph.ainvoke(question(texts), {"callbacks": callbacks}))
+            await hung.called.wait()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        asyncio.run(cancel())
+
+    def aborted(callbacks: list[Any], texts: Texts) -> None:
+        reading = graph.stream(question(texts), {"callbacks": callbacks}, stream_mode="messages")
+        for _ in itertools.islice(reading, 20):
+            pass
+        reading.close()
+
+    def dropped(callbacks: list[Any], texts: Texts) -> None:
+        next(graph.stream(question(texts), {"callbacks": callbacks}, stream_mode="messages"))
+
+    def never_ended(callbacks: list[Any], texts: Texts) -> None:
+        # What a killed worker or a bug in a runnable leaves behind: starts without ends.
+        manager = CallbackManager.configure(inheritable_callbacks=callbacks)
+        run = manager.on_chain_start({"name": "never"}, question(texts), run_id=uuid.uuid4())
+        run.get_child().on_chat_model_start({"name": "never"}, [question(texts)["messages"]])
+
+    bad = {e.__name__: e for e in (failed, cancelled, aborted, dropped, never_ended)}
+    others = {"good": [ended], "mixed": [*bad.values()]}.get(kind) or [bad[kind]]
+    for other in itertools.cycle(others):
+        yield ended
+        yield other
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def work(mode: str, endings_kind: str, invocations: int, seed: int) -> None:
+    """Run in this process; print (invocations so far, RSS in MB, objects) as JSON, one list for all checkpoints."""
+    import mlflow
+    from sink import counting_store
+
+    store, texts, endings = counting_store(), Texts(seed), _endings(endings_kind)
+    points = []
+    with modes.MODES[mode].open() as callbacks:
+        for checkpoint in range(1, CHECKPOINTS + 1):
+            for _ in range(invocations // CHECKPOINTS):
+                next(endings)(callbacks, texts)
+            mlflow.flush_trace_async_logging()
+            store.take(0, 0)
+            gc.collect()
+            points.append((checkpoint * (invocations // CHECKPOINTS), _rss_mb(), len(gc.get_objects())))
+    print(json.dumps(points), flush=True)
+
+
+def compare_slopes(mode_names: list[str], endings: str, invocations: int, seed: int) -> str:
+    """A table of slopes, least squares over the checkpoints after the warm-up."""
+    rows = []
+    for mode in mode_names:
+        program = str(Path(__file__).with_name("run.py"))
+        command = [sys.executable, program, "soak-worker", mode, endings, str(invocations), str(seed)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        points = json.loads(done.stdout.splitlines()[-1])[WARM_UP:]
+        at = [point[0] / 1_000 for point in points]
+        rows.append(
+            [
+                mode,
+                f"{statistics.linear_regression(at, [point[1] for point in points]).slope:.2f}",
+                f"{statistics.linear_regression(at, [point[2] for point in points]).slope:.0f}",
+                f"{points[-1][1]:.0f}",
+                f"{points[-1][2]}",
+            ]
+        )
+    header = ["mode", "MB per 1,000 invocations", "objects per 1,000 invocations", "RSS at the end, MB", "objects"]
+    title = f"### soak, {invocations} invocations of 3 model nodes, endings {endings}"
+    return f"{title}\n\n{markdown(header, rows)}\n"

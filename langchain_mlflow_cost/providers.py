@@ -1,0 +1,136 @@
+"""What LangChain's integrations, gateways and clouds call a provider or model, and what a price list calls it.
+
+Provider ids are those of genai-prices (`openai`, `aws`, `x-ai`, ...). A name that no table knows is kept as it is:
+the price list may know it, and if not the model is unpriced.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit
+
+OPENAI: Final = "openai"
+AZURE: Final = "azure"
+ANTHROPIC: Final = "anthropic"
+AWS: Final = "aws"
+GOOGLE: Final = "google"
+OPENROUTER: Final = "openrouter"
+PERPLEXITY: Final = "perplexity"
+
+PROVIDER_IDS: Final[dict[str, str]] = {
+    # ls_provider, `_type` and response_metadata["model_provider"] of the integrations that were read:
+    # langchain-openai 1.7, -anthropic 1.7, -aws 1.9, -google-genai 4.4, -google-vertexai 3.2, -mistralai 1.1, -xai 1.3.
+    "azure_openai": AZURE,
+    "azure-openai": AZURE,
+    "azure-openai-chat": AZURE,
+    "azure_ai": AZURE,
+    "openai-chat": OPENAI,
+    "openai_chat": OPENAI,
+    "anthropic-chat": ANTHROPIC,
+    "amazon_bedrock": AWS,
+    "amazon_bedrock_converse": AWS,
+    "amazon_bedrock_chat": AWS,
+    "anthropic-bedrock": AWS,
+    "anthropic-mantle": AWS,
+    "openai-mantle": AWS,
+    "anthropic_bedrock": AWS,
+    "bedrock": AWS,
+    "bedrock_converse": AWS,
+    "bedrock-converse": AWS,
+    "amazon_nova": AWS,
+    "google_genai": GOOGLE,
+    "google-genai": GOOGLE,
+    "google_vertexai": GOOGLE,
+    "google_anthropic_vertex": GOOGLE,
+    "anthropic-chat-vertexai": GOOGLE,
+    "vertexai": GOOGLE,
+    "vertex_ai": GOOGLE,
+    "gemini": GOOGLE,
+    "xai": "x-ai",
+    "xai-chat": "x-ai",
+    "mistralai": "mistral",
+    "mistralai-chat": "mistral",
+    "mistral-chat": "mistral",
+    "chat-deepseek": "deepseek",
+    "groq-chat": "groq",
+    "fireworks-chat": "fireworks",
+    "fireworks_ai": "fireworks",
+    "togetherai": "together",
+    "together_ai": "together",
+    "together-chat": "together",
+    "cohere-chat": "cohere",
+    "perplexity-chat": PERPLEXITY,
+    "perplexitychat": PERPLEXITY,
+    "openrouter-chat": OPENROUTER,
+}
+
+LOCAL_PROVIDERS: Final = frozenset(
+    {
+        "ollama", "chat-ollama", "ollama-llm", "llamacpp", "llama_cpp", "llama-cpp", "llamafile", "gpt4all", "vllm",
+        "vllm-openai", "lmstudio", "lm_studio", "mlx", "mlxpipeline", "huggingface_pipeline", "ctransformers",
+        "exllamav2", "local",
+    }
+)  # fmt: skip
+"""Providers that run on the user's own machines: nobody sends a bill, only the policy can say what they cost."""
+
+OWN_MODELS: Final = frozenset({OPENAI, ANTHROPIC, GOOGLE, "mistral", "cohere", "deepseek", "x-ai"})
+"""Makers whose models' names say who made them, also behind a gateway that names itself as the provider."""
+
+_OPEN_WEIGHTS: Final = re.compile(r"(?:gpt-oss|gemma|open-mi|mixtral|ministral|deepseek-r1-distill)", re.IGNORECASE)
+_ARN: Final = re.compile(
+    r"arn:aws[a-z-]*:(?:bedrock|sagemaker)[a-z-]*:[^:]*:[^:]*:(?:[a-z-]+/)?(?P<id>.+)", re.IGNORECASE
+)
+_PATH: Final = re.compile(r"(?:.*/)?publishers/[^/]+/models/(?P<id>[^/]+)|models/(?P<bare>[^/]+)", re.IGNORECASE)
+
+
+def provider_id(name: object) -> str | None:
+    """Give genai-prices' id of a provider; an unknown name comes back in lower case, nothing as None."""
+    if not isinstance(name, str) or not name:
+        return None
+    known = PROVIDER_IDS.get(name)
+    if known is not None:
+        return known
+    lowered = name.strip().lower()
+    return PROVIDER_IDS.get(lowered, lowered) or None
+
+
+@lru_cache(maxsize=2048)
+def model_id(name: str) -> str:
+    """Take off what a cloud puts around a model's name: an ARN, `models/`, `publishers/.../models/`.
+
+    Fine-tunes (`ft:`), versions (`@`, dates) and region prefixes (`us.`, `global.`) stay: they have their own prices.
+    """
+    name = name.strip()
+    for pattern in (_ARN, _PATH):
+        match = pattern.fullmatch(name)
+        if match is not None:
+            return next(part for part in match.groups() if part)
+    return name
+
+
+def is_open_weights(model: str) -> bool:
+    """Say whether a name of a maker's series is one that anybody may host (`gpt-oss`, `gemma`), at any price."""
+    return _OPEN_WEIGHTS.match(model) is not None
+
+
+def host_of(url: object) -> str | None:
+    """Give the host of a base URL in lower case, without user, password, port and path."""
+    if not isinstance(url, str) or not url:
+        return None
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname
+    except ValueError:
+        return None
+    return host.lower() if host else None
+
+
+@lru_cache(maxsize=256)
+def is_private_host(host: str) -> bool:
+    """Say whether a host is this machine or one in a private network, where no provider sends bills from."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".localhost", ".internal", ".lan", ".home", ".test"))

@@ -1,0 +1,1017 @@
+"""Redaction of payloads: rules made once for each policy, one `Redactor` for each trace.
+
+A payload is walked as an object, never as JSON text: an escape such as the `n` of `\\n` before an address would be
+taken for a part of it, and a number has no quotes to replace. The strings that no cache knows are joined and
+scanned in one go; the same walk builds what `orjson` then writes.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import enum
+import fnmatch
+import functools
+import hashlib
+import itertools
+import json
+import re
+import secrets
+import threading
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import pydantic
+import re2
+
+from langchain_mlflow_cost import detectors
+from langchain_mlflow_cost.detectors import ENTITIES, PII_ENTITIES, SECRET, Found
+from langchain_mlflow_cost.errors import PolicyError
+
+__all__ = [
+    "ENTITIES",
+    "FIELD",
+    "PII_ENTITIES",
+    "SECRET",
+    "Counts",
+    "Found",
+    "LeafCache",
+    "RedactionError",
+    "Redactor",
+    "Rules",
+    "compile_rules",
+    "scan",
+]
+
+Counts = Mapping[str, int]
+"""How many stretches of each entity were taken out."""
+
+FIELD = "FIELD"
+"""What a value is called that went because of its field's name, by the policy's `keys`."""
+
+STRATEGIES = ("redact", "mask", "hash", "drop")
+
+# Below MLflow's reader: `json.loads` gives up near 1,000 levels and then the whole trace cannot be read; orjson
+# writes 254.
+_MAX_DEPTH = 100
+# JSON in a string in JSON in a string ... is followed so deep; below it is scanned as text.
+_MAX_JSON_IN_STRINGS = 4
+# A string is scanned this far beyond where it will be cut, so that what straddles the cut is still seen whole.
+_MARGIN = 16_384
+# Redacting can bring a neighbour into reach of a rule (`1.2.3.4` once it is no longer glued to an address).
+_MAX_ROUNDS = 4
+# Of the built-in entities, only a card is known by its digits alone, of which it has 12 to 19.
+_MIN_SUSPICIOUS_INT = 10**11
+_MAX_CARD = 10**19
+_ORJSON_INTS = range(-(2**63), 2**64)
+
+_PROCESS_KEY = secrets.token_bytes(32)
+_DIGITS_ONLY = frozenset({"PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE", "MAC_ADDRESS"})
+_KEEPS_LAST_FOUR = frozenset({"PHONE_NUMBER", "CREDIT_CARD"})
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class RedactionError(RuntimeError):
+    """A payload could not be redacted and must be dropped. The message holds a type's name and nothing else."""
+
+
+class _Leaf(NamedTuple):
+    """What became of a string: `text` is None where the strategy `drop` removed it."""
+
+    text: str | None
+    counts: Counts
+
+
+_CLEAN = _Leaf("", {})
+
+
+class _Name(NamedTuple):
+    """What the name of a field means."""
+
+    text: str | None
+    """The name as it may be shown, where that is not the name itself."""
+    counts: Counts
+    entity: str | None
+    """What its value is."""
+
+
+_PLAIN_NAME = _Name(None, {}, None)
+
+
+class _Piece:
+    """A model that was redacted and serialised before."""
+
+    __slots__ = ("counts", "fragment", "tree")
+
+    def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
+        self.tree = tree
+        self.fragment = orjson.Fragment(text)
+        self.counts = counts
+
+
+class LeafCache:
+    """What became of strings and models, forgotten oldest first. Shared by threads.
+
+    Bounded by entries and by characters, since one entry may be a whole document.
+    """
+
+    def __init__(self, max_entries: int = 50_000, max_chars: int = 8_000_000) -> None:
+        """Make an empty one; `max_chars` counts what the cache alone keeps alive, at most."""
+        self._max_entries = max_entries
+        self._max_chars = max_chars
+        self._entries: dict[Any, Any] = {}
+        self._sizes: dict[Any, int] = {}
+        self._chars = 0
+        self._lock = threading.Lock()
+        # A dict's own lookup is atomic, so that reading, by far the more frequent, needs no lock.
+        self.get = self._entries.get
+
+    def put(self, key: Any, value: Any, size: int) -> None:
+        """Remember, unless it alone would push out half of the rest."""
+        self.put_all([(key, value, size)])
+
+    def put_all(self, entries: Iterable[tuple[Any, Any, int]]) -> None:
+        """Remember keys, their values and their sizes."""
+        with self._lock:
+            for key, value, size in entries:
+                if size > self._max_chars // 2 or key in self._entries:
+                    continue
+                self._entries[key] = value
+                self._sizes[key] = size
+                self._chars += size
+            while self._chars > self._max_chars or len(self._entries) > self._max_entries:
+                oldest = next(iter(self._entries))
+                del self._entries[oldest]
+                self._chars -= self._sizes.pop(oldest)
+
+
+class Rules:
+    """What to find and what to put in its place. Immutable, made by `compile_rules`, shared by threads."""
+
+    def __init__(
+        self,
+        entities: frozenset[str],
+        strategies: Mapping[str, str],
+        hash_key: bytes,
+        keys: tuple[str, ...],
+        patterns: Mapping[str, Any],
+        more: Callable[[str], list[Found]] | None,
+    ) -> None:
+        """Keep what `compile_rules` has checked."""
+        self.entities = entities
+        self._strategies = strategies
+        self._hash_key = hash_key
+        self._key_globs = keys
+        self._key_pattern = (
+            re.compile("|".join(f"(?:{fnmatch.translate(key.casefold())})" for key in keys)) if keys else None
+        )
+        self._patterns = patterns
+        self._more = more
+        self._scanner = detectors.Scanner(entities) if entities else None
+        self._tokens = _token_pattern((*sorted(entities), *patterns, FIELD), presidio=more is not None)
+        self.names: dict[str, _Name] = {}
+        # A pattern of the user's may be about numbers of any length.
+        self.finds_any_number = bool(patterns or more)
+        self.empty = not (entities or keys or patterns or more)
+
+    def __repr__(self) -> str:
+        """Name the entities, never a key or a pattern."""
+        return f"Rules(entities={sorted(self.entities)}, patterns={len(self._patterns)}, keys={len(self._key_globs)})"
+
+    def strategy(self, entity: str) -> str:
+        """Say what happens to what is found of an entity."""
+        return self._strategies.get(entity, "redact")
+
+    def describe(self) -> list[dict[str, str]]:
+        """List what is looked for: `entity`, `strategy`, `rule` in words, one row each."""
+        rows = [
+            {
+                "entity": name,
+                "strategy": self.strategy(name),
+                "rule": ENTITIES[name].what if name in ENTITIES else "found by Presidio",
+            }
+            for name in sorted(self.entities)
+        ]
+        rows += [
+            {"entity": name, "strategy": self.strategy(name), "rule": f"pattern {pattern.pattern}"}
+            for name, pattern in self._patterns.items()
+        ]
+        if self._key_globs:
+            names = ", ".join(self._key_globs)
+            rows.append(
+                {"entity": FIELD, "strategy": self.strategy(FIELD), "rule": f"the value of a field named {names}"}
+            )
+        return rows
+
+    def find(self, text: str) -> list[Found]:
+        """Find everything in a text, in order and without overlaps; offsets count characters."""
+        return self.find_all([text])[0]
+
+    def find_all(self, texts: Sequence[str]) -> list[list[Found]]:
+        """Find everything in each of many texts, which costs less than one by one."""
+        found = _found_in_each(self._scanner, texts) if self._scanner else [[] for _ in texts]
+        if self._patterns or self._more:
+            for text, here in zip(texts, found, strict=True):
+                self._find_custom(text, here)
+        # Most payloads have no token in them: look for one only where there is something to protect it from.
+        return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
+
+    def _find_custom(self, text: str, here: list[Found]) -> None:
+        """Add what the policy's own patterns and the optional engine find."""
+        added = []
+        for name, pattern in self._patterns.items():
+            added += [Found(*match.span(), name) for match in pattern.finditer(text) if match.end() > match.start()]
+        if self._more:
+            added += self._more(text)
+        if added:
+            here[:] = detectors.without_overlaps([*here, *added])
+
+    def _spare_tokens(self, text: str, here: list[Found]) -> list[Found]:
+        """Leave tokens of an earlier redaction alone, else `password=[SECRET]` would be found again and again."""
+        if "[" not in text and "****" not in text:
+            return here
+        tokens = [match.span() for match in self._tokens.finditer(text)]
+        return [one for one in here if not any(start <= one.start and one.end <= end for start, end in tokens)]
+
+    def redact_all(self, texts: Sequence[str]) -> list[_Leaf]:
+        """Redact each of many texts, until nothing more is found in them."""
+        leaves = [_CLEAN] * len(texts)
+        current = [_without_surrogates(text) for text in texts]
+        todo = list(range(len(texts)))
+        for _ in range(_MAX_ROUNDS):
+            found = self.find_all([current[i] for i in todo])
+            changed = []
+            for i, here in zip(todo, found, strict=True):
+                if not here:
+                    continue
+                counts = collections.Counter(leaves[i].counts)
+                counts.update(one.entity for one in here)
+                replaced = self._replace(current[i], here)
+                leaves[i] = _Leaf(replaced, counts)
+                if replaced is not None:
+                    current[i] = replaced
+                    changed.append(i)
+            todo = changed
+            if not todo:
+                break
+        for i in todo:
+            # Still something after all rounds (a pattern that finds its own token's parts): nothing may stay.
+            leaves[i] = _Leaf(f"[{FIELD}]", leaves[i].counts)
+        for i, text in enumerate(texts):
+            if leaves[i] is _CLEAN and current[i] != text:
+                leaves[i] = _Leaf(current[i], {})
+        return leaves
+
+    def _replace(self, text: str, found: Iterable[Found]) -> str | None:
+        pieces = []
+        done = 0
+        for start, end, entity in found:
+            token = self.token(entity, text[start:end])
+            if token is None:
+                return None
+            pieces += (text[done:start], token)
+            done = end
+        pieces.append(text[done:])
+        return "".join(pieces)
+
+    def token(self, entity: str, value: str) -> str | None:
+        """Give what stands in place of a value; None where the string that holds it goes as a whole."""
+        strategy = self.strategy(entity)
+        if strategy == "drop":
+            return None
+        if strategy == "mask":
+            digits = [character for character in value if character.isdigit()] if entity in _KEEPS_LAST_FOUR else []
+            return "****" + ("".join(digits[-4:]) if len(digits) > 8 else "")  # noqa: PLR2004 - half must stay hidden
+        if strategy == "hash":
+            return f"[{entity}:{self._digest(entity, value)}]"
+        return f"[{entity}]"
+
+    def _digest(self, entity: str, value: str) -> str:
+        """Give 64 bits as letters only: digits could pass for a card's, or for a part of the next number."""
+        plain = unicodedata.normalize("NFKC", value).casefold()
+        if entity in _DIGITS_ONLY:
+            plain = "".join(filter(str.isalnum, plain))
+        digest = hashlib.blake2b(f"{entity}\x1f{plain}".encode(errors="replace"), key=self._hash_key, digest_size=8)
+        return digest.hexdigest().translate(_HEX_TO_LETTERS)
+
+    def name(self, name: str) -> _Name:
+        """Say what the name of a field means, remembered in `names`: names repeat in every payload."""
+        known = self.names.get(name)
+        if known is not None:
+            return known
+        made = self._name(name) if not self.empty else _PLAIN_NAME
+        if len(name) <= 64 and len(self.names) < 10_000:  # noqa: PLR2004 - ids used as names must not pile up
+            self.names[name] = made
+        return made
+
+    def _name(self, name: str) -> _Name:
+        leaf = self.redact_all([name])[0]
+        entity = detectors.field_entity(name, self.entities)
+        if self._key_pattern and self._key_pattern.match(name.casefold()):
+            entity = FIELD
+        if leaf is _CLEAN:
+            return _Name(None, {}, entity) if entity else _PLAIN_NAME
+        # A dict's key cannot be null, so that `drop` leaves the entity's name.
+        text = leaf.text if leaf.text is not None else f"[{next(iter(leaf.counts))}]"
+        return _Name(text, leaf.counts, entity)
+
+
+def scan(text: str, rules: Rules) -> list[Found]:
+    """Find what would be redacted in a text, for tuning a policy."""
+    return rules.find(text)
+
+
+def compile_rules(
+    *,
+    entities: Iterable[str],
+    strategies: Mapping[str, str] | str = "redact",
+    hash_key: bytes | None = None,
+    keys: Sequence[str] = (),
+    patterns: Mapping[str, str] | None = None,
+    engine: str = "builtin",
+) -> Rules:
+    """Check a policy's rules and make them ready; equal arguments give the same object.
+
+    Args:
+        entities: Names out of `ENTITIES`; with the presidio engine, also those that it supports. May be empty.
+        strategies: One for all, or by entity, pattern name or `FIELD`; what is left out is `redact`.
+        hash_key: For the strategy `hash`: the same key gives the same tokens. None: random, for this process.
+        keys: Names of fields whose value always goes; globs, in any case.
+        patterns: Name to RE2 pattern; the name is the entity.
+        engine: `builtin` or `presidio`.
+
+    Raises:
+        PolicyError: Its `key` names the offending setting, such as `redaction.patterns.order`.
+    """
+    return _compile(
+        frozenset(entities),
+        strategies if isinstance(strategies, str) else tuple(sorted(strategies.items())),
+        hash_key or _PROCESS_KEY,
+        tuple(keys),
+        tuple((patterns or {}).items()),
+        engine,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _compile(
+    entities: frozenset[str],
+    strategies: str | tuple[tuple[str, str], ...],
+    hash_key: bytes,
+    keys: tuple[str, ...],
+    patterns: tuple[tuple[str, str], ...],
+    engine: str,
+) -> Rules:
+    known: set[str] = set(ENTITIES)
+    if engine == "presidio":
+        # Imported here because the extra is optional and takes seconds.
+        from langchain_mlflow_cost import presidio  # noqa: PLC0415 - see above
+
+        known |= presidio.supported_entities()
+    elif engine != "builtin":
+        raise _error("redaction.engine", f"unknown engine {engine!r}; choose from builtin, presidio")
+    for name in sorted(entities - known):
+        raise _error("redaction.entities", f"unknown entity {name!r}{_nearest(name, known)}")
+    compiled = {name: _pattern(name, pattern) for name, pattern in patterns}
+    by_entity = _strategies(strategies, entities, known | set(compiled) | {FIELD}, tuple(compiled))
+    more = None
+    if engine == "presidio" and entities - set(ENTITIES):
+        more = presidio.analyzer(frozenset(entities - set(ENTITIES)))
+    key = hashlib.sha256(hash_key).digest()
+    return Rules(entities & set(ENTITIES) if more is None else entities, by_entity, key, keys, compiled, more)
+
+
+def _strategies(
+    given: str | tuple[tuple[str, str], ...], entities: frozenset[str], known: set[str], patterns: tuple[str, ...]
+) -> dict[str, str]:
+    everything = dict.fromkeys((*entities, *patterns, FIELD), given) if isinstance(given, str) else dict(given)
+    for entity, strategy in everything.items():
+        where = "redaction.strategy" if isinstance(given, str) else f"redaction.strategy.{entity}"
+        if strategy not in STRATEGIES:
+            raise _error(where, f"unknown strategy {strategy!r}; choose from {', '.join(STRATEGIES)}")
+        if entity not in known:
+            raise _error(where, f"unknown entity {entity!r}{_nearest(entity, known)}")
+    return everything
+
+
+def _pattern(name: str, pattern: str) -> Any:
+    where = f"redaction.patterns.{name}"
+    if not re.fullmatch(r"\w[\w .-]{0,63}", name):
+        raise _error(where, "a pattern's name is what stands in the text instead: up to 64 letters, digits, _, - or .")
+    options = re2.Options()
+    options.log_errors = False  # RE2 would print the pattern to stderr
+    try:
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else "not a regular expression"
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        hint = "; RE2 has no look-around and no back-references, and repeats at most 1,000 times"
+        raise _error(where, f"RE2 refuses the pattern: {text}{hint}") from None
+    if compiled.search("") is not None:
+        raise _error(where, "the pattern matches the empty text, so it would match everywhere")
+    return compiled
+
+
+def _error(key: str, message: str) -> PolicyError:
+    error = PolicyError(f"{key}: {message}")
+    error.key = key  # type: ignore[attr-defined] - the policy's loader adds file and line by it
+    return error
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(known))}"
+
+
+_HEX_TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+
+
+def _token_pattern(names: Iterable[str], *, presidio: bool) -> re.Pattern[str]:
+    any_name = "|".join(map(re.escape, names)) + ("|[A-Z_]{3,40}" if presidio else "")
+    return re.compile(rf"\[(?:{any_name})(?::[a-p]{{16}})?\]|\*{{4}}(?:[0-9]{{4}})?")
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which neither orjson nor OTLP can write."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _found_in_each(scanner: detectors.Scanner, texts: Sequence[str]) -> list[list[Found]]:
+    """Scan many texts as one, joined by a separator that no rule crosses."""
+    if len(texts) == 1:
+        return [scanner.find(texts[0])]
+    found: list[list[Found]] = [[] for _ in texts]
+    index = 0
+    start = 0
+    end = len(texts[0]) if texts else 0
+    for one in scanner.find("\x1f".join(texts)):
+        while one.start > end:
+            index += 1
+            start = end + 1
+            end = start + len(texts[index])
+        found[index].append(Found(one.start - start, min(one.end, end) - start, one.entity))
+    return found
+
+
+class Redactor:
+    """Redacts and serialises the payloads of one trace. Shared by the threads that record it."""
+
+    def __init__(self, rules: Rules, max_payload_chars: int = 100_000, cache: LeafCache | None = None) -> None:
+        """Keep the rules.
+
+        Args:
+            rules: What to find.
+            max_payload_chars: Length of the JSON text at most; what is longer is cut, after redaction, and says so.
+            cache: Shared by redactors of the same rules; None: one of its own.
+        """
+        self.rules = rules
+        self.max_payload_chars = max_payload_chars
+        self.cache = cache if cache is not None else LeafCache()
+
+    def text(self, text: str) -> tuple[str | None, Counts]:
+        """Redact one string, uncut; None where the strategy `drop` removed it."""
+        try:
+            if self.rules.empty:
+                return text, {}
+            leaf = self._leaf(text)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the payload must not come out, not even in the error
+            raise RedactionError(type(error).__name__) from None
+        return (text, {}) if leaf is _CLEAN else (leaf.text, leaf.counts)
+
+    def json(self, value: Any) -> tuple[str, Counts]:
+        """Redact a value of any shape and write it as JSON, as MLflow's encoder would write it.
+
+        Always valid JSON. What has no JSON form becomes its `str`, as in MLflow; cycles and what is nested too
+        deeply, a marker.
+
+        Raises:
+            RedactionError: The payload must be dropped.
+        """
+        try:
+            return self._json(value)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the payload must not come out, not even in the error
+            raise RedactionError(type(error).__name__) from None
+
+    def tree(self, value: Any) -> tuple[Any, Counts]:
+        """Redact as `json` does and give what a reader of that text would get."""
+        text, counts = self.json(value)
+        return json.loads(text), counts
+
+    def _json(self, value: Any) -> tuple[str, Counts]:
+        if self.rules.empty:
+            try:
+                text = orjson.dumps(value, default=_plain, option=_PLAIN_OPTIONS).decode()
+            except (TypeError, ValueError, RecursionError):
+                pass  # a cycle, a lone surrogate, a key that is no string ...: the walk below knows what to do
+            else:
+                if len(text) <= self.max_payload_chars:
+                    return text, {}
+        walk = _Walk(self)
+        tree = walk.run(value)
+        text = _dumps(tree).decode()
+        if len(text) > self.max_payload_chars:
+            text = _cut(tree, self.max_payload_chars)
+        return text, walk.counts
+
+    def _leaf(self, text: str, json_depth: int = 0) -> _Leaf:
+        leaf: _Leaf | None = self.cache.get(text)
+        if leaf is None:
+            leaf = self.leaves([text], json_depth)[0]
+            self.cache.put(text, leaf, len(text))
+        return leaf
+
+    def leaves(self, texts: list[str], json_depth: int) -> list[_Leaf]:
+        """Redact strings that the cache does not know."""
+        leaves: list[_Leaf | None] = [None] * len(texts)
+        if json_depth < _MAX_JSON_IN_STRINGS:
+            for i, text in enumerate(texts):
+                parsed = _parsed(text)
+                if parsed is not None:
+                    walk = _Walk(self, json_depth + 1)
+                    tree = walk.run(parsed)
+                    leaves[i] = _Leaf(_dumps(tree).decode(), walk.counts) if walk.counts else _CLEAN
+        rest = [i for i, leaf in enumerate(leaves) if leaf is None]
+        if rest:
+            for i, leaf in zip(rest, self.rules.redact_all([texts[i] for i in rest]), strict=True):
+                leaves[i] = leaf
+        return leaves  # type: ignore[return-value] - every place is filled by now
+
+
+class _Walk:
+    """One pass over a value: builds the tree that is written, and notes the strings that are still unknown."""
+
+    def __init__(self, redactor: Redactor, json_depth: int = 0) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._redactor = redactor
+        self._rules = redactor.rules
+        self._known = redactor.cache.get  # noqa: SLF001 - the two are one thing, in two classes for the state's sake
+        self._json_depth = json_depth
+        # Each value is at least one character of the result: beyond this many, the rest will be cut anyway.
+        self._values_left = redactor.max_payload_chars + 1
+        self._longest = redactor.max_payload_chars + _MARGIN
+        self._path: set[int] = set()
+        self._pending: dict[str, list[tuple[Any, Any, Any]]] = {}
+        self._renamed: list[tuple[dict[str, Any], dict[str, str]]] = []
+
+    def run(self, value: Any) -> Any:
+        holder: list[Any] = [None]
+        holder[0] = self._visit(value, holder, 0, 0)
+        if self._pending:
+            self._resolve()
+        for tree, names in self._renamed:
+            _rename(tree, names)
+        return holder[0]
+
+    def _resolve(self) -> None:
+        """Redact the unknown strings in one go and put them into their places."""
+        texts = list(self._pending)
+        redactor = self._redactor
+        longest = self._longest
+        shown = [text if len(text) <= longest else text[:longest] for text in texts]
+        leaves = redactor.leaves(shown, self._json_depth)
+        redactor.cache.put_all(
+            (text, leaf, len(text)) for text, leaf in zip(texts, leaves, strict=True) if len(text) <= longest
+        )
+        for text, leaf in zip(texts, leaves, strict=True):
+            places = self._pending[text]
+            if leaf is _CLEAN:
+                for container, slot, original in places:
+                    container[slot] = original
+            else:
+                for container, slot, _ in places:
+                    container[slot] = leaf.text
+                    self.counts.update(leaf.counts)
+
+    def _visit(self, value: Any, container: Any, slot: Any, depth: int) -> Any:
+        """Give what stands for `value`; None for now if that is only known after `_resolve`."""
+        kind = type(value)
+        if kind is str:
+            return self._string(value, container, slot)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return self._integer(value, container, slot)
+        if kind is float:
+            return self._float(value, container, slot)
+        if kind is dict:
+            return self._mapping(value, depth)
+        if kind is list or kind is tuple:
+            return self._sequence(value, depth)
+        return self._other(value, container, slot, depth)
+
+    def _string(self, text: str, container: Any, slot: Any, original: Any = None) -> Any:
+        """Look a string up; `original` is what stays if nothing is found, where that is not the string itself."""
+        leaf = self._known(text)
+        if leaf is not None:
+            if leaf is _CLEAN:
+                return text if original is None else original
+            self.counts.update(leaf.counts)
+            return leaf.text
+        place = (container, slot, text if original is None else original)
+        places = self._pending.get(text)
+        if places is None:
+            self._pending[text] = [place]
+        else:
+            places.append(place)
+        return None
+
+    def _integer(self, value: int, container: Any, slot: Any) -> Any:
+        size = abs(value)
+        if size >= _MIN_SUSPICIOUS_INT and (
+            self._rules.finds_any_number or (size < _MAX_CARD and detectors.passes_luhn(str(size)))
+        ):
+            return self._string(str(value), container, slot, value)
+        return value if value in _ORJSON_INTS else orjson.Fragment(_digits(value))
+
+    def _float(self, value: float, container: Any, slot: Any) -> Any:
+        if _MIN_SUSPICIOUS_INT < abs(value) < _MAX_CARD and value.is_integer():
+            return self._string(str(int(value)), container, slot, value)
+        return value
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        # Most of the time of a payload that is known already is spent here: plain values are dealt with in place.
+        path = self._path
+        here = id(value)
+        if here in path or depth >= _MAX_DEPTH:
+            return _stopped(depth)
+        path.add(here)
+        self._values_left -= len(value)
+        if self._values_left < 0:
+            value = dict(itertools.islice(value.items(), max(0, self._values_left + len(value))))
+        known = self._known
+        names = self._rules.names
+        tree: dict[str, Any] = {}
+        renamed: dict[str, str] | None = None
+        for key, item in value.items():
+            if type(key) is not str:
+                key = _key_text(key)  # noqa: PLW2901 - the name under which it is written
+            name = names.get(key) or self._rules.name(key)
+            if name is not _PLAIN_NAME:
+                if name.text is not None:
+                    renamed = renamed if renamed is not None else {}
+                    renamed[key] = name.text
+                    self.counts.update(name.counts)
+                if name.entity is not None:
+                    tree[key] = None
+                    tree[key] = self._field(name.entity, key, item, tree, depth)
+                    continue
+            kind = type(item)
+            if kind is str:
+                if known(item) is _CLEAN:
+                    tree[key] = item
+                else:
+                    tree[key] = None
+                    tree[key] = self._string(item, tree, key)
+            elif item is None or kind is bool or (kind is int and -_MIN_SUSPICIOUS_INT < item < _MIN_SUSPICIOUS_INT):
+                tree[key] = item
+            else:
+                tree[key] = None
+                tree[key] = self._visit(item, tree, key, depth + 1)
+        if renamed is not None:
+            self._renamed.append((tree, renamed))
+        path.discard(here)
+        return tree
+
+    def _field(self, entity: str, name: str, item: Any, tree: dict[str, Any], depth: int) -> Any:
+        """Give what stands for the value of a field whose name says what it holds."""
+        if entity == FIELD:
+            if item is None:
+                return None
+            self.counts[FIELD] += 1
+            shown = item if isinstance(item, str) else type(item).__name__
+            return self._rules.token(FIELD, shown)
+        if type(item) is str or (type(item) is int and not isinstance(item, bool)):
+            token = self._field_token(entity, name, str(item))
+            if token is not _NOT_A_VALUE:
+                return token
+        elif type(item) is list or type(item) is tuple:
+            parts: list[Any] = []
+            for part in item:
+                parts.append(None)
+                parts[-1] = (
+                    self._field(entity, name, part, tree, depth + 1)
+                    if type(part) is str and self._field_token(entity, name, part, count=False) is not _NOT_A_VALUE
+                    else self._visit(part, parts, len(parts) - 1, depth + 2)
+                )
+            return parts
+        return self._visit(item, tree, name, depth + 1)
+
+    def _field_token(self, entity: str, name: str, text: str, *, count: bool = True) -> Any:
+        if self._rules._tokens.fullmatch(text) or not detectors.is_field_value(entity, name, text):  # noqa: SLF001
+            return _NOT_A_VALUE
+        if count:
+            self.counts[entity] += 1
+        return self._rules.token(entity, text)
+
+    def _sequence(self, value: Sequence[Any], depth: int) -> Any:
+        path = self._path
+        here = id(value)
+        if here in path or depth >= _MAX_DEPTH:
+            return _stopped(depth)
+        path.add(here)
+        self._values_left -= len(value)
+        if self._values_left < 0:
+            value = value[: max(0, self._values_left + len(value))]
+        tree: list[Any] = [None] * len(value)
+        for index, item in enumerate(value):
+            tree[index] = self._visit(item, tree, index, depth + 1)
+        path.discard(here)
+        return tree
+
+    def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:
+        """Turn what has no JSON form into what has, as MLflow's encoder does."""
+        if isinstance(value, pydantic.BaseModel):
+            return self._model(value, depth)
+        if isinstance(value, str):
+            # Of an enumeration's member too, `json` writes the text that it is, not its `str`.
+            return self._string(str.__str__(value), container, slot)
+        if isinstance(value, int):
+            return self._integer(int(value), container, slot)
+        if isinstance(value, float):
+            return self._float(float(value), container, slot)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if isinstance(value, (list, tuple)):
+            return self._sequence(value, depth)
+        if isinstance(value, uuid.UUID):
+            return str(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._mapping_of(
+                value, {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}, depth
+            )
+        if isinstance(value, (_Piece, orjson.Fragment)):
+            return self._string(f"<{type(value).__name__}>", container, slot)
+        return self._string(self._as_text(value), container, slot)
+
+    def _as_text(self, value: Any) -> str:
+        if isinstance(value, (bytes, bytearray)):
+            return str(bytes(value[: self._longest]))
+        return _as_text(value)
+
+    def _mapping_of(self, value: Any, fields: Mapping[Any, Any], depth: int) -> Any:
+        """Walk an object's fields; the object itself marks the path, since the mapping is made anew each time."""
+        here = id(value)
+        if here in self._path:
+            return _stopped(depth)
+        self._path.add(here)
+        tree = self._mapping(fields, depth)
+        self._path.discard(here)
+        return tree
+
+    def _model(self, model: pydantic.BaseModel, depth: int) -> Any:
+        key = _model_key(model)
+        if key is None:
+            return self._mapping_of(model, _model_fields(model), depth)
+        piece = self._known(key)
+        if piece is None:
+            # A walk of its own: its counts are remembered with it, and its strings are few.
+            walk = _Walk(self._redactor, self._json_depth)
+            tree = walk.run(_plain_fields(model))
+            text = _dumps(tree)
+            piece = _Piece(tree, text, walk.counts)
+            self._redactor.cache.put(key, piece, len(text))  # noqa: SLF001
+        if piece.counts:
+            self.counts.update(piece.counts)
+        return piece
+
+
+_NOT_A_VALUE = object()
+
+
+def _stopped(depth: int) -> str:
+    return f"[nested deeper than {_MAX_DEPTH}]" if depth >= _MAX_DEPTH else "[cycle]"
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # more than sys.get_int_max_str_digits()
+        return '"[integer too long]"'
+
+
+def _rename(tree: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Give a dict's redacted keys their names, keeping order and number: equal ones are numbered."""
+    items = list(tree.items())
+    taken = {key for key in tree if key not in names}
+    tree.clear()
+    for key, item in items:
+        new = base = names.get(key, key)
+        number = 1
+        while key in names and new in taken:
+            number += 1
+            new = f"{base} ({number})"
+        taken.add(new)
+        tree[new] = item
+
+
+def _key_text(key: Any) -> str:
+    """Write a dict's key that is no plain string as `json` would, or as its `str`."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    return _as_text(key)
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - any class may raise anything here, and its name is still worth having
+        return f"<{type(value).__name__}>"
+
+
+# Dates and dataclasses as MLflow writes them, not as orjson would; subclasses of dict and str are walked.
+_PLAIN_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_KEY_OPTIONS = _PLAIN_OPTIONS & ~orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def _dumps(tree: Any) -> bytes:
+    return orjson.dumps(tree, default=_fragment_of)
+
+
+def _fragment_of(piece: _Piece) -> orjson.Fragment:
+    return piece.fragment
+
+
+def _plain(value: Any) -> Any:
+    """Turn what orjson does not know into what it does, where nothing is redacted."""
+    if isinstance(value, pydantic.BaseModel):
+        return _model_fields(value)
+    if isinstance(value, int):
+        return orjson.Fragment(_digits(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return _as_text(value)
+
+
+def _model_fields(model: pydantic.BaseModel) -> Any:
+    try:
+        return model.model_dump(warnings=False)
+    except Exception:  # noqa: BLE001 - a serialiser of the user's may raise anything; the fields are still there
+        return dict(model.__dict__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_plain(kind: type[pydantic.BaseModel]) -> bool:
+    """Say whether `model_dump` of this class gives its fields as they are."""
+    decorators = kind.__pydantic_decorators__
+    return (
+        kind.model_dump is pydantic.BaseModel.model_dump
+        and not (decorators.field_serializers or decorators.model_serializers or decorators.computed_fields)
+        and not kind.__pydantic_root_model__
+        and not kind.model_config.get("serialize_by_alias")
+        and not any(
+            field.exclude or any("Serializer" in type(part).__name__ for part in field.metadata)
+            for field in kind.model_fields.values()
+        )
+        and "__get_pydantic_core_schema__" not in kind.__dict__
+    )
+
+
+def _plain_fields(model: pydantic.BaseModel) -> dict[str, Any]:
+    extra = model.__pydantic_extra__
+    return {**model.__dict__, **extra} if extra else model.__dict__
+
+
+def _model_key(model: pydantic.BaseModel) -> Any:
+    """Give a key that differs whenever the model's JSON differs; None if there is no cheap one.
+
+    All that the JSON is made of is in the key, by value: LangGraph gives a message its id only after it was first
+    seen, so the object's identity would serve stale text. Long strings are in it as themselves, and Python computes
+    the hash of a string object once.
+    """
+    kind = type(model)
+    if not _is_plain(kind) or model.__pydantic_private__:
+        return None
+    fields = _plain_fields(model)
+    rest = []
+    texts = []
+    for name, item in fields.items():
+        if type(item) is str:
+            texts.append(item)
+            texts.append(name)
+        else:
+            rest.append(name)
+            rest.append(item)
+    try:
+        return (kind, *texts, orjson.dumps(rest, option=_KEY_OPTIONS))
+    except TypeError:
+        return None
+
+
+_JSON_START = re.compile(r"[ \t\r\n]*[\[{]")
+
+
+class _NotPlainJsonError(ValueError):
+    """A text that must be scanned as text, though it may be JSON."""
+
+
+def _parsed(text: str) -> Any:
+    """Read a string that is a JSON object or array, such as a tool call's arguments; else None."""
+    if len(text) < 2 or text[-1] not in "]} \n\r\t" or not _JSON_START.match(text):  # noqa: PLR2004 - two brackets
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        # The first of two equal names would escape the walk.
+        raise _NotPlainJsonError
+    return made
+
+
+def _cut(tree: Any, max_chars: int) -> str:
+    """Write a tree in at most so many characters, keeping as much of its shape as there is room for."""
+    lengths: list[int] = []
+    _lengths(tree, lengths)
+    total = sum(lengths)
+    room = max_chars - (len(_dumps(tree).decode()) - total)
+    for share in (0.95, 0.6, 0.3):
+        limit = _limit(lengths, int(room * share))
+        if limit < _MIN_STRING:
+            break
+        text = _dumps(_shortened(tree, _Room(limit, total))).decode()
+        if len(text) <= max_chars:
+            return text
+    for share in (0.9, 0.5, 0.25, 0.1):
+        text = _dumps(_shortened(tree, _Room(_MIN_STRING, int(max_chars * share)))).decode()
+        if len(text) <= max_chars:
+            return text
+    return _dumps(_CUT.format(total)).decode()
+
+
+_CUT = "[cut: {} more characters]"
+_MIN_STRING = 200
+
+
+@dataclasses.dataclass(slots=True)
+class _Room:
+    """What may still be written: characters of one string, and of all."""
+
+    string: int
+    left: int
+
+
+def _lengths(tree: Any, lengths: list[int]) -> None:
+    if type(tree) is str:
+        lengths.append(len(tree))
+    elif type(tree) is dict:
+        for item in tree.values():
+            _lengths(item, lengths)
+    elif type(tree) is list:
+        for item in tree:
+            _lengths(item, lengths)
+    elif type(tree) is _Piece:
+        _lengths(tree.tree, lengths)
+
+
+def _limit(lengths: list[int], room: int) -> int:
+    """Give the length to which the longest strings must be cut for all to have room."""
+    remaining = sorted(lengths)
+    count = len(remaining)
+    for length in remaining:
+        share = room // count if count else 0
+        if length > share - len(_CUT):
+            return share - len(_CUT)
+        room -= length
+        count -= 1
+    return 10**12
+
+
+def _shortened(tree: Any, room: _Room) -> Any:
+    if type(tree) is str:
+        keep = max(0, min(room.string, room.left))
+        room.left -= min(len(tree), keep) + 4
+        return tree if len(tree) <= keep else f"{tree[:keep]}… {_CUT.format(len(tree) - keep)}"
+    if type(tree) is dict:
+        short: dict[str, Any] = {}
+        for name, item in tree.items():
+            room.left -= len(name) + 4
+            if room.left <= 0:
+                short["…"] = f"[cut: {len(tree) - len(short)} more]"
+                break
+            short[name] = _shortened(item, room)
+        return short
+    if type(tree) is list:
+        items: list[Any] = []
+        for item in tree:
+            room.left -= 2
+            if room.left <= 0:
+                items.append(f"[cut: {len(tree) - len(items)} more]")
+                break
+            items.append(_shortened(item, room))
+        return items
+    if type(tree) is _Piece:
+        return _shortened(tree.tree, room)
+    room.left -= 8
+    return tree

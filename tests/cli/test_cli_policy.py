@@ -1,0 +1,283 @@
+"""The commands that need no store: explain, scan, prices."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Done
+
+    Cli = Callable[..., Done]
+
+COMMANDS = ["demo", "report", "explain", "scan", "prices", "prune", "migrate"]
+POLICY = """\
+redact_pii: true
+artifact_level: full
+nodes:
+  writer: {log_prompts: false}
+  "team/*":
+    artifact_level: minimal
+    redaction: {strategy: hash}
+    budget: {max_cost_usd: 0.25}
+budget: {max_cost_usd: 2, on_exceeded: warn}
+retention_days: 30
+"""
+TEXT = "Dear Ada,\nyour address is ada@example.com.\nKey: sk-" + "proj-" + "1a2B3c4D5e6F7a8B9c0D1e2F3a4B5c6D7e8F9a0B\n"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "observability.yaml"
+    path.write_text(POLICY, "utf-8")
+    return path
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "letter.txt"
+    path.write_text(TEXT, "utf-8")
+    return path
+
+
+def row_of(out: str, first: str) -> list[str]:
+    return next(line.split() for line in out.splitlines() if line.split()[:1] == [first])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(cli: Cli, command: str) -> None:
+    """Each command explains itself."""
+    done = cli(command, "--help")
+
+    assert done.code == 0
+    assert "Usage: mlflow-cost" in done.out
+
+
+def test_overview_lists_all_commands(cli: Cli) -> None:
+    """The overview names every command, each with a line that is not cut off."""
+    done = cli("--help")
+
+    assert [line.split()[0] for line in done.out.partition("Commands:")[2].strip().splitlines()] == COMMANDS
+    assert "..." not in done.out.partition("Commands:")[2]
+
+
+# --- explain
+
+
+def test_explain_shows_what_applies(cli: Cli, policy: Path) -> None:
+    """Each entry has a row with what applies in its nodes."""
+    out = cli("explain", policy).out
+
+    assert row_of(out, "(outside")[2:] == ["stored", "full", "100,000"]
+    assert row_of(out, "writer") == ["writer", "writer", "never", "full", "100,000"]
+    assert row_of(out, "team/any")[1:5] == ["team/*", "stored", "minimal", "100,000"]
+    assert "$0.25 a trace" in out
+
+
+def test_explain_shows_a_node(cli: Cli, policy: Path) -> None:
+    """A node that is asked for is shown with the entry that it is under."""
+    out = cli("explain", policy, "--node", "team/critic").out
+
+    assert row_of(out, "team/critic")[1:4] == ["team/*", "stored", "minimal"]
+
+
+def test_explain_shows_redaction(cli: Cli, policy: Path) -> None:
+    """What is redacted is named once, and again only for the nodes where it is otherwise."""
+    lines = cli("explain", policy).out.splitlines()
+
+    assert sum("EMAIL_ADDRESS" in line for line in lines) == 2
+    assert any(line.startswith("Redacted:") for line in lines)
+    assert any(line.startswith("  in team/any:") for line in lines)
+
+
+def test_explain_shows_other_settings(cli: Cli, policy: Path) -> None:
+    """The budget of the whole and the other keys that the file sets are listed."""
+    out = cli("explain", policy).out
+
+    assert "Budget: $2 a trace, on_exceeded: warn" in out
+    assert "retention_days: 30" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param("artefact_level: full\n", "artifact_level", id="unknown key"),
+        pytest.param("log_prompts: maybe\n", "log_prompts", id="bad value"),
+        pytest.param("nodes: [\n", "observability.yaml", id="no YAML"),
+    ],
+)
+def test_bad_policy(cli: Cli, policy: Path, content: str, told: str) -> None:
+    """A policy that cannot be used is told in a line, without a traceback, with exit code 2."""
+    policy.write_text(content, "utf-8")
+    done = cli("explain", policy)
+
+    assert done.code == 2
+    assert done.err.startswith("mlflow-cost: ")
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_missing_policy(cli: Cli) -> None:
+    """A policy file that is not there is told by its name."""
+    done = cli("explain", "nowhere.yaml")
+
+    assert done.code in {1, 2}
+    assert "nowhere.yaml" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_explain_warns_of_odd_settings(cli: Cli, policy: Path) -> None:
+    """A warning of the policy is a line on standard error, like everything that the command says."""
+    policy.write_text("run_name: 'x {timestam}'\n", "utf-8")
+    done = cli("explain", policy)
+
+    assert done.code == 0
+    assert done.err.startswith("mlflow-cost: ")
+    assert "timestam" in done.err
+
+
+# --- scan
+
+
+def test_scan_tells_where(cli: Cli, text: Path) -> None:
+    """Each place is told as file, line, column and entity."""
+    done = cli("scan", "--text", text)
+
+    assert done.out.splitlines() == [f"{text}:2:17: EMAIL_ADDRESS", f"{text}:3:6: SECRET"]
+    assert "EMAIL_ADDRESS 1, SECRET 1" in done.err
+
+
+def test_scan_keeps_it_to_itself(cli: Cli, text: Path) -> None:
+    """What was found is not printed."""
+    done = cli("scan", "--text", text)
+
+    assert "ada@example.com" not in done.out + done.err
+    assert "sk-" not in done.out + done.err
+
+
+def test_scan_shows_when_asked(cli: Cli, text: Path) -> None:
+    """With --show it is."""
+    assert "EMAIL_ADDRESS: 'ada@example.com'" in cli("scan", "--text", text, "--show").out
+
+
+def test_scan_follows_the_policy(cli: Cli, text: Path, policy: Path) -> None:
+    """Only what the policy redacts is told."""
+    policy.write_text("redact_secrets: false\nredact_pii: true\n", "utf-8")
+    done = cli("scan", "--text", text, "--policy", policy)
+
+    assert done.out.splitlines() == [f"{text}:2:17: EMAIL_ADDRESS"]
+
+
+@pytest.mark.parametrize(("content", "code"), [(TEXT, 1), ("nothing in it", 0)], ids=["dirty", "clean"])
+def test_scan_as_a_check(cli: Cli, text: Path, content: str, code: int) -> None:
+    """With --check the exit code tells whether anything was found."""
+    text.write_text(content, "utf-8")
+
+    assert cli("scan", "--text", text, "--check").code == code
+
+
+def test_scan_standard_input(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """- is standard input."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"to ada@example.com")))
+
+    assert cli("scan", "--text", "-").out == "-:1:4: EMAIL_ADDRESS\n"
+
+
+def test_scan_missing_file(cli: Cli) -> None:
+    """A file that is not there is one line."""
+    done = cli("scan", "--text", "nowhere.txt")
+
+    assert done == (1, "", "mlflow-cost: No such file or directory: nowhere.txt\n")
+
+
+# --- prices
+
+
+def test_prices_of_a_model(cli: Cli) -> None:
+    """A model's prices come with the list that they are from."""
+    out = cli("prices", "claude-haiku-4-5").out
+
+    assert "genai-prices" in out
+    assert row_of(out, "input")[1] == "1"
+    assert row_of(out, "cache_write")[1] == "1.25"
+    assert row_of(out, "output")[1] == "5"
+
+
+def test_price_of_a_call(cli: Cli) -> None:
+    """A usage is multiplied out, line by line: 800 at 1, 200 at 0.1, 100 at 5 USD per million."""
+    usage = '{"input_tokens": 1000, "cache_read": 200, "output_tokens": 100}'
+    bill = cli("prices", "claude-haiku-4-5", "--usage", usage).out.partition("This call")[2]
+
+    assert row_of(bill, "input") == ["input", "800", "0.000001", "0.0008"]
+    assert row_of(bill, "cache_read") == ["cache_read", "200", "0.0000001", "0.00002"]
+    assert row_of(bill, "output") == ["output", "100", "0.000005", "0.0005"]
+    assert row_of(bill, "Total") == ["Total", "0.00132"]
+
+
+def test_prices_of_the_policy(cli: Cli, policy: Path) -> None:
+    """The policy's own prices come first."""
+    policy.write_text("prices: {overrides: {house-model: {input: 3, output: 7.5}}}\n", "utf-8")
+    out = cli("prices", "house-model", "--policy", policy).out
+
+    assert row_of(out, "input")[1] == "3"
+    assert row_of(out, "output")[1] == "7.5"
+
+
+def test_unknown_model(cli: Cli) -> None:
+    """A model without a price is no table of zeros, but an error that says what to do."""
+    done = cli("prices", "house-model")
+
+    assert done.code == 1
+    assert done.err == (
+        "mlflow-cost: no price is known for house-model; give it one with prices.overrides or prices.aliases\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        pytest.param("{", "no JSON", id="no JSON"),
+        pytest.param("[1]", "expected an object", id="no object"),
+        pytest.param('{"input_token": 1}', 'did you mean "input_tokens"?', id="unknown key"),
+        pytest.param('{"input_tokens": -1}', "0 or more", id="negative"),
+        pytest.param('{"input_tokens": 1.5}', "whole number", id="fraction"),
+        pytest.param('{"fees": 3}', "fees", id="fees"),
+        pytest.param('{"input_tokens": 3, "cache_read": 9}', "exceed the whole by 6", id="impossible"),
+    ],
+)
+def test_bad_usage(cli: Cli, usage: str, told: str) -> None:
+    """A usage that cannot be true is refused with exit code 2."""
+    done = cli("prices", "claude-haiku-4-5", "--usage", usage)
+
+    assert done.code == 2
+    assert told in done.err
+
+
+# --- asked for wrongly
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["deploy"], id="unknown command"),
+        pytest.param(["report", "--by", "colour"], id="unknown group"),
+        pytest.param(["report", "--by", "tag:"], id="tag without a name"),
+        pytest.param(["report", "--last", "0"], id="no traces"),
+        pytest.param(["prune"], id="prune without a number"),
+        pytest.param(["scan"], id="scan without a text"),
+        pytest.param(["demo", "--budget", "-1"], id="negative budget"),
+    ],
+)
+def test_asked_for_wrongly(cli: Cli, words: list[Any]) -> None:
+    """A mistake in the words is told, with exit code 2, before anything is done."""
+    done = cli(*words)
+
+    assert done.code == 2
+    assert "Error" in done.err
+    assert "Traceback" not in done.err

@@ -1,0 +1,193 @@
+"""The cost table, as text on consoles of many kinds."""
+
+from __future__ import annotations
+
+import io
+import threading
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from langchain_mlflow_cost.live import cost_table, live_table
+from langchain_mlflow_cost.summary import Call, CostSummary, Ledger
+
+PLAN = Call("plan", "gpt-5-mini", 1_840, 512, Decimal("0.0002"), Decimal("0.0010"))
+CRITIC = Call("review/critic", "claude-sonnet-5", 6_150, 420, Decimal("0.0120"), Decimal("0.0040"))
+UNPRICED = Call("", "my-own", 100, 10, None, None)
+
+
+def summary_of(*calls: Call, waiting: tuple[str, ...] = ()) -> CostSummary:
+    ledger = Ledger()
+    for call in calls:
+        ledger.add(call)
+    for node in waiting:
+        ledger.enter(node)
+    return ledger.summary()
+
+
+def lines_of(summary: CostSummary, width: int = 100, **options: Any) -> dict[str, list[str]]:
+    """The table's lines: first word to the other words."""
+    console = Console(file=io.StringIO(), width=width, **options)
+    console.print(cost_table(summary, console, waiting=True))
+    words = [line.split() for line in console.file.getvalue().splitlines()]
+    return {first: rest for first, *rest in filter(None, words)}
+
+
+def test_row() -> None:
+    """A row has node, models, calls, tokens in and out, and USD."""
+    lines = lines_of(summary_of(PLAN, PLAN), width=80)
+
+    assert lines["Node"] == ["Model", "Calls", "Input", "Output", "USD"]
+    assert lines["plan"] == ["gpt-5-mini", "2", "3,680", "1,024", "0.0024"]
+
+
+def test_total() -> None:
+    """The last row is the sum of all nodes."""
+    lines = lines_of(summary_of(PLAN, CRITIC), width=80)
+
+    assert lines["Total"] == ["2", "7,990", "932", "0.0172"]
+
+
+def test_order() -> None:
+    """Nodes stand in the order in which they began, so that no row jumps while the graph runs."""
+    lines = lines_of(summary_of(PLAN, CRITIC, PLAN))
+
+    assert [name for name in lines if name in {"plan", "review/critic"}] == ["plan", "review/critic"]
+
+
+def test_unpriced_node() -> None:
+    """A node whose calls have no price is unknown, not free, and the total says that it is more."""
+    lines = lines_of(summary_of(PLAN, UNPRICED), width=80)
+
+    assert lines["(no"] == ["node)", "my-own", "1", "100", "10", "unknown"]
+    assert lines["Total"][-2:] == [">", "0.0012"]
+
+
+def test_waiting_node() -> None:
+    """A node whose first call has not come back shows no figures."""
+    lines = lines_of(summary_of(PLAN, waiting=("writer",)), width=80)
+
+    assert lines["writer"] == ["-", "-", "-", "-"]
+
+
+def test_node_without_a_call() -> None:
+    """At the end a node that called no model, such as a subgraph's own, is no row."""
+    console = Console(file=io.StringIO(), width=80)
+    console.print(cost_table(summary_of(PLAN, waiting=("review",)), console))
+
+    assert "review" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [
+        pytest.param("0", "0.0000", id="free"),
+        pytest.param("12.5", "12.5000", id="dollars"),
+        pytest.param("0.0010", "0.0010", id="last with 4 places"),
+        pytest.param("0.00099", "0.00099", id="first with 5 places"),
+        pytest.param("0.0000012", "0.0000012", id="7 places"),
+        pytest.param("0.00000000123", "0.00000000", id="8 places at most"),
+    ],
+)
+def test_decimals(usd: str, shown: str) -> None:
+    """Small amounts get as many places as two of their figures need."""
+    lines = lines_of(summary_of(Call("node", "m", 1, 1, Decimal(usd), Decimal(0))), width=80)
+
+    assert lines["node"][-1] == shown
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        (100, ["Model", "Calls", "Input", "Output", "USD", "Share"]),
+        (84, ["Model", "Calls", "Input", "Output", "USD", "Share"]),
+        (83, ["Model", "Calls", "Input", "Output", "USD"]),
+        (64, ["Model", "Calls", "Input", "Output", "USD"]),
+        (63, ["Calls", "Input", "Output", "USD"]),
+        (54, ["Calls", "Input", "Output", "USD"]),
+        (53, ["Calls", "USD"]),
+        (44, ["Calls", "USD"]),
+        (43, ["USD"]),
+        (24, ["USD"]),
+    ],
+)
+def test_width(width: int, heads: list[str]) -> None:
+    """A narrow terminal shows fewer columns."""
+    lines = lines_of(summary_of(PLAN, CRITIC), width)
+
+    assert lines["Node"] == heads
+
+
+@pytest.mark.parametrize("width", range(20, 101, 5))
+def test_figures_are_whole(width: int) -> None:
+    """At no width is an amount cut."""
+    lines = lines_of(summary_of(PLAN, CRITIC, UNPRICED), width)
+
+    assert "0.0012" in lines["plan"]
+    assert lines["Total"][-2:] == [">", "0.0172"]
+
+
+def test_ascii_terminal() -> None:
+    """A terminal without Unicode gets neither bars nor box characters."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=file, width=100)
+    console.print(cost_table(summary_of(PLAN), console))
+    file.flush()
+
+    assert b"plan" in file.buffer.getvalue()
+
+
+def test_pipe_shows_one_table() -> None:
+    """Where nothing can be redrawn the table is printed once, when the block has ended."""
+    console = Console(file=io.StringIO(), width=80)
+    ledger = Ledger()
+    with live_table(ledger.summary, console):
+        ledger.add(PLAN)
+        before = console.file.getvalue()
+    after = console.file.getvalue()
+
+    assert before == ""
+    assert after.count("Total") == 1
+    assert "\x1b" not in after
+
+
+def test_failed_block_shows_its_cost() -> None:
+    """What was spent is shown also where the graph raises, and its error comes through."""
+    console = Console(file=io.StringIO(), width=80)
+
+    with pytest.raises(ZeroDivisionError), live_table(lambda: summary_of(PLAN), console):
+        _ = 1 / 0
+
+    assert "0.0012" in console.file.getvalue()
+
+
+def test_terminal_is_redrawn() -> None:
+    """In a terminal a figure is on the screen before the block has ended."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    drawn = threading.Event()
+
+    def summary() -> CostSummary:
+        # The second drawing begins when the first is written.
+        if "0.0012" in console.file.getvalue():
+            drawn.set()
+        return summary_of(PLAN)
+
+    with live_table(summary, console):
+        seen_while_running = drawn.wait(timeout=10)
+
+    assert seen_while_running
+    assert "running" in console.file.getvalue()
+
+
+def test_last_drawing_is_final() -> None:
+    """What stays on the terminal is the end's figures, without the sign that it runs."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    ledger = Ledger()
+    with live_table(ledger.summary, console):
+        ledger.add(CRITIC)
+    last = console.file.getvalue().rpartition("Node")[2]
+
+    assert "0.0160" in last
+    assert "running" not in last

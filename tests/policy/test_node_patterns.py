@@ -1,0 +1,225 @@
+"""Which nodes a pattern means, and which of two patterns is the more specific."""
+
+from __future__ import annotations
+
+import re
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langchain_mlflow_cost.node_patterns import NodePattern, PatternError
+
+unhurried = settings(deadline=None)  # The machine may be busy.
+
+COVERED = [
+    ("writer", "writer", True),
+    ("writer", "team/writer", True),
+    ("writer", "writer/tool", True),
+    ("writer", "writers", False),
+    ("writer", "", False),
+    ("team/writer", "team/writer", True),
+    ("team/writer", "team/writer/tool", True),
+    ("team/writer", "outer/team/writer", False),
+    ("team/writer", "team", False),
+    ("team/writer", "team/x/writer", False),
+    ("*", "writer", True),
+    ("*", "team/writer", True),
+    ("*", "", False),
+    ("**", "writer", True),
+    ("**", "", False),
+    ("re*", "researcher", True),
+    ("re*", "team/researcher", True),
+    ("re*", "writer", False),
+    ("*er", "writer", True),
+    ("w*t*r", "writer", True),
+    ("w*t*r", "wrier", False),
+    ("team/*", "team", False),
+    ("team/*", "team/writer", True),
+    ("team/*", "team/a/b", True),
+    ("*/writer", "team/writer", True),
+    ("*/writer", "writer", False),
+    ("*/writer", "a/b/writer", False),
+    ("**/team/writer", "outer/team/writer", True),
+    ("team/**", "team", True),
+    ("team/**", "team/a/b", True),
+    ("team/**", "x/team", False),
+    ("team/**/writer", "team/writer", True),
+    ("team/**/writer", "team/a/b/writer", True),
+    ("team/**/writer", "team/a", False),
+    ("team/**/*", "team", False),
+    ("team/**/*", "team/a", True),
+    ("**/**/writer", "writer", True),
+    (r"and\/or", r"and\/or", True),
+    (r"and\/or", "and/or", False),
+    (r"a\*b", "a*b", True),
+    (r"a\*b", "axb", False),
+    (r"a\\b", r"a\b", True),
+    ("a.c", "abc", False),
+    ("[ab]", "a", False),
+    ("?", "a", False),
+    ("Writer", "writer", False),
+    ("écrivain", "écrivain", True),
+    ("two words", "two words", True),
+    ("a*", "a\nb", True),
+]
+
+
+def path(text: str) -> tuple[str, ...]:
+    r"""`a/b` as a path; `\/` is a `/` in a name."""
+    return tuple(part.replace("\0", "/") for part in text.replace(r"\/", "\0").split("/") if part)
+
+
+@pytest.mark.parametrize(("pattern", "node", "covered"), COVERED, ids=[f"{p}-{n}" for p, n, _ in COVERED])
+def test_a_pattern_covers_the_nodes_it_means_and_what_runs_inside(pattern: str, node: str, covered: bool) -> None:
+    """A name is found wherever it is, a path from the outermost graph down, both with everything inside."""
+    assert covered == NodePattern.parse(pattern).covers(path(node))
+
+
+MORE_SPECIFIC = [
+    ("team/writer", "writer", "team/writer"),
+    ("*/writer", "writer", "a/writer"),
+    ("writer", "team", "team/writer"),
+    ("team", "*", "team/writer"),
+    ("team", "**", "team/writer"),
+    ("team", "**/*", "team/writer"),
+    ("*", "**", "writer"),
+    ("team/writer", "team/**", "team/writer/deep/er"),
+    ("team/writer", "team/*", "team/writer"),
+    ("team/*", "team/**", "team/writer"),
+    ("team/**", "team", "team/writer"),
+    ("team", "team/**", "team"),
+    ("writer", "team/*", "team/writer"),
+    ("team/w*", "team/*", "team/writer"),
+    ("team/wri*", "team/w*", "team/writer"),
+    ("team/w*", "w*", "team/writer"),
+    ("team/writer", "*/writer", "team/writer"),
+    ("*/writer", "**/writer", "team/writer"),
+    ("a/b", "a/**/b", "a/b"),
+    ("a/**/b", "a/b/**", "a/b"),
+    ("team", "re*", "researcher/team"),
+    ("a*", "team", "alpha/team/apex"),
+    ("re*", "team", "team/researcher"),
+]
+
+
+@pytest.mark.parametrize(("winner", "loser", "node"), MORE_SPECIFIC, ids=[f"{w}>{x}" for w, x, _ in MORE_SPECIFIC])
+def test_the_more_specific_pattern(winner: str, loser: str, node: str) -> None:
+    """The deeper wins, then the one that names the innermost nodes the more exactly."""
+    won, lost = (NodePattern.parse(text).specificity(path(node)) for text in (winner, loser))
+
+    assert won is not None
+    assert lost is not None
+    assert won > lost
+
+
+BAD = {
+    "": "empty segment",
+    "/": "empty segment",
+    "a//b": "empty segment",
+    "/a": "empty segment",
+    "a/": "empty segment",
+    "a|b": "no node's name",
+    "a:b": "no node's name",
+    "a**": "stands alone",
+    "***": "stands alone",
+    "team/**x": "stands alone",
+    "a\\": "single",
+    r"a\b": "needs none",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=repr)
+def test_a_pattern_that_can_match_nothing_is_refused(text: str) -> None:
+    """What no node can be called is an error that says why."""
+    with pytest.raises(PatternError, match=BAD[text]):
+        NodePattern.parse(text)
+
+
+RIVALS = [
+    ("writer", "**/writer", True),
+    ("a*", "*b", True),
+    ("ab*", "*b", False),
+    ("ab*", "*bc", True),
+    ("ab*", "*cd", True),
+    ("ab*", "ac*", False),
+    ("a/b*", "a/*c", True),
+    ("a/b*", "d/*c", False),
+    ("team/**", "team/**/**", True),
+    ("team", "team/writer", False),
+    ("writer", "researcher", False),
+    ("*", "**", False),
+    ("x*z/a", "*y*z/a", True),
+    ("x*z/a", "*yz/a", True),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "rivals"), RIVALS, ids=[f"{a}-{b}" for a, b, _ in RIVALS])
+def test_rivals_are_found(first: str, second: str, rivals: bool) -> None:
+    """Two patterns are rivals if some node is under both and neither is the more specific there; it is named."""
+    one, other = NodePattern.parse(first), NodePattern.parse(second)
+    found = one.rival_path(other)
+
+    assert rivals == (found is not None)
+    assert found is None or one.specificity(found) == other.specificity(found)
+
+
+segments = st.sampled_from(["a", "b", "ab", "a*", "*b", "*", "**", "*a*"])
+patterns = st.lists(segments, min_size=1, max_size=4).map("/".join)
+paths = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab"]), max_size=5).map(tuple)
+
+
+def covering_expression(text: str) -> str:
+    """The pattern as a regular expression over `/a/b/`, by another way than the library's."""
+    parts = text.split("/")
+    if len(parts) == 1 and parts[0].strip("*"):
+        parts = ["**", *parts]
+    one = "".join("(?:[^/]+/)*" if part == "**" else part.replace("*", "[^/]*") + "/" for part in parts)
+    return rf"{one}(?:[^/]+/)*"
+
+
+@unhurried
+@given(patterns, paths)
+def test_covering_is_what_a_regular_expression_says(text: str, node: tuple[str, ...]) -> None:
+    """Every pattern covers exactly the nodes that the same pattern as a regular expression does."""
+    joined = "".join(f"{name}/" for name in node)
+
+    assert bool(node and re.fullmatch(covering_expression(text), joined)) == NodePattern.parse(text).covers(node)
+
+
+@unhurried
+@given(patterns)
+def test_a_pattern_means_its_example(text: str) -> None:
+    """The example of a pattern is a node that it covers."""
+    pattern = NodePattern.parse(text)
+
+    assert pattern.covers(pattern.example)
+
+
+@unhurried
+@given(patterns, patterns, paths)
+def test_an_equal_specificity_is_known_beforehand(first: str, second: str, node: tuple[str, ...]) -> None:
+    """If two patterns are equally specific for some node, they are found to be rivals without it."""
+    one, other = NodePattern.parse(first), NodePattern.parse(second)
+    mine = one.specificity(node)
+    if mine is None or mine != other.specificity(node):
+        return
+
+    assert one.rival_path(other) is not None
+
+
+@unhurried
+@given(patterns, patterns)
+def test_rivalry_is_mutual(first: str, second: str) -> None:
+    """Whichever of two patterns comes first, they are rivals or not."""
+    found = {NodePattern.parse(a).rival_path(NodePattern.parse(b)) is None for a, b in permutations((first, second))}
+
+    assert len(found) == 1
+
+
+def test_many_gaps_are_no_trap() -> None:
+    """A pattern of many `**` is decided at once: the work is the product of the two lengths."""
+    pattern = NodePattern.parse("/".join(["**", "a"] * 40))
+
+    assert not pattern.covers(("a",) * 39 + ("b",) * 200)

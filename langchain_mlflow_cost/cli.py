@@ -169,7 +169,8 @@ def report(
     console = _console()
     console.print(f"Experiment {found.name}: {_plural(len(traces), 'trace')}{_period(traces)}")
     if len(traces) > with_calls:
-        console.print(f"{_plural(len(traces) - with_calls, 'trace')} without a priced model call left out", style="dim")
+        left_out = _plural(len(traces) - with_calls, "trace")
+        console.print(f"Left out: {left_out} without a model call of this library", style="dim")
     if with_calls:
         summary = ledger.summary()
         rows = sorted(summary_rows(summary, f"(no {tag or kind})"), key=lambda row: -row.cost_usd)
@@ -320,12 +321,13 @@ def prices(
     ] = None,
 ) -> None:
     """Show what a model costs, and who says so."""
+    from langchain_mlflow_cost.mlflow_internals import catalogue_rates
     from langchain_mlflow_cost.policy import Policy
     from langchain_mlflow_cost.providers import model_id, provider_id
     from langchain_mlflow_cost.usage import CallRequest, CallResult
 
     used = None if usage is None else _usage(usage)
-    book = (_policy(policy) if policy else Policy()).price_book()
+    book = (_policy(policy) if policy else Policy()).price_book(catalogue_rates)
     listed = book.describe(provider, model)
     if listed is None:
         at = f" at {provider}" if provider else ""

@@ -186,7 +186,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open the span of a graph, node, chain, parser or function."""
-        run = self._begin("state", "CHAIN", run_id, parent_run_id, name or _name(serialized, "chain"), metadata)
+        run = self._begin("state", "CHAIN", run_id, parent_run_id, name or _name(serialized, "chain"), metadata, tags)
         if run is None:
             return
         if run.is_node:
@@ -227,7 +227,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open the span of a tool."""
-        run = self._begin("work", "TOOL", run_id, parent_run_id, name or _name(serialized, "tool"), metadata)
+        run = self._begin("work", "TOOL", run_id, parent_run_id, name or _name(serialized, "tool"), metadata, tags)
         if run is not None:
             value = inputs if isinstance(inputs, dict) else _literal(input_str)
             self._write_start(run, value, kwargs, metadata, tags)
@@ -256,7 +256,9 @@ class MlflowCostHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open the span of a retriever."""
-        run = self._begin("work", "RETRIEVER", run_id, parent_run_id, name or _name(serialized, "retriever"), metadata)
+        run = self._begin(
+            "work", "RETRIEVER", run_id, parent_run_id, name or _name(serialized, "retriever"), metadata, tags
+        )
         if run is not None:
             self._write_start(run, query, kwargs, metadata, tags)
 
@@ -302,7 +304,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             BudgetExceededError: Before the request is sent.
         """
         run = self._begin(
-            "model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata
+            "model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata, tags
         )
         self._start_model(run, run_id, serialized, messages, metadata, kwargs, tags)
 
@@ -324,7 +326,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: Before the request is sent.
         """
-        run = self._begin("model", "LLM", run_id, parent_run_id, name or _name(serialized, "llm"), metadata)
+        run = self._begin("model", "LLM", run_id, parent_run_id, name or _name(serialized, "llm"), metadata, tags)
         self._start_model(run, run_id, serialized, prompts, metadata, kwargs, tags)
 
     def _start_model(
@@ -459,7 +461,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         result = call_result(run.request, response.generations, response.llm_output)
         if result.usage is None and result.billed_usd is None and not result.cached:
             text = "".join(run.tokens) or "".join(getattr(g, "text", "") or "" for g in generations)
-            result = estimated_result(run.request, _prompt_text(run.prompt), text)
+            result = estimated_result(run.request, _prompt_text(run.prompt), text, told=result)
         self._account(run, result)
         outputs: Any = None
         if run.enforcement.keeps_payload("model"):
@@ -597,6 +599,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         parent_run_id: UUID | None,
         name: str,
         metadata: Mapping[str, Any] | None,
+        tags: Sequence[str] | None,
     ) -> Run | None:
         assert self._governor is not None
         if parent_run_id is None and self.policy.run_name and RUNS.get(run_id) is None:
@@ -609,6 +612,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             span_type=getattr(SpanType, span_type),
             name=name,
             metadata=metadata,
+            tags=tags,
         )
         if run is not None and run.parent is None:
             run.scope.price_foreign = foreign.account
@@ -823,7 +827,9 @@ def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[s
     if provider:
         written[SpanAttributeKey.MODEL_PROVIDER] = dumped(provider)
     usage = result.usage
-    if usage is not None and not result.cached:
+    # Unpriced is not what the store makes of it: it would take any provider's price for a model of that name.
+    priced_by_store = priced.cost is None and internals.store_would_price(priced.model)
+    if usage is not None and not result.cached and not priced_by_store:
         counts = {
             "input_tokens": result.input_tokens,
             "output_tokens": result.output_tokens,

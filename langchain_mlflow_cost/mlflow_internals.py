@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import mlflow
 from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.callbacks.manager import AsyncParentRunManager, ParentRunManager
 from mlflow.entities import LiveSpan, SpanType
 from mlflow.entities.span import NoOpSpan
 from mlflow.entities.span_log_level import SpanLogLevel
@@ -405,13 +406,21 @@ def chat_message(message: Any) -> dict[str, Any]:
     return converted
 
 
+class _Known(threading.local):
+    governed = False
+
+
+_known = _Known()
+
+
 def shortcut_autolog() -> None:
     """Spare callback managers that carry a handler of ours the cost of autolog's patch, which does nothing for them.
 
     The patch of `BaseCallbackManager.__init__` looks for a tracer among the inheritable handlers and, if one is there,
     does nothing more; but each call goes through `safe_patch`, which costs about as much as recording a small span,
-    at several managers a run. `autolog(disable=True)` and a further `autolog()` both replace this wrapper, so it is
-    put back when the next root run begins.
+    at several managers a run. A child's manager is made empty and given its handlers afterwards, so the parent says
+    whether it will be governed. `autolog(disable=True)` and a further `autolog()` both replace the wrapper of
+    `__init__`, so it is put back when the next root run begins.
     """
     patched = BaseCallbackManager.__init__
     if getattr(patched, "lmc_shortcut", False) or not hasattr(BaseCallbackManager, "_gorilla_active_patch___init__"):
@@ -419,11 +428,35 @@ def shortcut_autolog() -> None:
     original = gorilla.get_original_attribute(BaseCallbackManager, "__init__")
 
     def init(self: Any, handlers: Any, inheritable_handlers: Any = None, *args: Any, **kwargs: Any) -> None:
-        governed = any(type(handler) in _standing_in for handler in inheritable_handlers or ())
+        governed = _known.governed or _any_standing_in(inheritable_handlers)
         (original if governed else patched)(self, handlers, inheritable_handlers, *args, **kwargs)
 
     init.lmc_shortcut = True  # type: ignore[attr-defined]
     BaseCallbackManager.__init__ = init  # type: ignore[method-assign]
+    for manager in (ParentRunManager, AsyncParentRunManager):
+        if not getattr(manager.get_child, "lmc_shortcut", False):
+            _shortcut_get_child(manager)
+
+
+def _any_standing_in(handlers: Any) -> bool:
+    return any(type(handler) in _standing_in for handler in handlers or ())
+
+
+def _shortcut_get_child(manager: Any) -> None:
+    original = manager.get_child
+
+    @functools.wraps(original)
+    def get_child(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _any_standing_in(self.inheritable_handlers):
+            return original(self, *args, **kwargs)
+        _known.governed = True
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _known.governed = False
+
+    get_child.lmc_shortcut = True  # type: ignore[attr-defined]
+    manager.get_child = get_child
 
 
 # --- prices ---------------------------------------------------------------------------------------------------------
@@ -452,6 +485,11 @@ def catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
         known = cast("dict[str, Any]", catalogue._load_bundled_provider(name).get(bare) or {})  # noqa: SLF001
         if known.get("input_cost_per_token"):
             rates = {kind: Decimal(repr(known[key])) for kind, key in _RATE_KEYS.items() if known.get(key) is not None}
+            audio = (known.get("modality") or {}).get("audio") or {}
+            for kind in ("input", "output"):
+                per_mtok = audio.get(f"{kind}_per_million_tokens")
+                if per_mtok is not None:
+                    rates[f"{kind}_audio"] = Decimal(repr(per_mtok)).scaleb(-6)
             return ModelRates(
                 source=f"mlflow {mlflow.__version__} catalogue",
                 model=f"{name}/{bare}",
@@ -459,6 +497,13 @@ def catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
                 as_of=known.get("last_updated_at"),
             )
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def store_would_price(model: str) -> bool:
+    """Whether MLflow's store finds a price of its own, by the bare name, for a model span that has none."""
+    bare = model.split("/", 1)[-1]
+    return any(bare in catalogue._load_bundled_provider(name) for name in catalogue._list_provider_names())  # noqa: SLF001
 
 
 # --- self-test ------------------------------------------------------------------------------------------------------

@@ -283,14 +283,18 @@ class Policy(BaseModel):
     autolog_enabled: bool = True
     """Switch `mlflow.langchain.autolog()` on if it is off."""
 
+    trace_metadata: Names = ()
+    """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
+
     retention_days: Annotated[int, Field(ge=1)] | None = None
     """`mlflow-cost prune` deletes traces older than so many days. Nothing else deletes anything."""
 
     enable_judges: bool = False
-    """Judge a sample of finished traces, as stored, with MLflow's scorers."""
+    """Judge a sample of finished traces with MLflow's scorers. Accepted with a warning; does nothing in this
+    version."""
 
     enable_prompt_registry: bool = False
-    """Link the prompts of MLflow's registry that a node used to its trace."""
+    """Link the prompts of MLflow's registry to the trace. Accepted with a warning; does nothing in this version."""
 
     if not TYPE_CHECKING:  # Type checkers and editors keep the signature that they derive from the fields.
 
@@ -487,6 +491,11 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
         if part not in _RUN_NAME_PARTS:
             text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"
             doubts.append((("run_name",), text, PolicyWarning))
+    doubts += [
+        ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
+        for key in ("enable_judges", "enable_prompt_registry")
+        if getattr(policy, key)
+    ]
     return doubts
 
 

@@ -22,7 +22,7 @@ from langchain_mlflow_cost.mlflow_internals import SdkSpan, SpanAttributeKey, Tr
 from langchain_mlflow_cost.runs import RUNS, Governor, Invocation, Run, mark_place, node_path, suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from langchain_mlflow_cost.enforcement import Kind
@@ -53,6 +53,7 @@ def begin(
     span_type: str,
     name: str,
     metadata: Mapping[str, Any] | None,
+    tags: Sequence[str] | None = None,
 ) -> Run | None:
     """Open the run's record and span.
 
@@ -83,6 +84,8 @@ def begin(
     if opened is not run:
         return None
     _open_span(run, span_type, metadata, inherit=inherit)
+    if parent is None:
+        _attribute(run, metadata or {}, tags or ())
     _announce(run)
     return run
 
@@ -170,7 +173,6 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
     if run.parent is None:
         run.scope.root = inner if isinstance(inner, GuardedSpan) else None
         _adopt_ancestors(run, inner)
-        _set_session(run)
 
 
 def _span_name(run: Run, state: SpanState) -> str:
@@ -219,13 +221,36 @@ def _adopt_ancestors(run: Run, inner: SdkSpan) -> None:
         guard.adopt(live, SpanState(enforcement, run.scope, "root", foreign=True))
 
 
-def _set_session(run: Run) -> None:
-    session = run.invocations[0].session
-    if session is None or run.span is None or run.state is None:
+TAGS_KEY = "langchain.tags"
+"""Trace metadata with the root run's tags, as a JSON list."""
+_USER_KEYS = ("user_id", "langgraph_auth_user_id")
+"""Where a run's metadata names its user: by habit, and by LangGraph's server."""
+
+
+def _attribute(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> None:
+    """Write who and what the invocation is for where MLflow's search and dashboards look.
+
+    It goes to the trace's metadata and not to its tags: with an OTLP exporter alone, MLflow 3.17 loses the root span
+    of a trace that has a tag of the user's (mlflow/mlflow#24643).
+    """
+    state, invocation = run.state, run.invocations[0]
+    if state is None or run.span is None:
         return
+    wanted = {key: metadata[key] for key in invocation.governor.policy.trace_metadata if metadata.get(key) is not None}
+    if invocation.session is not None:
+        wanted[TraceMetadataKey.TRACE_SESSION] = invocation.session
+    user = next((metadata[key] for key in _USER_KEYS if metadata.get(key) is not None), None)
+    if user is not None:
+        wanted[TraceMetadataKey.TRACE_USER] = user
+    if tags:
+        wanted[TAGS_KEY] = orjson.dumps([str(tag) for tag in tags]).decode()
+    if not wanted:
+        return
+    clean = {key: state.text(str(value), "trace") for key, value in wanted.items()}
     with internals.trace_info(run.span.trace_id) as info:
         if info is not None:
-            info.trace_metadata.setdefault(TraceMetadataKey.TRACE_SESSION, run.state.text(session, "trace"))
+            for key, value in clean.items():
+                info.trace_metadata.setdefault(key, value)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -370,6 +395,7 @@ def _close_invocations(run: Run) -> None:
     for invocation in run.invocations:
         if invocation.root_id == run.run_id:
             invocation.governor.budgets.end_trace(invocation.root_id)
+            invocation.close()
     if run.parent is None:
         guard.release(run.scope)
 

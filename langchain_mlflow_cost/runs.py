@@ -119,6 +119,11 @@ class Invocation:
         self._redactors: dict[Any, Redactor] = {}
         self._enforcements: dict[NodePath, Enforcement] = {}
 
+    def close(self) -> None:
+        """Let go of the payloads that the redactors remember; the sums stay for `summary`."""
+        self._redactors = {}
+        self._enforcements = {}
+
     def node_policy(self, path: NodePath) -> NodePolicy:
         """The policy of a node."""
         return self.governor.policy.for_node(path)

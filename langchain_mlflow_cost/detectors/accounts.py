@@ -1,0 +1,116 @@
+"""Bank accounts and wallets: what has a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from langchain_mlflow_cost.detectors.view import WORD, Found, View, byte_pattern, spans
+
+
+_IBAN_LENGTHS = {
+    entry[:2]: int(entry[2:])
+    for entry in (
+        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 "
+        "ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 "
+        "LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 "
+        "PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 "
+        "YE30 DZ26 AO25 BJ28 BF28 CV25 CM27 CF27 TD27 KM27 CG27 GA27 GQ27 GW25 IR26 CI28 MG27 ML28 MA28 MZ25 NE28 SN28 TG28"
+    ).split()
+}
+"""Country to the length of its accounts, by SWIFT's IBAN registry, release 101, and the partial list at iban.com."""
+
+_IBAN = byte_pattern(r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}")
+_IBAN_WHOLE = re.compile(r"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,40}", re.ASCII)
+
+
+_LETTER_VALUES = {ord(letter): str(value) for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)}
+
+
+def passes_mod_97(iban: str) -> bool:
+    """Check an IBAN without separators by ISO 7064."""
+    return int((iban[4:] + iban[:4]).translate(_LETTER_VALUES)) % 97 == 1
+
+
+def find_ibans(view: View, found: list[Found]) -> None:
+    position = 0
+    while True:
+        anchor = _IBAN.search(view.bytes, position)
+        if anchor is None:
+            return
+        start = anchor.start()
+        end = _iban_end(view.ascii, start)
+        if end > 0:
+            found.append(Found(start, end, "IBAN_CODE"))
+            position = end
+        else:
+            position = start + 4
+
+
+def _iban_end(text: str, start: int) -> int:
+    wanted = _IBAN_LENGTHS.get(text[start : start + 2])
+    if not wanted:
+        return -1
+    match = _IBAN_WHOLE.match(text, start, start + 2 * wanted)
+    if not match:
+        return -1
+    end = start
+    count = 0
+    value = match.group()
+    for end, character in enumerate(value, start + 1):
+        count += character not in " -"
+        if count == wanted:
+            break
+    else:
+        return -1
+    if end < len(text) and text[end] in WORD:
+        return -1
+    return end if passes_mod_97(text[start:end].replace(" ", "").replace("-", "")) else -1
+
+
+_WALLET = byte_pattern(
+    r"\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11,87}\b|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11,87}\b"
+    r"|\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b|\b0x[0-9a-fA-F]{40}\b"
+)
+_BASE58 = {character: i for i, character in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
+_BECH32 = {character: i for i, character in enumerate("qpzry9x8gf2tvdw0s3jn54khce6mua7l")}
+
+
+def find_wallets(view: View, found: list[Found]) -> None:
+    for start, end in spans(_WALLET, view.bytes):
+        value = view.ascii[start:end]
+        if value.startswith("0x"):
+            real = len(set(value[2:])) > 4  # noqa: PLR2004 - 0x000...0 is a placeholder
+        elif value[:3].lower() in {"bc1", "tb1", "ltc"}:
+            real = passes_bech32(value.lower())
+        else:
+            real = passes_base58check(value)
+        if real:
+            found.append(Found(start, end, "CRYPTO"))
+
+
+def passes_base58check(address: str) -> bool:
+    """Check the four bytes at the end of an old-style address (Bitcoin, Litecoin, Dogecoin, Tron)."""
+    number = 0
+    for character in address:
+        number = number * 58 + _BASE58[character]
+    try:
+        data = number.to_bytes(25, "big")
+    except OverflowError:
+        return False
+    return hashlib.sha256(hashlib.sha256(data[:-4]).digest()).digest()[:4] == data[-4:]
+
+
+def passes_bech32(address: str) -> bool:
+    """Check the six characters at the end of a segwit address, by BIP 173 and BIP 350."""
+    prefix, _, data = address.rpartition("1")
+    values = [ord(character) >> 5 for character in prefix] + [0] + [ord(character) & 31 for character in prefix]
+    values += [_BECH32.get(character, 0) for character in data]
+    check = 1
+    for value in values:
+        top = check >> 25
+        check = (check & 0x1FFFFFF) << 5 ^ value
+        for i, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            if top >> i & 1:
+                check ^= generator
+    return check in {1, 0x2BC830A3}

@@ -1,0 +1,299 @@
+"""Credentials: by their shape, by where they stand (URLs, headers), by the name that announces them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from typing import NamedTuple
+
+from langchain_mlflow_cost.detectors.secret_formats import FORMATS, Format
+from langchain_mlflow_cost.detectors.view import WORD, Found, View, byte_pattern, positions, spans
+
+
+_FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
+
+
+_LITERAL_START = re.compile(r"(?:\\b)?+\\?([A-Za-z0-9_/.])\\?([A-Za-z0-9_/.-])(?![{?*+])", re.ASCII)
+
+
+def _formats_by_start() -> tuple[dict[str, list[Format]], list[tuple[re.Pattern[str], Format]]]:
+    by_start: dict[str, list[Format]] = {}
+    others = []
+    for one in FORMATS:
+        literal = _LITERAL_START.match(one.anchor)
+        if literal:
+            by_start.setdefault(literal[1] + literal[2], []).append(one)
+        else:
+            others.append((re.compile(one.anchor, re.ASCII), one))
+    return by_start, others
+
+
+_BY_START, _OTHERS = _formats_by_start()
+_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-~."
+_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII)
+_PEM_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII)
+_PLACEHOLDER_RUN = re.compile(r"([A-Za-z#*])\1{7}|([0-9])\2{15}|(?i:xxxx|your[-_ ]|<|\.\.\.)")
+
+
+def find_secrets(view: View, found: list[Found]) -> None:
+    _provider_keys(view, found)
+    if b"-----BEGIN " in view.bytes:
+        _pem_blocks(view, found)
+    if b"@" in view.bytes and b"://" in view.bytes:
+        _url_passwords(view, found)
+    _named_values(view, found)
+    _authorization(view, found)
+
+
+def _provider_keys(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    done = 0
+    for start, _ in spans(_FORMAT_ANCHORS, view.bytes):
+        if start < done:
+            continue
+        formats = _BY_START.get(text[start : start + 2]) or [
+            one for anchor, one in _OTHERS if anchor.match(text, start)
+        ]
+        for one in formats:
+            first = start
+            if one.before:
+                low = max(done, start - one.before)
+                first = low + len(text[low:start].rstrip(_KEY_CHARACTERS))
+            match = one.pattern.match(text, first)
+            if (
+                match
+                and not (first > 0 and text[first - 1] in WORD and text[first] in WORD)
+                and not _is_placeholder_key(match.group())
+            ):
+                found.append(Found(first, match.end(), "SECRET"))
+                done = match.end()
+                break
+
+
+def _is_placeholder_key(value: str) -> bool:
+    return _PLACEHOLDER_RUN.search(value) is not None or len(set(value[4:])) < 6  # noqa: PLR2004 - sk-aaaaaaaa
+
+
+def _pem_blocks(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    done = -1
+    for start in positions(view.bytes, b"-----BEGIN "):
+        if start < done:
+            continue
+        match = _PEM.match(text, start)
+        if not match:
+            continue
+        limit = text.find("\x1f", start)
+        limit = len(text) if limit < 0 else limit
+        end = _PEM_END.search(text, match.end(), limit)
+        # Cut off before its END: all that follows may be the key.
+        done = end.end() if end else limit
+        found.append(Found(start, done, "SECRET"))
+
+
+_URL_USER = re.compile(r"://[^\s/?#@:\"'<>\x1f]{0,128}:([^\s/?#\"'<>\x1f]{1,256})@", re.ASCII)
+_VARIABLE = re.compile(r"\$\{?\w|<|\{\{?|%\(|\*{3}|\[|x{3}", re.ASCII)
+
+
+def _url_passwords(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    done = -1
+    for start in positions(view.bytes, b"://"):
+        if start < done:
+            continue
+        match = _URL_USER.match(text, start)
+        if match:
+            done = match.end()
+            if not _VARIABLE.match(match.group(1)):
+                found.append(Found(*match.span(1), "SECRET"))
+
+
+_SECRET_WORD = (
+    r"(?:pass(?:word|wd|phrase|code|wort)?s?|pwd|pw|secrets?|token|keys?|auth(?:orization)?|credentials?|cookie|contrase.a|"
+    r"senha|kennwort|jwt|bearer|pin)[0-9]{0,2}"
+)
+_NAMED = byte_pattern(
+    rf"(?i){_SECRET_WORD}(?:[\"'`\])\\]{{0,3}}[ \t]*(?:[:=>?]|\bis\b)|[\"'][ ]*,)|--[a-z0-9_-]*{_SECRET_WORD}[ =]"
+)
+_NAME_END = re.compile(r"(?:--[a-z0-9_-]*)?[A-Za-z0-9_.\-]+", re.ASCII | re.IGNORECASE)
+_IDENTIFIER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+_VALUE = re.compile(
+    r"(?P<sep>[\"'`\])\\]{0,3}[ \t]{0,12}(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|>|,|\bis:?(?=[ \t])|(?=[ \t]))[ \t]{0,12})(?:[A-Za-z_.]{1,40}\([\"'])?"
+    r"(?:\\?(?P<quote>[\"'`])(?P<quoted>(?!(?P=quote))[^\x1f\r\n]{1,500}?)\\?(?P=quote)|(?P<bare>[^\s\"'`,;<>\x1f]{3,500}))",
+    re.ASCII,
+)
+
+
+def _named_values(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    done = -1
+    for start, anchor_end in spans(_NAMED, view.bytes):
+        if start < done:
+            continue
+        low = max(0, start - 48)
+        first = low + len(text[low:start].rstrip(_IDENTIFIER))
+        stop = _NAME_END.match(text, start, anchor_end).end()  # type: ignore[union-attr] - the anchor begins with it
+        name = text[first:stop]
+        kind = name_kind(name)
+        if kind is None:
+            continue
+        match = _VALUE.match(text, stop)
+        if not match:
+            continue
+        separator = match.group("sep").strip(" \t\"'`])\\")
+        quoted = match.group("quoted")
+        group = "bare" if quoted is None else "quoted"
+        if not separator and not name.startswith("--"):
+            continue  # only an option is followed by its value without more: --token abc
+        if separator == "," and (quoted is None or not any(map(str.isdigit, quoted))):
+            continue
+        value = match.group(group)
+        if _VERBS.fullmatch(name) and not _HAS_BOTH.match(value):
+            continue
+        begin, end = match.span(group)
+        if quoted is None:
+            value = value.rstrip(".,:;!?)}]")
+            end = begin + len(value)
+        if is_secret_value(
+            kind, value, quoted=quoted is not None, spoken=separator.startswith("is"), separator=separator
+        ):
+            found.append(Found(begin, end, "SECRET"))
+            done = end
+
+
+_HAS_BOTH = re.compile(r"(?=[^0-9]*[0-9])[^A-Za-z]*[A-Za-z]", re.ASCII)
+
+
+class Kind(NamedTuple):
+    """How much the name of a value says."""
+
+    strength: int
+    """3: a password; 2: a key or token of something; 1: a word that is also used for other things."""
+
+
+PASSWORD, KEY, MAYBE = Kind(3), Kind(2), Kind(1)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NOT_WORD = re.compile(r"[^a-z0-9]+")
+_PASSWORD_NAME = re.compile(
+    r"(?:^|_|[a-z])(?:password|passwd|passphrase|passwort|contrasena|contrase_a|kennwort|passcode)s?[0-9]{0,2}$"
+    r"|(?:^|_)(?:(?:db|my|user|root|admin|smtp|ftp|mail|redis|mysql|pg|postgres|login|auth|ssh|vpn|wifi|proxy|app|rabbitmq|mongo)_?pass"
+    r"|pwd|pw|senha|pass)[0-9]{0,2}$|[a-z]pwd$"
+)
+# Short ones are ordinary words and verbs, too.
+_VERBS = re.compile(r"(?:.*_)?(?:pass|pw)[0-9]*", re.IGNORECASE)
+_KEY_NAME = re.compile(
+    r"(?:api|access|secret|private|encryption|signing|signature|master|account|consumer|app|application|shared|service|admin|storage|subscription|"
+    r"licen[cs]e|deploy|webhook|auth|oauth|bearer|refresh|session|id|security|bot|user|client|personal|pat|csrf|xsrf|jwt|hmac|aes|rsa|ssh|gpg|"
+    r"iam|cloud|vault|github|gitlab|slack|stripe|openai|anthropic|azure|aws|gcp|google|hf)_?(?:key|token|secret)s?[0-9]{0,2}$"
+    r"|(?:^|_)(?:authorization|proxy_authorization|set_cookie|cookie|jwt|secret_?(?:key|token|value|string)?|x_api_key|bearer|credentials?)[0-9]{0,2}$"
+    r"|(?:apikey|apitoken|secretkey|accesskey|authtoken|clientsecret)$"
+)
+_MAYBE_NAME = re.compile(r"(?:key|token|secret|auth|pin|credentials?)[0-9]{0,2}$")
+_NOT_SECRET_NAME = re.compile(
+    r"public|publishable|pub_?key|(?:^|_)(?:max|min|total|num|n|count|input|output|prompt|completion|reasoning|cached?|used|remaining|next|page|continuation|"
+    r"sync|cursor|primary|foreign|partition|sort|hash|range|cache|bucket|object|schema|sequence|index|idempotency|row|map|dict|column|routing|group|"
+    r"registry|hot|short_?cut|answer|translation|i18n|message|event|field|property|lookup|search|config|settings?|state|s3|entry|stop|start|end|bos|eos|pad|unk|sep|cls|mask|special|"
+    r"first|last|new|current|prev|previous|word|byte|text|logit)s?_(?:key|token)s?$|monkey|turkey|donkey|jockey|whiskey|hockey|keyboard|author$|tokeni[sz]"
+)
+
+
+def plain_name(name: str) -> str:
+    """Write the name of a field or variable in lower case with `_` between its words."""
+    return _NOT_WORD.sub("_", _CAMEL.sub("_", name).lower()).strip("_")
+
+
+@functools.lru_cache(maxsize=4096)
+def name_kind(name: str) -> Kind | None:
+    """Say whether the name of a field or variable announces a secret; `total_tokens` and `public_key` do not."""
+    plain = plain_name(name)
+    if _PASSWORD_NAME.search(plain):
+        return PASSWORD
+    if _NOT_SECRET_NAME.search(plain):
+        return None
+    if plain.endswith("tokens"):
+        return None
+    if _KEY_NAME.search(plain):
+        return KEY
+    if _MAYBE_NAME.search(plain):
+        return MAYBE
+    return None
+
+
+PLACEHOLDER = re.compile(
+    r"[*.x_?#-]+|<.*|.*\$\{.*|\$.*|%.*|\{.*|\[.*|.*\{\{.*|your[-_ ].*|.*[-_ ]here|my[-_]?(?:password|secret|token|key)|example.*|change[-_ ]?me|none|null|nil|true|false|undefined|todo|tbd|redacted|"
+    r"hidden|string|str|text|int|bool|any|object|required|optional|env|secret|password|token|key|dummy|placeholder|bearer|basic|n/?a|empty|default|value|\*+.*",
+    re.IGNORECASE | re.ASCII,
+)
+_CODE_VALUE = re.compile(
+    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?:[(\[].*)?|[A-Za-z_]\w*[(\[].*|.*\)\(.*|(?:self|this|os|process|config|settings|env|var|args|request|options|params)[.\[].*|`.*|\$\(.*|/[\w./-]*|https?://.*|[A-Za-z_]+(?:Error|Exception)",
+    re.ASCII,
+)
+_NAME_WORDS = re.compile(r"passw|pwd|(?:^|_)pass$|secret|token|api_?key|credential", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", re.ASCII)
+_RANDOM = re.compile(r"[A-Za-z0-9+/=_.~:|%@^#!*$&,-]+", re.ASCII)
+_SEQUENCE = re.compile(r"0123456789|abcdefghij|ABCDEFGHIJ", re.ASCII)
+_FILE = re.compile(
+    r".*\.(?:pem|cer|crt|p12|pfx|jks|key|pub|json|ya?ml|txt|html?|png|jpe?g|svg|js|ts|py|java|go|rs|com|org|net|io)(?::[0-9]+)?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def is_secret_value(kind: Kind, value: str, *, quoted: bool, spoken: bool = False, separator: str = "=") -> bool:
+    """Tell a secret from a placeholder, a piece of code or a word of a sentence."""
+    if (
+        PLACEHOLDER.fullmatch(value)
+        or PLACEHOLDER.fullmatch(value.strip("`*_'\""))
+        or (not quoted and _CODE_VALUE.fullmatch(value))
+    ):
+        return False
+    has_digit = any(map(str.isdigit, value))
+    if kind is PASSWORD:
+        if len(value) < 4 or " " in value.strip() and not (quoted and has_digit):  # noqa: PLR2004 - shorter is a flag or a count
+            return False
+        has_symbol = any(not character.isalnum() and character not in "_-." for character in value)
+        if value[0] in "/@" or _NAME_WORDS.search(value) and not has_digit and not has_symbol:
+            return False
+        if has_digit or (has_symbol and not value.isdigit()):
+            return not (value.isdigit() and len(value) < 4)  # noqa: PLR2004 - see above
+        if spoken or (not quoted and separator != "="):
+            return any(map(str.isupper, value[1:])) and any(map(str.islower, value)) and not _WORDS.fullmatch(value)
+        return len(value) >= 5  # noqa: PLR2004 - "main"
+    if len(value) < (8 if kind is KEY else 16) or " " in value.strip() or _SEQUENCE.search(value):  # noqa: PLR2004 - too short to be random
+        return False
+    if not _RANDOM.fullmatch(value) or _FILE.fullmatch(value) or _PLACEHOLDER_RUN.search(value):
+        return False
+    if _UUID.fullmatch(value):
+        return kind is KEY or quoted
+    if not has_digit:
+        # Without a digit only what is long, of both cases and no sequence of words.
+        return len(value) >= 20 and entropy(value) > 4 and not _WORDS.fullmatch(value)  # noqa: PLR2004 - bits a character
+    if spoken and kind is MAYBE:
+        return False
+    return entropy(value) >= (2.8 if kind is KEY else 3.2) and not _WORDS.fullmatch(value)  # noqa: PLR2004 - bits a character
+
+
+_WORDS = re.compile(
+    r"(?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,4}|v[0-9]+)(?:[-_.:/](?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,10}|v[0-9]+))+|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+[0-9]{0,2}",
+    re.ASCII,
+)
+
+
+def entropy(value: str) -> float:
+    """Give the bits that a character carries, by how often each occurs."""
+    size = len(value)
+    return -sum(count / size * math.log2(count / size) for count in Counter(value).values()) if size else 0.0
+
+
+_AUTHORIZATION = byte_pattern(r"(?i)\b(?:bearer|basic|token|digest|apikey)[ ]+[A-Za-z0-9+/_.~-]{12}")
+_AUTHORIZATION_VALUE = re.compile(r"[A-Za-z]+ +([A-Za-z0-9+/_.~-]{12,}=*)", re.ASCII)
+
+
+def _authorization(view: View, found: list[Found]) -> None:
+    for start, _ in spans(_AUTHORIZATION, view.bytes):
+        match = _AUTHORIZATION_VALUE.match(view.ascii, start)
+        if match:
+            value = match.group(1).rstrip(".")
+            if is_secret_value(KEY, value, quoted=True) and any(map(str.isdigit, value)):
+                found.append(Found(match.start(1), match.start(1) + len(value), "SECRET"))

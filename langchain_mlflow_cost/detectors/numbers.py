@@ -1,0 +1,92 @@
+"""Payment cards and social security numbers: digits that check digits or the words before them make one."""
+
+from __future__ import annotations
+
+import re
+
+from langchain_mlflow_cost.detectors.view import Found, View, is_glued
+
+
+_CARD = re.compile(
+    r"(?<![0-9])(?<![0-9][.,])(?:[0-9]{12,19}"
+    r"|[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?"
+    r"|[0-9]{4}([ .-])[0-9]{6}\2[0-9]{4,5}"
+    r"|[0-9]{4}([ .-])[0-9]{4}\3[0-9]{5})(?![0-9])(?![.,][0-9])",
+    re.ASCII,
+)
+# Issuers' first digits and the lengths that they use. Source: ISO/IEC 7812 and the networks' own pages.
+_ISSUERS = re.compile(
+    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
+    r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"  # Mastercard
+    r"|3[47][0-9]{13}"  # American Express
+    r"|(?:30[0-59]|36[0-9]|3[89][0-9])[0-9]{11}(?:[0-9]{2})?"  # Diners Club
+    r"|35[0-9]{14}|(?:1800|2131)[0-9]{11}"  # JCB
+    r"|6[0-9]{15,18}"  # Discover, UnionPay, RuPay, Maestro
+    r"|(?:50|5[6-9]|6[37])[0-9]{11,17}|(?:5018|5020|5038|5[678][0-9]{2}|6304|6390|6759|676[1-3])[0-9]{8}"  # Maestro
+    r"|220[0-4][0-9]{12,15}"  # Mir
+    r"|1[0-9]{14}",  # UATP
+    re.ASCII,
+)
+_DOUBLED = bytes((2 * digit if digit < 5 else 2 * digit - 9) for digit in range(10))  # noqa: PLR2004 - Luhn
+_DOUBLED_ASCII = {ord("0") + digit: doubled for digit, doubled in enumerate(_DOUBLED)}
+_ZERO = ord("0")
+_NO_SEPARATORS = str.maketrans("", "", " .-()/")
+
+
+def passes_luhn(digits: str) -> bool:
+    """Check the last digit by ISO/IEC 7812-1, annex B."""
+    data = digits.encode()
+    plain = data[::-2]
+    return (sum(plain) - _ZERO * len(plain) + sum(map(_DOUBLED_ASCII.__getitem__, data[-2::-2]))) % 10 == 0
+
+
+def find_cards(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    for start, end, digits_here in view.number_runs:
+        if digits_here < 12:  # noqa: PLR2004 - the shortest card
+            continue
+        for match in _CARD.finditer(text, start, end):
+            digits = match.group().translate(_NO_SEPARATORS)
+            if (
+                passes_luhn(digits)
+                and _ISSUERS.fullmatch(digits)
+                and not is_glued(text, match.start(), match.end())
+                and len(set(digits)) > 1
+            ):
+                found.append(Found(match.start(), match.end(), "CREDIT_CARD"))
+
+
+_SSN = re.compile(
+    r"(?<![0-9])(?<![0-9][.-])(?!000|666|9)[0-9]{3}([ .-])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9])(?![.-][0-9])",
+    re.ASCII,
+)
+_SSN_BARE = re.compile(r"(?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4}", re.ASCII)
+_SSN_WORDS = re.compile(r"\bssns?\b|social.{0,3}sec|\bsoc\.? sec|tax ?payer id|\bss ?(?:#|no|number)|\btin\b")
+_CODE_WORDS = re.compile(
+    r"(?:part|sku|item|order|model|serial|ref(?:erence)?|invoice|case|ticket|lot|batch|p/?n|s/?n)[ .:#]*(?:no\.?|number|id)?[ .:#]*$"
+)
+
+
+def find_social_security(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    for start, end, digits in view.number_runs:
+        if digits < 9:  # noqa: PLR2004 - nine digits
+            continue
+        if end - start == digits:
+            if (
+                digits == 9
+                and _SSN_BARE.match(text, start, end)
+                and not is_glued(text, start, end)
+                and _SSN_WORDS.search(view.before(start, 48))
+            ):  # noqa: PLR2004
+                found.append(Found(start, end, "US_SSN"))
+            continue
+        for match in _SSN.finditer(text, start, end):
+            here = match.start()
+            before = view.before(here, 48)
+            doubtful = is_glued(text, here, match.end()) or _CODE_BEFORE.search(before) or _CODE_WORDS.search(before)
+            if not doubtful or _SSN_WORDS.search(before):
+                found.append(Found(here, match.end(), "US_SSN"))
+
+
+_CODE_BEFORE = re.compile(r"(?:[a-z0-9]-|#)$")

@@ -1,0 +1,258 @@
+"""Phone numbers: with a calling code by its length, national ones by their grouping and the words before them."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import re
+from collections.abc import Iterator
+
+from langchain_mlflow_cost.detectors.addresses import IPV4
+from langchain_mlflow_cost.detectors.phone_lengths import PHONE_LENGTHS
+from langchain_mlflow_cost.detectors.view import WORD, Found, View, text_pattern
+
+
+_EXTENSION = r"(?:[ ,;]{0,2}(?:extension|ext\.?|x|#)[ .:]?[0-9]{1,6}(?![0-9]))?"
+# Shapes that are a phone number's and hardly anything else's.
+_PHONE = re.compile(
+    r"(?<![0-9])(?:"
+    r"(?:(?:00)?1[ .\-]?|[1-9][0-9]{0,2}[ .-])?(?:\([2-9][0-9]{2}\)[ .\-]?|[2-9][0-9]{2}[ .\-/])[2-9][0-9]{2}[ .\-][0-9]{4}"  # North America
+    r"|0[1-9](?P<p>[ .-])[0-9]{2}(?:(?P=p)[0-9]{2}){3}"  # France
+    r"|\(0?[1-9][0-9]{0,4}\)[ \-]{0,3}[0-9]{2,5}(?:[ \-]?[0-9]{2,5}){1,3}"  # an area in brackets
+    r"|0[1-9][0-9]{0,4}(?:[ ]?[/\-][ ]?|[ ])[0-9]{2,8}(?:[ \-][0-9]{2,5}){0,4}"  # a trunk prefix
+    r"|1[3-9][0-9](?P<c>[ -])[0-9]{4}(?P=c)[0-9]{4}|1[3-9][0-9]{9}"  # China
+    r"|8[ -]?\(?[0-9]{3}\)?[ -]?[0-9]{3}[ -][0-9]{2}[ -]?[0-9]{2}"  # Russia
+    r"|[6-9][0-9]{4}[ -][0-9]{5}"  # India
+    r"|[6-9][0-9]{2}(?: [0-9]{2}){3}"  # Spain
+    r"|[1-9][0-9](?P<m>[ -])9?[0-9]{4}(?P=m)[0-9]{4}"  # Mexico, Brazil
+    r")(?![0-9])" + _EXTENSION,
+    re.ASCII,
+)
+_INTERNATIONAL = re.compile(
+    r"(?P<plus>\+|(?<![0-9])(?:00|011)[ .-]?)[ ]?(?P<rest>\(?[1-9][0-9 ().\-/]{5,24}[0-9])" + _EXTENSION, re.ASCII
+)
+_GROUP = re.compile(r"[0-9]+", re.ASCII)
+_DATE = re.compile(
+    r"(?:19|20)[0-9]{2}([-/. ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])(?![0-9])"
+    r"|(?<![0-9])(?:0?[1-9]|[12][0-9]|3[01])([-/. ])(?:0?[1-9]|1[0-2]|[12][0-9]|3[01])\2(?:(?:19|20)[0-9]{2}|[0-9]{2}(?!\2[0-9]))(?![0-9])",
+    re.ASCII,
+)
+_ONLY_DATES = re.compile(
+    r"(?:19|20)[0-9]{2}([-/. ])[01]?[0-9]\1[0-3]?[0-9](?:[ -]+[0-9]{1,2})?|[0-3]?[0-9]([-/.])[0-3]?[0-9]\2(?:19|20)[0-9]{2}(?: +[0-9]{1,2})?"
+    r"|[0-9]+\.[0-9]+|(?:19|20)[0-9]{2}[ ]?[-/][ ]?(?:19|20)[0-9]{2}",
+    re.ASCII,
+)
+_PHONE_WORDS = text_pattern(
+    r"\b(?:tel(?:e?ph?one?s?|efon\w*|efoon\w*|\b)|phones?|ph|call(?:ed|ing|s|back)?|cell(?:ulare?|phone|s)?|cel|mobiles?|mob|"
+    r"mobil\w*|fax|whats ?app|sms|text(?: me| us)?|dial(?:ed|ling)?|ring|reach(?:ed|able)?|contact(?:s|ed)?|hotline|"
+    r"helpline|landline|voicemail|handy\w*|rufnummer|durchwahl|anruf\w*|t[ée]l(?:[ée]phone)?|m[óo]vil|celular|portable|"
+    r"fixe|appel\w*|ll[áa]m\w*|chiam\w*|ligue|gsm|puhelin|telefone?|numero|n[úu]mero|signal|viber|pager|number(?: is)?|num|nr|"
+    r"telly)\b|\b[tmpfcw][:.] ?$|тел|телефон|звон|моб|電話|电话|手机|手機|携帯|전화|연락|휴대|फ़ोन|फोन|هاتف|جوال|τηλ|טלפון|נייד|โทร"
+)
+_OTHER_WORDS = text_pattern(
+    r"\b(?:orders?|invoice|inv|account|acct|a/c|ids?|ref(?:erence)?|ticket|case|serial|sn|s/n|sku|isbn(?:-1[03])?|issn|ean|upc|gtin|"
+    r"asin|doi|tracking|shipment|parcel|part|model|build|version|rev|revision|zip|postal|postcode|code|amount|total|price|"
+    r"cost|sum|usd|eur|gbp|timestamp|epoch|unix|time|date|dated|pid|port|pp|vol|volume|pmid|batch|lot|policy|claim|patent|vat|tax|ein|npi|"
+    r"iban|bic|swift|routing|sort|card|visa|mastercard|amex|uid|uuid|gid|imei|imsi|iccid|vin|row|line|page|pages|hash|commit|sha|md5|job|run|"
+    r"task|bug|issue|pr|pull|request|transaction|txn|booking|confirmation|reservation|flight|passport|licen[cs]e|"
+    r"license|student|employee|member|customer|product|item|release|firmware|lat|lon|latitude|longitude|coordinates?|"
+    r"score|ratio|size|bytes|length|duration|seed|checksum|barcode|record|entry|docket|permit|contract|quote|po|rma|"
+    r"register|registration|ssn|social|security|national|siren|siret|cpf|cnpj|abn|nhs|medicare|population|serie)\b"
+)
+_ANY_NUMBER = re.compile(rb"[ ._:#-]*(?:number|num|nr|no|numero)(?: is)?")
+_MONEY = frozenset("$€£¥₹#%")
+_NEAR = 32
+
+
+def find_phones(view: View, found: list[Found]) -> None:
+    text = view.ascii
+    taken = sorted((one.start, one.end) for one in found)
+    done = -1
+    for start, end, digits in view.number_runs:
+        if digits < 7 or start < done or _overlaps(taken, start, end) or _in_decimal(text, start):  # noqa: PLR2004 - a local number
+            continue
+        if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):  # noqa: PLR2004 - a date and a time
+            continue
+        for here, stop in _phones_in(view, start, end):
+            found.append(Found(here, stop, "PHONE_NUMBER"))
+            done = stop
+
+
+def _overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
+    i = bisect.bisect_left(taken, (start, start))
+    return (i < len(taken) and taken[i][0] < end) or (i > 0 and taken[i - 1][1] > start)
+
+
+def _in_decimal(text: str, start: int) -> bool:
+    return start > 1 and text[start - 1] in ".," and text[start - 2].isdigit()
+
+
+def _phones_in(view: View, start: int, end: int) -> Iterator[tuple[int, int]]:
+    text = view.ascii
+    # The bracket, plus or both before the first digit.
+    low = start
+    while low > 0 and text[low - 1] in "+(" and start - low < 3:  # noqa: PLR2004 - "+(" and "(+"
+        low -= 1
+    before = text[low - 1] if low else " "
+    if text[low:start].count("+") or text.startswith("0", start):
+        match = _INTERNATIONAL.search(text, low, min(end + 12, len(text)))
+        if match and match.start() <= start and not (before in WORD):
+            stop = _international_end(match)
+            if stop > 0:
+                yield (
+                    low
+                    if text[low] == "(" and text.count(")", low, stop) == text.count("(", low, stop)
+                    else match.start(),
+                    stop,
+                )
+                return
+    if before in WORD and not before.islower():
+        return
+    if before in "-/\\=&." and low > 1 and text[low - 2] in WORD and before != "=":
+        return
+    hint: int | None = None
+    any_found = False
+    for match in _PHONE.finditer(text, low, min(end + 12, len(text))):
+        here, stop = match.span()
+        if here >= end:
+            break
+        if here > low and text[here - 1] in "-./" and text[here - 2].isdigit():
+            continue
+        if hint is None:
+            hint = _hint(view, low)
+        if not _is_phone_shape(text, here, stop, hint) or (before in WORD and not _GLUED_SHAPE.match(text, here)):
+            continue
+        any_found = True
+        yield here, stop
+    if any_found or before in WORD:
+        return
+    if hint is None:
+        hint = _hint(view, low)
+    if hint <= 0:
+        return
+    yield from _hinted_phone(view, low, start, end)
+
+
+_GLUED_SHAPE = re.compile(r"\(?[2-9][0-9]{2}\)?[ .-][2-9][0-9]{2}[ .-][0-9]{4}", re.ASCII)
+
+
+def _hint(view: View, start: int) -> int:
+    """Say what the words before a number make of it: a phone (1), something else (-1), nothing (0)."""
+    before = view.before(start, _NEAR)
+    line = before.rfind("\n")
+    if line >= 0:
+        # On the line before it only if nothing else stands before the number on its own.
+        before = before[line + 1 :] if before[line + 1 :].strip() else before.rstrip()
+    if before and before[-1] in _MONEY:
+        return -1
+    data = before.encode(errors="replace")
+    phone = other = -1
+    for match in _PHONE_WORDS.finditer(data):
+        phone = match.end()
+    for match in _OTHER_WORDS.finditer(data):
+        other = match.end()
+    if phone < 0 and other < 0:
+        return 0
+    # "order number 4155550132": the plain word "number" says nothing against the word before it.
+    if other >= 0 and phone > other and _ANY_NUMBER.fullmatch(data[other:phone]):
+        return -1
+    if phone < other:
+        return -1
+    # "Number 8, pp. 1371-1374": the word belongs to another number.
+    return 0 if _ANY_DIGIT_BYTES.search(data, phone) else 1
+
+
+_ANY_DIGIT_BYTES = re.compile(rb"[0-9]")
+
+
+_ZIP = re.compile(r"0[0-9]{4}-[0-9]{4}", re.ASCII)
+
+
+def _is_phone_shape(text: str, start: int, end: int, hint: int) -> bool:
+    value = text[start:end]
+    digits = sum(map(str.isdigit, value))
+    following = text[end : end + 2]
+    if following[:1] in WORD and following:
+        return False
+    if following[:1] in ".,-/:" and following[1:].isdigit() and following[1:] and following[:1] != ",":
+        return False
+    if hint < 0 and not value.startswith("("):
+        return False
+    if hint < 0:
+        return False
+    if _DATE.match(value) or (value[:1] == "(" and value[1:3] in {"19", "20"} and value[5:6] == ")" and digits < 10):  # noqa: PLR2004 - (2019)
+        return False
+    if hint <= 0 and _ZIP.fullmatch(value):
+        return False
+    if value[0] in "0(" and value[:2] != "00":
+        return (9 if hint <= 0 else 7) <= digits <= 13 + (6 if "x" in value else 0)  # noqa: PLR2004 - trunk prefix and number
+    if value.isdigit():
+        # China's bare numbers are as long as an id: a word must say so, or nothing at all stand before.
+        return hint > 0
+    return digits >= 8  # noqa: PLR2004 - the shortest of the shapes
+
+
+def _international_end(match: re.Match[str]) -> int:
+    """Give where a number with a calling code ends; -1 if it is none."""
+    rest = match.group("rest")
+    if "-." in rest or ".-" in rest:
+        return -1  # a drawing's path: 003-.37.224-.67
+    digits = "".join(_GROUP.findall(rest))
+    for length in (1, 2, 3):
+        limits = PHONE_LENGTHS.get(digits[:length])
+        if limits:
+            break
+    else:
+        return -1
+    fewest, most = limits
+    # The trunk prefix is often left in: +44 (0)20 7946 0958.
+    trunk = 1 if "(0)" in rest else 0
+    count = 0
+    best = -1
+    for group in _GROUP.finditer(rest):
+        count += len(group.group())
+        if length + fewest <= count - trunk <= length + most + (digits[length : length + 1] == "0"):
+            best = group.end()
+    if best < 0:
+        return -1
+    text = match.string
+    end = match.start("rest") + best
+    if end == match.end("rest"):
+        end = match.end()
+    if end < len(text) and text[end] in WORD:
+        return -1
+    if match.group("plus") != "+" and rest.isdigit() and best < 9:  # noqa: PLR2004 - 00 and a short number is anything
+        return -1
+    return end
+
+
+_HINTED = re.compile(
+    r"\(?[0-9]{1,6}(?: [0-9]{1,3})?\)?(?:[ ./-]{1,2}\(?[0-9]{1,8}\)?|\([0-9]{1,5}\)[ -]?[0-9]{1,5}){1,6}|\([0-9]{1,5}\)[0-9]{4,9}",
+    re.ASCII,
+)
+
+
+def _hinted_phone(view: View, low: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Take what a word such as "phone" announces, if it is as long as a phone number."""
+    text = view.ascii
+    if _DATE.match(text, start) or IPV4.match(text, start):
+        return
+    for match in itertools.chain((_BARE_DIGITS.match(text, start, end),), (_HINTED.match(text, low, end),)):
+        if match is None:
+            continue
+        value = match.group()
+        digits = sum(map(str.isdigit, value))
+        if not 7 <= digits <= 15 or (value.count(".") == 1 or ("." in value and " " in value)):  # noqa: PLR2004 - E.164
+            continue
+        stop = match.end()
+        if stop < len(text) and text[stop] in WORD:
+            extension = _EXTENSION_PATTERN.match(text, stop)
+            if not extension or extension.end() == stop:
+                continue
+            stop = extension.end()
+        yield low, stop
+        return
+
+
+_BARE_DIGITS = re.compile(r"[0-9]{7,15}(?![0-9])", re.ASCII)
+_EXTENSION_PATTERN = re.compile(_EXTENSION, re.ASCII)

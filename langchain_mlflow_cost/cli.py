@@ -82,7 +82,9 @@ def main() -> None:
     except Exception as error:
         if not _is_of_mlflow(error):
             raise
-        _exit(f"MLflow: {str(error).strip().splitlines()[0]}")
+        first_line = str(error).strip().splitlines()[0]
+        # A server's address may hold a password.
+        _exit(f"MLflow: {re.sub('//[^/@]+@', '//****@', first_line)}")
 
 
 def _is_of_mlflow(error: Exception) -> bool:
@@ -104,6 +106,7 @@ def _console() -> Console:
 
 @app.command()
 def demo(
+    policy: PolicyOption = None,
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="Where MLflow stores; else ./demo-output/mlflow.db.")
     ] = None,
@@ -130,7 +133,7 @@ def demo(
     if pause is None:
         pause = 0.8 if console.is_terminal else 0.0
     uri = tracking_uri or f"{SQLITE}{Path('demo-output') / 'mlflow.db'}"
-    if not run(console, uri, budget, pause):
+    if not run(console, policy, uri, budget, pause):
         raise typer.Exit(1)
 
 
@@ -150,8 +153,9 @@ def report(
         raise typer.BadParameter(f"{by!r} is none of node, model, session, user, tag:NAME", param_hint="--by")
     found = _experiment(tracking_uri, experiment or DEFAULT_EXPERIMENT)
 
+    from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
     from langchain_mlflow_cost.live import rows_table, summary_rows, summary_total
-    from langchain_mlflow_cost.stored import MODEL_TYPES, call_of_span
+    from langchain_mlflow_cost.stored import call_of_span
     from langchain_mlflow_cost.summary import Ledger
 
     traces = list(_latest(found, last))
@@ -174,6 +178,8 @@ def report(
     if with_calls:
         summary = ledger.summary()
         rows = sorted(summary_rows(summary, f"(no {tag or kind})"), key=lambda row: -row.cost_usd)
+        if kind == "model":
+            rows = [replace(row, models=()) for row in rows]
         console.print(rows_table((tag or kind).capitalize(), rows, summary_total(summary), console))
 
 
@@ -519,6 +525,8 @@ def _experiment(tracking_uri: str | None, name: str) -> Experiment:
         # MLflow would make an empty database there.
         raise CommandError(f"no database {uri.removeprefix(SQLITE)}; name the store with --tracking-uri")
 
+    # Its default asks a server that is not there for four minutes (seven retries, 3.17); nobody waits so long here.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     import mlflow
 
     mlflow.set_tracking_uri(uri)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
 
+from langchain_mlflow_cost.private_text import TOKEN
+
 if TYPE_CHECKING:
     from langchain_mlflow_cost.private_text import PrivateText
 
@@ -198,14 +200,40 @@ def _cleaned(value: Any, private: PrivateText, found: list[int]) -> Any:
         found[0] += hits
         return text
     if isinstance(value, dict):
-        return {
+        cleaned: Any = {
             key if key in FIELD_NAMES else _cleaned(key, private, found): _cleaned(member, private, found)
             for key, member in value.items()
         }
-    if isinstance(value, list):
-        return [_cleaned(member, private, found) for member in value]
-    if isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, list):
+        cleaned = [_cleaned(member, private, found) for member in value]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         text, hits = private.scrub(str(value))
         found[0] += hits
         return text if hits else value
-    return value
+    else:
+        return value
+    # A text may be spread over the members, a word in each.
+    hits = private.scrub(" ".join(_leaves(cleaned)))[1]
+    if hits:
+        found[0] += hits
+        return _blanked(cleaned)
+    return cleaned
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [] if value == TOKEN else [value]
+    if isinstance(value, dict):
+        keys = ([] if key in FIELD_NAMES else [key] for key in value)
+        return [leaf for key, member in zip(keys, value.values(), strict=True) for leaf in (*key, *_leaves(member))]
+    if isinstance(value, list):
+        return [leaf for member in value for leaf in _leaves(member)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
+def _blanked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _blanked(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_blanked(member) for member in value]
+    return value if value is None or isinstance(value, bool) else TOKEN

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from langchain_mlflow_cost import mlflow_internals as internals
-from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey, SpanType
+from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
+from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey
 from langchain_mlflow_cost.runs import call_of, cost_attribute
 from langchain_mlflow_cost.usage import CallRequest, CallResult, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
     from langchain_mlflow_cost.guard import GuardedSpan
-    from langchain_mlflow_cost.runs import Run
-
-_MODEL_TYPES = {SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING}
+    from langchain_mlflow_cost.runs import Invocation, Run
+    from langchain_mlflow_cost.summary import Call
 
 
 def account(span: GuardedSpan) -> None:
@@ -34,6 +37,7 @@ def account(span: GuardedSpan) -> None:
     request = CallRequest(provider=provider if isinstance(provider, str) else None, model=model)
     result = CallResult(usage=_usage(counts))
     written: dict[str, Any] = {}
+    told: list[tuple[Invocation, Call]] = []
     for position, invocation in enumerate(run.invocations):
         priced = invocation.governor.prices.price(request, result)
         usd = (priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None
@@ -44,6 +48,8 @@ def account(span: GuardedSpan) -> None:
             output_tokens=result.output_tokens,
             usd=usd,
         )
+        told.append((invocation, call))
+        _spend(invocation, run, call, priced.cost.total_usd if priced.cost is not None else None)
         invocation.ledger.add(call, [above.totals for above in run.lineage()] if position == 0 else ())
         if position == 0:
             totals = type(run.totals)()
@@ -53,13 +59,31 @@ def account(span: GuardedSpan) -> None:
                 written[SpanAttributeKey.LLM_COST] = _dumped(cost_attribute(priced.cost))
             if priced.source:
                 written["cost.price_source"] = _dumped(priced.source)
+    internals.write_raw(span, written)
+    for invocation, call in told:
         if invocation.governor.on_cost is not None:
             invocation.governor.on_cost(call)
-    internals.write_raw(span, written)
+
+
+def _spend(invocation: Invocation, run: Run, call: Call, usd: Decimal | None) -> None:
+    """Count it under the budgets; it is made already, so a refusal only concerns the calls to come."""
+    budgets = invocation.governor.budgets
+    if not budgets:
+        return
+    with contextlib.suppress(BudgetExceededError):
+        reservation = budgets.reserve(
+            trace=invocation.root_id,
+            node=run.node,
+            session=invocation.session,
+            estimate_usd=usd,
+            prompt_usd=None,
+            model=call.model,
+        )
+        budgets.settle(reservation, usd)
 
 
 def _is_model(span: GuardedSpan) -> bool:
-    return _loaded((span.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in _MODEL_TYPES
+    return _loaded((span.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
 
 
 def _below_a_model(span: GuardedSpan, run: Run) -> bool:

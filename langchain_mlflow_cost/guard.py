@@ -10,6 +10,8 @@ is it known which texts must go; then all are cleaned and end in the order in wh
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import json
 import logging
@@ -25,6 +27,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 from langchain_mlflow_cost import mlflow_internals as internals
+from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
 from langchain_mlflow_cost.enforcement import (
     FIELD_NAMES,
     Enforcement,
@@ -59,18 +62,19 @@ _RAW_KEYS = frozenset(
         SpanAttributeKey.EXPERIMENT_ID,
         SpanAttributeKey.LOG_LEVEL,
         SpanAttributeKey.START_TIME_NS,
-        SpanAttributeKey.MESSAGE_FORMAT,
     }
 )
 """Written by MLflow itself with ids, numbers and constants."""
 _TYPES = frozenset(f'"{value}"' for key, value in vars(SpanType).items() if key.isupper()) | {"null"}
 """MLflow's span types, as it writes them."""
+_MODEL_TYPES = frozenset(f'"{name}"' for name in MODEL_TYPES)
 _NAME_KEYS = frozenset(
     {
         SpanAttributeKey.SPAN_TYPE,
         SpanAttributeKey.MODEL,
         SpanAttributeKey.MODEL_PROVIDER,
         SpanAttributeKey.FUNCTION_NAME,
+        SpanAttributeKey.MESSAGE_FORMAT,
         "gen_ai.system",
         "gen_ai.provider.name",
         "gen_ai.request.model",
@@ -89,6 +93,10 @@ _CHANNELS = {
     SpanAttributeKey.OUTPUTS: "outputs",
     SpanAttributeKey.CHAT_TOOLS: "tools",
 }
+_BLOB_CHARS = 64
+"""A base64 text shorter than this is no file."""
+_MAX_JSON_DEPTH = 4
+"""JSON in a string in JSON: tool arguments, rarely twice."""
 _EXCEPTION_TYPE = "exception.type"
 _PAST_LIMIT = "held trace too large"
 
@@ -96,7 +104,7 @@ _PAST_LIMIT = "held trace too large"
 class Scope:
     """One root invocation: what was said in its private nodes, and the spans that wait for its end."""
 
-    def __init__(self, *, holding: bool) -> None:
+    def __init__(self, *, holding: bool, price_foreign: Callable[[GuardedSpan], None] | None = None) -> None:
         self.lock = threading.RLock()
         self.holding = holding
         self.released = False
@@ -107,8 +115,26 @@ class Scope:
         self.open: weakref.WeakSet[GuardedSpan] = weakref.WeakSet()
         self.root: GuardedSpan | None = None
         self.held_chars = 0
-        self.price_foreign: Callable[[GuardedSpan], None] | None = None
+        self.price_foreign = price_foreign
         self.info_seen: dict[str, Any] = {}
+
+    def hear(self, value: Any, depth: int = 0) -> None:
+        """Remember what a model in a private node was told or said: every string of a value."""
+        if isinstance(value, str):
+            self.private.add(value)
+            if value[:1] in "{[" and depth < _MAX_JSON_DEPTH:
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    self.hear(orjson.loads(value), depth + 1)
+            if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
+                with contextlib.suppress(binascii.Error, ValueError):
+                    self.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
+        elif isinstance(value, Mapping):
+            for key, member in value.items():
+                if key not in ("type", "id", "index", "role", "finish_reason"):
+                    self.hear(member, depth)
+        elif isinstance(value, list | tuple):
+            for member in value:
+                self.hear(member, depth)
 
     def admit(self, chars: int) -> bool:
         """Whether a held trace has room for a payload of this size."""
@@ -131,6 +157,7 @@ class SpanState:
         "foreign",
         "has_files",
         "held",
+        "is_model",
         "kind",
         "name_is_structure",
         "owner",
@@ -165,6 +192,7 @@ class SpanState:
         self.final = False
         self.counted = False
         self.has_files = False
+        self.is_model = False
         self.pending: dict[str, Any] = {}
         self.end_time: int | None = None
         self.chunks: list[tuple[str, Mapping[str, Any], int | None]] = []
@@ -191,8 +219,9 @@ class SpanState:
 
     def payload(self, value: Any, channel: str) -> str | None:
         """Inputs or outputs as they may be written; None where the policy drops them."""
-        if not self.enforcement.keeps_payload(self.kind):
-            self.record.drop(channel, self.enforcement.reason)
+        enforcement = self.enforcement
+        if not enforcement.keeps_payload(self.kind):
+            self.record.drop(channel, enforcement.reason)
             return None
         return self.json(value, channel)
 
@@ -237,7 +266,10 @@ class GuardedSpan(ConcreteSpan):
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Write an attribute as far as the policy lets it through."""
-        if key in _RAW_KEYS or (key == SpanAttributeKey.SPAN_TYPE and value in _TYPES):
+        if key in _RAW_KEYS:
+            super().set_attribute(key, value)
+        elif key == SpanAttributeKey.SPAN_TYPE and value in _TYPES:
+            self.lmc_state.is_model = value in _MODEL_TYPES
             super().set_attribute(key, value)
         else:
             self.set_attributes({key: value})
@@ -291,26 +323,31 @@ class SpanGuard(SpanProcessor):
             if not isinstance(parent, GuardedSpan):
                 # A bridged library starts its span from OpenTelemetry's context, which MLflow keeps apart.
                 parent = internals.active_span()
-            if not isinstance(parent, GuardedSpan):
+            above = parent.lmc_state if isinstance(parent, GuardedSpan) else _spanless.get()
+            if above is None or not (isinstance(parent, GuardedSpan) or _is_open(above)):
                 return
-            state = _below(parent)
+            state = _below(above, parent if isinstance(parent, GuardedSpan) else None)
         try:
             bind(span, state)
         except Exception as error:  # noqa: BLE001 - fail closed: an unguarded span must not be exported
             internals.withhold(span)
             _warn_once(type(error).__name__)
 
-    def shutdown(self) -> None:
-        """Let go of every trace that is held back: the process is about to end."""
-        for scope in list(_holding):
-            release(scope)
+
+_spanless: ContextVar[SpanState | None] = ContextVar("langchain_mlflow_cost_spanless", default=None)
 
 
-_holding: weakref.WeakSet[Scope] = weakref.WeakSet()
+def govern_without_span(state: SpanState) -> None:
+    """Govern what starts below a run that has no span of its own: tracing was off, or the trace is not sampled."""
+    _spanless.set(state)
 
 
-def _below(parent: GuardedSpan) -> SpanState:
-    above = parent.lmc_state
+def _is_open(state: SpanState) -> bool:
+    # The variable outlives the run in the caller's context.
+    return state.owner is not None and state.owner.is_open
+
+
+def _below(above: SpanState, parent: GuardedSpan | None) -> SpanState:
     state = SpanState(above.enforcement, above.scope, "work", foreign=True, parent=parent, owner=above.owner)
     state.scopes = above.scopes
     return state
@@ -328,8 +365,6 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     scope = state.scope
     with scope.lock:
         scope.open.add(guarded)
-        if scope.holding:
-            _holding.add(scope)
     internals.replace_fields(
         span,
         attributes=_admitted(state, attributes) if attributes else None,
@@ -363,6 +398,10 @@ def _guarded_class(base: type) -> type[GuardedSpan]:
 
 def _admitted(state: SpanState, attributes: Mapping[str, Any]) -> dict[str, Any]:
     admitted: dict[str, Any] = {}
+    if "gen_ai.operation.name" in attributes or "gen_ai.request.model" in attributes:
+        state.is_model = True
+    if attributes.get(SpanAttributeKey.SPAN_TYPE) in _MODEL_TYPES:
+        state.is_model = True
     for key, value in attributes.items():
         try:
             if key in _RAW_KEYS or (key in _COUNT_KEYS and _is_counts(value)):
@@ -377,11 +416,13 @@ def _admitted(state: SpanState, attributes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _admit_payload(state: SpanState, key: str, value: Any, admitted: dict[str, Any]) -> None:
-    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _SHORT_NUMBER):
-        admitted[_key(state, key)] = value
-        return
     channel = _CHANNELS.get(key, "attributes")
     enforcement = state.enforcement
+    if key.startswith(_COUNT_PREFIX) and isinstance(value, int):
+        admitted[key] = value
+        return
+    if not enforcement.log_prompts and state.is_model:
+        _hear_foreign(state, value)
     if channel in ("inputs", "outputs"):
         kept = enforcement.keeps_payload(state.kind)
     else:
@@ -399,8 +440,19 @@ def _admit_payload(state: SpanState, key: str, value: Any, admitted: dict[str, A
     admitted[_key(state, key)] = written
 
 
+_COUNT_PREFIX = "gen_ai.usage."
+"""Token counts by OpenTelemetry's GenAI conventions."""
 _SHORT_NUMBER = 10**6
 """Numbers below it can be no card, phone or account number, and need no scan."""
+
+
+def _hear_foreign(state: SpanState, value: Any) -> None:
+    """What another library's span says that a model in a private node was told or said."""
+    if isinstance(value, str):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            value = orjson.loads(value)
+    for scope in state.scopes:
+        scope.hear(value if isinstance(value, str | dict | list) else None)
 
 
 def _key(state: SpanState, key: str) -> str:
@@ -415,9 +467,9 @@ def _scalar(state: SpanState, value: Any, channel: str) -> Any:
         return _text_value(state, value, channel)
     if isinstance(value, Sequence):
         return [_scalar(state, member, channel) for member in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        text = state.text(str(value), channel)
-        return value if text == str(value) else text
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _SHORT_NUMBER:
+        digits = format(value, "f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        return value if state.text(digits, channel) == digits else f"[{channel}]"
     return value
 
 
@@ -437,7 +489,7 @@ def _is_counts(value: Any) -> bool:
         loaded = orjson.loads(value)
     except (orjson.JSONDecodeError, TypeError):
         return False
-    return isinstance(loaded, dict) and all(isinstance(v, int | float) for v in loaded.values()) and len(loaded) < 32  # noqa: PLR2004 - far more than the classes of tokens
+    return isinstance(loaded, dict) and loaded.keys() <= internals.COUNT_NAMES
 
 
 def _admitted_description(state: SpanState, description: str) -> str | None:
@@ -458,6 +510,9 @@ def _admitted_event(
         else:
             state.record.drop("stream", enforcement.reason)
         return None
+    if not enforcement.log_prompts and state.is_model:
+        for value in attributes.values():
+            _hear_foreign(state, value)
     event_name = state.text(name, "events")
     if not enforcement.keeps_exceptions:
         kept = {k: str(v) for k, v in attributes.items() if k in (_EXCEPTION_TYPE, "exception_type")}
@@ -481,7 +536,10 @@ def _end(span: GuardedSpan, end_time: int | None) -> None:
     scope = state.scope
     if state.foreign and scope.price_foreign is not None and not state.counted:
         state.counted = True
-        scope.price_foreign(span)
+        try:
+            scope.price_foreign(span)
+        except Exception as error:  # noqa: BLE001 - a call that cannot be counted must not cost its span
+            log.warning("langchain_mlflow_cost could not price a call of another library (%s)", type(error).__name__)
     with scope.lock:
         if state.held or state.final:
             return
@@ -515,7 +573,6 @@ def release(scope: Scope, *, root_end: int | None = None) -> None:
         _really_end(span, span.lmc_state.end_time)
     if scope.root is not None and root_end is not None:
         _really_end(scope.root, root_end)
-    _holding.discard(scope)
 
 
 def _hear_redacted(scope: Scope, spans: Sequence[GuardedSpan]) -> None:
@@ -570,7 +627,8 @@ def _write_chunks(span: GuardedSpan) -> None:
         return
     joined = "".join(str(value) for _, attributes, _ in chunks for value in attributes.values())
     split = SpanState(state.enforcement, state.scope, state.kind)
-    if split.text(joined, "stream") != joined:
+    private = any(scope.private and scope.private.scrub(joined)[1] for scope in state.scopes)
+    if private or split.text(joined, "stream") != joined:
         state.record.drop("stream", "redacted")
         for name, _, timestamp in chunks:
             SdkSpan.add_event(span, name, {}, timestamp)

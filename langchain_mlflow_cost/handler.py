@@ -10,6 +10,7 @@ import ast
 import functools
 import logging
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import orjson
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_mlflow_cost import run_metrics
+from langchain_mlflow_cost import attribute_keys as keys
+from langchain_mlflow_cost import bare_recorder, run_metrics
 from langchain_mlflow_cost.budget import Budgets
 from langchain_mlflow_cost.budget_redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
@@ -35,13 +37,16 @@ from langchain_mlflow_cost.usage import (
 )
 
 try:
-    from langchain_mlflow_cost import foreign, recorder
-    from langchain_mlflow_cost import mlflow_internals as internals
-    from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey, SpanType
-except Exception as error:  # noqa: BLE001 - whatever is wrong with MLflow, the user's graph must run
-    TRACING_FAULT: str | None = f"{type(error).__name__}: {error}"
-else:
+    with warnings.catch_warnings():
+        # MLflow warns of its own modules when they are imported; that is no reason to do without it.
+        warnings.simplefilter("ignore")
+        from langchain_mlflow_cost import mlflow_internals as internals
+        from langchain_mlflow_cost import recorder
     TRACING_FAULT = internals.self_test()
+except Exception as error:  # noqa: BLE001 - whatever is wrong with MLflow, the user's graph must run
+    TRACING_FAULT = f"{type(error).__name__}: {error}"
+if TRACING_FAULT is not None:
+    recorder = bare_recorder  # type: ignore[misc]  # the same functions, by MLflow's public API alone
 
 if TYPE_CHECKING:
     import os
@@ -120,19 +125,24 @@ class MlflowCostHandler(BaseCallbackHandler):
         if not self.policy.enabled:
             return
         self._governor = Governor(
-            self.policy, _price_book(self.policy), Budgets(self.policy.all_budgets, open_store=open_redis), on_cost
+            self,
+            self.policy,
+            _price_book(self.policy),
+            Budgets(self.policy.all_budgets, open_store=open_redis),
+            on_cost,
         )
         warm_up()
         if TRACING_FAULT is not None:
             warnings.warn(
                 f"langchain_mlflow_cost cannot use this MLflow ({TRACING_FAULT}): costs and budgets work, "
-                "nothing is traced by it. Install mlflow 3.15 or later.",
+                "no payload is stored. Install mlflow 3.15 or later.",
                 RuntimeWarning,
                 stacklevel=2,
             )
+            recorder.install()
             return
         recorder.install()
-        internals.yield_runs(RUNS.__contains__)
+        internals.yield_runs(RUNS.__contains__, recorder.adopter)
         if self.policy.autolog_enabled:
             _switch_autolog_on()
         # Not for a handler that is off: autolog would take it for its tracer all the same, and trace nothing.
@@ -168,7 +178,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         if cause not in self._told:
             self._told.add(cause)
             log.warning("langchain_mlflow_cost failed in %s (%s); the run goes on", where, type(error).__name__)
-            log.debug("traceback", exc_info=error)
+            log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
 
     # --- chains, nodes, graphs --------------------------------------------------------------------------------------
 
@@ -186,12 +196,11 @@ class MlflowCostHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open the span of a graph, node, chain, parser or function."""
-        run = self._begin("state", "CHAIN", run_id, parent_run_id, name or _name(serialized, "chain"), metadata, tags)
+        run = self._begin(
+            "state", keys.CHAIN, run_id, parent_run_id, name or _name(serialized, "chain"), metadata, tags
+        )
         if run is None:
             return
-        if run.is_node:
-            for invocation in run.invocations:
-                invocation.ledger.enter(run.node)
         self._write_start(run, inputs, kwargs, metadata, tags)
 
     @_open_to_failure
@@ -227,7 +236,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open the span of a tool."""
-        run = self._begin("work", "TOOL", run_id, parent_run_id, name or _name(serialized, "tool"), metadata, tags)
+        run = self._begin("work", keys.TOOL, run_id, parent_run_id, name or _name(serialized, "tool"), metadata, tags)
         if run is not None:
             value = inputs if isinstance(inputs, dict) else _literal(input_str)
             self._write_start(run, value, kwargs, metadata, tags)
@@ -257,7 +266,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         """Open the span of a retriever."""
         run = self._begin(
-            "work", "RETRIEVER", run_id, parent_run_id, name or _name(serialized, "retriever"), metadata, tags
+            "work", keys.RETRIEVER, run_id, parent_run_id, name or _name(serialized, "retriever"), metadata, tags
         )
         if run is not None:
             self._write_start(run, query, kwargs, metadata, tags)
@@ -304,7 +313,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             BudgetExceededError: Before the request is sent.
         """
         run = self._begin(
-            "model", "CHAT_MODEL", run_id, parent_run_id, name or _name(serialized, "chat model"), metadata, tags
+            "model", keys.CHAT_MODEL, run_id, parent_run_id, name or _name(serialized, "chat model"), metadata, tags
         )
         self._start_model(run, run_id, serialized, messages, metadata, kwargs, tags)
 
@@ -326,7 +335,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: Before the request is sent.
         """
-        run = self._begin("model", "LLM", run_id, parent_run_id, name or _name(serialized, "llm"), metadata, tags)
+        run = self._begin("model", keys.LLM, run_id, parent_run_id, name or _name(serialized, "llm"), metadata, tags)
         self._start_model(run, run_id, serialized, prompts, metadata, kwargs, tags)
 
     def _start_model(
@@ -353,8 +362,11 @@ class MlflowCostHandler(BaseCallbackHandler):
                 batch_size=kwargs.get("batch_size") or 1,
             )
             run.prompt = prompt
+            for invocation in run.invocations:
+                invocation.ledger.enter(run_id, run.node)
+            recorder.hear(run, prompt)
             if TRACING_FAULT is None:
-                recorder.hear(run, prompt)
+                recorder.hear_tools(run, params)
                 self._write_model_start(run, prompt, params, kwargs, metadata, tags)
         try:
             self._reserve(run)
@@ -376,15 +388,15 @@ class MlflowCostHandler(BaseCallbackHandler):
         if run.state is None:
             return
         if run.enforcement.keeps_payload("model"):
-            recorder.write_payload(run, SpanAttributeKey.INPUTS, _chat_inputs(prompt))
-            run.attributes[SpanAttributeKey.MESSAGE_FORMAT] = '"langchain"'
+            recorder.write_payload(run, keys.INPUTS, _chat_inputs(prompt))
+            run.attributes[keys.MESSAGE_FORMAT] = '"langchain"'
         else:
             run.state.record.drop("inputs", run.enforcement.reason)
         if run.enforcement.keeps_details("model"):
             details: dict[str, Any] = {}
             tools = params.get("tools")
             if tools:
-                details[SpanAttributeKey.CHAT_TOOLS] = [_chat_tool(tool) for tool in tools]
+                details[keys.CHAT_TOOLS] = [_chat_tool(tool) for tool in tools]
             details["invocation_params"] = {k: _schema(v) for k, v in params.items() if k != "tools"}
             if run.enforcement.level == "full":
                 details.update({k: v for k, v in kwargs.items() if k != "invocation_params"})
@@ -478,8 +490,10 @@ class MlflowCostHandler(BaseCallbackHandler):
 
     def _break_off(self, run: Run, error: BaseException) -> None:
         text = "".join(run.tokens)
-        if TRACING_FAULT is None and text:
-            recorder.hear(run, text)
+        recorder.hear(run, text)
+        if isinstance(error, Exception):
+            # A provider's error may quote what it was told.
+            recorder.hear(run, str(error))
         aborted = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
         if run.request is not None and (text or aborted):
             self._account(run, estimated_result(run.request, _prompt_text(run.prompt), text))
@@ -537,14 +551,18 @@ class MlflowCostHandler(BaseCallbackHandler):
             invocation.ledger.drop(run.run_id)
 
     def _warn_unpriced(self, model: str) -> None:
-        if model not in self._unpriced_told:
-            self._unpriced_told.add(model)
-            warnings.warn(
-                f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
-                "Set prices.overrides or prices.aliases in the policy.",
-                UserWarning,
-                stacklevel=2,
-            )
+        if model in self._unpriced_told:
+            return
+        self._unpriced_told.add(model)
+        text = (
+            f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
+            "Set prices.overrides or prices.aliases in the policy."
+        )
+        try:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        except UserWarning:
+            # Where warnings are errors, a raised one would end the accounting of this call half-way.
+            log.warning(text)
 
     # --- events of a run --------------------------------------------------------------------------------------------
 
@@ -609,14 +627,14 @@ class MlflowCostHandler(BaseCallbackHandler):
             run_id=run_id,
             parent_run_id=parent_run_id,
             kind=kind,
-            span_type=getattr(SpanType, span_type),
+            span_type=span_type,
             name=name,
             metadata=metadata,
             tags=tags,
         )
         if run is not None and run.parent is None:
-            run.scope.price_foreign = foreign.account
-            internals.shortcut_autolog()
+            if TRACING_FAULT is None:
+                internals.shortcut_autolog()
             run_metrics.began(run)
         return run
 
@@ -630,7 +648,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         if run.state is None:
             return
-        recorder.write_payload(run, SpanAttributeKey.INPUTS, inputs)
+        recorder.write_payload(run, keys.INPUTS, inputs)
         if run.enforcement.level == "full" and run.enforcement.log_prompts:
             details = {k: v for k, v in kwargs.items() if v is not None}
             details.update({"metadata": metadata} if metadata else {})
@@ -640,7 +658,7 @@ class MlflowCostHandler(BaseCallbackHandler):
 
     def _rewrite_inputs(self, run: Run, inputs: Any) -> None:
         if inputs and TRACING_FAULT is None and run.state is not None:
-            recorder.write_payload(run, SpanAttributeKey.INPUTS, inputs)
+            recorder.write_payload(run, keys.INPUTS, inputs)
 
     def _end(
         self, run: Run | None, error: BaseException | None, outputs: Any = None, *, has_outputs: bool = False
@@ -692,7 +710,7 @@ def _price_book(policy: Policy) -> PriceBook:
 
 def _switch_autolog_on() -> None:
     try:
-        if not internals.autolog_was_configured():
+        if not internals.autolog_is_on():
             import mlflow.langchain  # noqa: PLC0415 - slow, and only needed where autolog is off
 
             mlflow.langchain.autolog()
@@ -822,13 +840,13 @@ def dumped(value: Any) -> str:
 
 def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[str, str]:
     """A model span's own attributes, as the JSON text that MLflow's registry reads."""
-    written = {SpanAttributeKey.MODEL: dumped(priced.model)}
+    written = {keys.MODEL: dumped(priced.model)}
     provider = result.provider or (run.request.provider if run.request else None)
     if provider:
-        written[SpanAttributeKey.MODEL_PROVIDER] = dumped(provider)
+        written[keys.MODEL_PROVIDER] = dumped(provider)
     usage = result.usage
     # Unpriced is not what the store makes of it: it would take any provider's price for a model of that name.
-    priced_by_store = priced.cost is None and internals.store_would_price(priced.model)
+    priced_by_store = TRACING_FAULT is None and priced.cost is None and internals.store_would_price(priced.model)
     if usage is not None and not result.cached and not priced_by_store:
         counts = {
             "input_tokens": result.input_tokens,
@@ -839,9 +857,9 @@ def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[s
             counts["cache_read_input_tokens"] = usage.cache_read
         if usage.cache_write or usage.cache_write_1h:
             counts["cache_creation_input_tokens"] = usage.cache_write + usage.cache_write_1h
-        written[SpanAttributeKey.CHAT_USAGE] = dumped(counts)
+        written[keys.CHAT_USAGE] = dumped(counts)
     if priced.cost is not None:
-        written[SpanAttributeKey.LLM_COST] = dumped(cost_attribute(priced.cost))
+        written[keys.LLM_COST] = dumped(cost_attribute(priced.cost))
     if priced.source:
         written["cost.price_source"] = dumped(priced.source)
     if result.estimated:

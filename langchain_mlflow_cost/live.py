@@ -88,14 +88,12 @@ def cost_table(summary: CostSummary, console: Console, *, waiting: bool = False)
     Args:
         summary: What to show.
         console: How wide, and with which characters.
-        waiting: Whether to show nodes that have no call to show (yet): of a graph that runs, it tells where it is.
+        waiting: Whether to show nodes whose first call has not come back: while a graph runs, that tells where it is.
     """
     rows = summary_rows(summary, "(no node)")
-    # A subgraph's own row would stand empty above those of its nodes.
-    rows = [
-        row for row in rows if row.calls or (waiting and not any(each.name.startswith(f"{row.name}/") for each in rows))
-    ]
-    return rows_table("Node", rows, summary_total(summary), console)
+    rows = [row for row in rows if row.calls or waiting]
+    # One figure is enough to see where the money goes, and most amounts keep their places while they grow.
+    return rows_table("Node", rows, summary_total(summary), console, figures=1)
 
 
 def summary_rows(summary: CostSummary, nameless: str) -> list[Row]:
@@ -127,10 +125,21 @@ def summary_total(summary: CostSummary) -> Row:
     )
 
 
-def rows_table(title: str, rows: list[Row], total: Row, console: Console) -> Table:
-    """Rows and their total, with as many columns as the console is wide; `title` heads the first column."""
-    decimals = _decimals([total, *rows])
-    columns = [column for column in _columns(title, total, decimals) if console.width >= column.from_width]
+def rows_table(title: str, rows: list[Row], total: Row, console: Console, *, figures: int = 2) -> Table:
+    """Rows and their total, with as many columns as the console is wide.
+
+    Args:
+        title: Heads the first column.
+        rows: In the order in which they are to stand.
+        total: The last line.
+        console: How wide, and with which characters.
+        figures: How many figures of the smallest amount are to be seen.
+    """
+    columns = [
+        column
+        for column in _columns(title, rows, total, figures)
+        if column.shown and console.width >= column.from_width
+    ]
     if console.options.ascii_only:
         columns = [column for column in columns if column.head != _SHARE]
     table = Table(box=box.SIMPLE, show_footer=True, pad_edge=False, header_style="bold", footer_style="bold")
@@ -162,12 +171,15 @@ class _Column:
     from_width: int = 0
     """The width of the terminal from which it is shown."""
     min_width: int | None = None
+    shown: bool = True
 
 
-def _columns(title: str, total: Row, decimals: int) -> list[_Column]:
+def _columns(title: str, rows: list[Row], total: Row, figures: int) -> list[_Column]:
+    decimals = _decimals([total, *rows], figures)
+    has_models = any(row.models for row in rows)
     return [
         _Column(title, lambda row: row.name, "left"),
-        _Column("Model", lambda row: ", ".join(row.models), "left", "dim", from_width=64),
+        _Column("Model", lambda row: ", ".join(row.models), "left", "dim", from_width=64, shown=has_models),
         _Column("Calls", lambda row: _count(row, row.calls), from_width=44),
         _Column("Input", lambda row: _count(row, row.input_tokens), from_width=54),
         _Column("Output", lambda row: _count(row, row.output_tokens), from_width=54),
@@ -189,10 +201,10 @@ def _amount(row: Row, decimals: int) -> str:
     return f"> {row.cost_usd:.{decimals}f}" if row.cost_usd else "unknown"
 
 
-def _decimals(rows: list[Row]) -> int:
-    """Enough for two figures of the smallest amount, at least 4 and at most 8, the same for all: the points line up."""
+def _decimals(rows: list[Row], figures: int) -> int:
+    """Enough for so many figures of the smallest amount, at least 4, at most 8, the same for all: points line up."""
     smallest = min((row.cost_usd for row in rows if row.cost_usd > 0), default=1.0)
-    return next((decimals for decimals in (4, 5, 6, 7) if smallest >= 10 ** (1 - decimals)), 8)
+    return next((decimals for decimals in (4, 5, 6, 7) if smallest >= 10 ** (figures - 1 - decimals)), 8)
 
 
 def _bar(part: float, whole: float) -> str:

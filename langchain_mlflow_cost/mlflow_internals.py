@@ -1,6 +1,6 @@
 """Every name of MLflow, LangChain or OpenTelemetry that is not public API, in one place.
 
-Read in MLflow 3.15 to 3.17, OpenTelemetry SDK 1.30 to 1.45. `tests/test_internals.py` names each of them and fails
+Read in MLflow 3.15 to 3.17, OpenTelemetry SDK 1.30 to 1.45. `tests/core/test_internals.py` names each of them and fails
 when one is gone or behaves otherwise; `self_test` looks at run time and makes the handler keep payloads to itself
 when the answer is no.
 """
@@ -26,7 +26,7 @@ from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider as mlflow_provider
 from mlflow.tracing.config import get_config
-from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
+from mlflow.tracing.constant import CostKey, SpanAttributeKey, TokenUsageKey, TraceMetadataKey, TraceTagKey
 from mlflow.tracing.context import _USER_TRACE_CONTEXT
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracing.utils.default_log_level import default_log_level_for_span_type
@@ -40,6 +40,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, _Span
 
+from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.rates import ModelRates
 
 if TYPE_CHECKING:
@@ -301,6 +302,15 @@ def trace_info(trace_id: str) -> Iterator[Any]:
         yield None if trace is None else trace.info
 
 
+COUNT_NAMES = frozenset(
+    value
+    for keys in (TokenUsageKey, CostKey)
+    for name, value in vars(keys).items()
+    if name.isupper() and isinstance(value, str)
+)
+"""What may stand in `mlflow.chat.tokenUsage` and `mlflow.llm.cost`."""
+
+
 # --- the active span ------------------------------------------------------------------------------------------------
 
 
@@ -345,21 +355,26 @@ def stand_in_for_tracer(handler_class: type) -> None:
 _standing_in: set[type] = set()
 
 
-def yield_runs(owned: Callable[[UUID], bool]) -> None:
+def yield_runs(owned: Callable[[UUID], bool], adopter: Callable[[UUID | None], Any]) -> None:
     """Make MLflow's own tracer leave alone the runs that a handler of ours records.
 
     Both meet where a handler sits in a model's or tool's constructor: it is not inheritable there, so autolog has
-    added its tracer above. Without this each such run would have two spans.
+    added its tracer above. Without this each such run would have two spans. Where the tracer alone is told of a run
+    below a governed one (`model.generate` in a node takes no callbacks from the context), the handler is told instead.
+
+    Args:
+        owned: Whether a run is recorded by a handler of ours.
+        adopter: Given the parent's run id, the handler that governs what starts here, or None.
     """
     with _patch_lock:
         if getattr(MlflowLangchainTracer, "_lmc_yields", False):
             return
         for name in [n for n in dir(MlflowLangchainTracer) if n.startswith("on_")]:
-            setattr(MlflowLangchainTracer, name, _yielding(getattr(MlflowLangchainTracer, name), owned, name))
+            setattr(MlflowLangchainTracer, name, _yielding(getattr(MlflowLangchainTracer, name), owned, adopter, name))
         MlflowLangchainTracer._lmc_yields = True  # noqa: SLF001
 
 
-def _yielding(method: F, owned: Callable[[UUID], bool], name: str) -> F:
+def _yielding(method: F, owned: Callable[[UUID], bool], adopter: Callable[[UUID | None], Any], name: str) -> F:
     starts = name.endswith("_start")
     ends = name.endswith(("_end", "_error"))
 
@@ -367,6 +382,14 @@ def _yielding(method: F, owned: Callable[[UUID], bool], name: str) -> F:
     def call(self: MlflowLangchainTracer, *args: Any, run_id: UUID | None = None, **kwargs: Any) -> Any:
         if run_id is None:
             return method(self, *args, **kwargs)
+        if owned(run_id):
+            handler = _adopted.pop(run_id, None) if ends else _adopted.get(run_id)
+        else:
+            handler = adopter(kwargs.get("parent_run_id")) if starts else None
+            if handler is not None:
+                _adopted[run_id] = handler
+        if handler is not None:
+            return _forward(self, handler, name, args, run_id, kwargs)
         if owned(run_id):
             return None
         if ends:
@@ -377,6 +400,22 @@ def _yielding(method: F, owned: Callable[[UUID], bool], name: str) -> F:
         return answer
 
     return call  # type: ignore[return-value]
+
+
+_adopted: dict[UUID, Any] = {}
+
+
+def _forward(
+    tracer: MlflowLangchainTracer, handler: Any, name: str, args: Any, run_id: UUID, kwargs: dict[str, Any]
+) -> Any:
+    """Tell a handler of a run that LangChain told only MLflow's tracer of."""
+    try:
+        return getattr(handler, name)(*args, run_id=run_id, **kwargs)
+    except BudgetExceededError:
+        # LangChain asks the tracer whether its exceptions may get out.
+        tracer.raise_error = True
+        _adopted.pop(run_id, None)
+        raise
 
 
 def take_over_native_span(run_id: UUID) -> tuple[LiveSpan, Any] | None:
@@ -393,11 +432,6 @@ def take_over_native_span(run_id: UUID) -> tuple[LiveSpan, Any] | None:
 def autolog_is_on() -> bool:
     """Whether `mlflow.langchain.autolog()` is on."""
     return "langchain" in AUTOLOGGING_INTEGRATIONS and not autologging_is_disabled("langchain")
-
-
-def autolog_was_configured() -> bool:
-    """Whether somebody has called `mlflow.langchain.autolog` at all, be it to switch it off."""
-    return bool(AUTOLOGGING_INTEGRATIONS.get("langchain"))
 
 
 def chat_message(message: Any) -> dict[str, Any]:

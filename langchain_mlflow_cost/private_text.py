@@ -2,8 +2,9 @@ r"""Recognise, anywhere, text that a model in a private node was told or said.
 
 Pure: strings in, strings out. What counts as the same text, exactly:
 
-* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\n`, also
-  escaped twice) and URL escapes (`%20`) make no difference; characters above ASCII count as they are.
+* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\n`,
+  `\u00e9`, also escaped twice) and URL escapes (`%20`) make no difference; characters above ASCII count as they are,
+  those of Chinese and its like twice.
 * Every run of `SHINGLE` or more of those characters that stands in a private text is recognised inside any other
   text, so a quotation, an f-string, a prefix or a truncated copy is found; so are they in base64, at any offset.
 * A private string shorter than that, down to `SHORTEST`, is recognised where it stands between word boundaries, if
@@ -36,8 +37,6 @@ SHORTEST = 6
 TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: an odd constant that spreads neighbours well
-_PLAIN_WORD = re.compile(r"[^\W\d_]?[^\W\d_A-Z]*|[^\W\d_a-z]*|\d*")
-
 _REDACTED = re.compile(r"\[[A-Z][A-Z0-9_]{2,}(?::[0-9A-Za-z_-]+)?\]|\*{4}[0-9]{0,4}")
 """A token that redaction left: it stands for one character, whatever its letters."""
 _TOKEN_CODE = 0xE000  # of Unicode's private use area, so no text has it by chance
@@ -56,9 +55,6 @@ def _fold_table() -> _Codes:
 
 
 _FOLD = _fold_table()
-_HEX = np.full(128, 255, dtype=np.uint32)
-for _digit in "0123456789abcdefABCDEF":
-    _HEX[ord(_digit)] = int(_digit, 16)
 _POWERS = np.empty(SHINGLE, dtype=np.uint64)
 _power = np.uint64(1)
 with np.errstate(over="ignore"):
@@ -67,30 +63,46 @@ with np.errstate(over="ignore"):
         _power = _power * _MULTIPLIER
 
 
+_ESCAPE = re.compile(r"(?:\\+u[0-9a-fA-F]{4})+|\\+[nrt]|(?:%[0-9A-Fa-f]{2})+")
+_CODE_UNIT = re.compile(r"u([0-9a-fA-F]{4})")
+
+
+def _unescaped(escape: str) -> str:
+    """What a run of escapes stands for; never longer than the run."""
+    if escape[0] == "%":
+        return bytes.fromhex(escape.replace("%", "")).decode("utf-8", "replace")
+    if escape[-1] in "nrt":
+        return " "
+    units = b"".join(int(unit, 16).to_bytes(2, "big") for unit in _CODE_UNIT.findall(escape))
+    return units.decode("utf-16-be", "replace")
+
+
 def _folded(text: str) -> tuple[_Codes, _Positions]:
     """The letters and digits of a text, folded, and where each of them stands in it."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).copy()
-    ascii_only = np.minimum(codes, 127)
-    if len(codes) > 1:
-        after_backslash = codes[:-1] == ord("\\")
-        if after_backslash.any():
-            # `\n` in an escaped copy is a line break in the original: its letter is no letter.
-            letters = np.isin(codes[1:], np.frombuffer("nrt".encode("utf-32-le"), dtype=np.uint32))
-            codes[1:][after_backslash & letters] = ord(" ")
-    if len(codes) > 2:  # noqa: PLR2004 - the length of `%20`
-        high, low = _HEX[ascii_only[1:-1]], _HEX[ascii_only[2:]]
-        escaped = (codes[:-2] == ord("%")) & (high < 16) & (low < 16)  # noqa: PLR2004 - a hexadecimal digit
-        if escaped.any():
-            at = np.nonzero(escaped)[0]
-            codes[at] = high[at] * 16 + low[at]
-            codes[at + 1] = codes[at + 2] = ord(" ")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    if "\\" in text or "%" in text:
+        codes = codes.copy()
+        for escape in _ESCAPE.finditer(text):
+            plain = np.frombuffer(_unescaped(escape[0]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+            codes[escape.start() : escape.end()] = ord(" ")
+            codes[escape.start() : escape.start() + len(plain)] = plain
     if "[" in text or "****" in text:
+        codes = codes.copy()
         for token in _REDACTED.finditer(text):
             codes[token.start() : token.end()] = ord(" ")
             codes[token.start()] = _TOKEN_CODE
     kept = np.where(codes < 128, _FOLD[np.minimum(codes, 127)], codes)  # noqa: PLR2004 - the end of ASCII
     positions = np.nonzero(kept)[0]
-    return kept[positions], positions
+    kept = kept[positions]
+    dense = kept >= _DENSE_FROM
+    if dense.any():
+        weights = np.where(dense & (kept != _TOKEN_CODE), 2, 1)
+        kept, positions = np.repeat(kept, weights), np.repeat(positions, weights)
+    return kept, positions
+
+
+_DENSE_FROM = 0x2E80
+"""From here on Unicode has scripts, such as Chinese, whose characters say as much as two or three letters."""
 
 
 def _hashes(folded: _Codes, length: int) -> _Hashes:
@@ -122,6 +134,7 @@ class PrivateText:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: set[str] = set()
+        # By length; below zero where the text may stand inside a word, as base64 does.
         self._fresh: dict[int, list[_Hashes]] = {}
         self._known: dict[int, _Hashes] = {}
         self._cache: dict[str, tuple[str, int]] = {}
@@ -144,8 +157,16 @@ class PrivateText:
             for offset in range(3):
                 encoded, _ = _folded(base64.b64encode(raw[offset:]).decode())
                 fresh.append((SHINGLE, _hashes(encoded, SHINGLE)))
-        elif len(folded) >= SHORTEST and not _PLAIN_WORD.fullmatch(text.strip()):
+        elif len(folded) >= SHORTEST and not _is_plain(text.strip()):
             fresh.append((len(folded), _hashes(folded, len(folded))))
+            raw = text.encode("utf-8", "replace")
+            for offset in range(3):
+                # Only whole groups of three bytes have the same letters wherever the text stands.
+                whole = raw[offset : offset + (len(raw) - offset) // 3 * 3]
+                encoded, _ = _folded(base64.b64encode(whole).decode())
+                length = min(len(encoded), SHINGLE)
+                if length >= SHORTEST:
+                    fresh.append((length if length == SHINGLE else -length, _hashes(encoded, length)))
         with self._lock:
             for length, hashes in fresh:
                 self._fresh.setdefault(length, []).append(hashes)
@@ -182,9 +203,10 @@ class PrivateText:
     def _scrub(text: str, known: dict[int, _Hashes]) -> tuple[str, int]:
         folded, positions = _folded(text)
         covered = np.zeros(len(folded) + 1, dtype=np.int32)
-        for length, hashes in known.items():
+        for kind, hashes in known.items():
+            length = abs(kind)
             starts = np.nonzero(_found(_hashes(folded, length), hashes))[0]
-            if length < SHINGLE and len(starts):
+            if 0 < kind < SHINGLE and len(starts):
                 starts = np.array([s for s in starts if _bounded(text, positions, int(s), length)], dtype=np.intp)
             np.add.at(covered, starts, 1)
             np.add.at(covered, starts + length, -1)
@@ -192,9 +214,11 @@ class PrivateText:
         if not inside.any():
             return text, 0
         edges = np.nonzero(np.diff(np.concatenate(([False], inside, [False])).astype(np.int8)))[0]
+        ends = _ends_of_escapes(text)
         stretches: list[tuple[int, int]] = []
         for first, end in zip(edges[::2], edges[1::2], strict=True):
-            start, stop = _widened(text, int(positions[first]), int(positions[end - 1]) + 1)
+            start, last = int(positions[first]), int(positions[end - 1])
+            start, stop = _widened(text, start, ends.get(last, last + 1))
             gap = sum(map(str.isalnum, text[stretches[-1][1] : start])) if stretches else SHINGLE
             if gap < SHINGLE:
                 stretches[-1] = (stretches[-1][0], max(stop, stretches[-1][1]))
@@ -208,11 +232,28 @@ class PrivateText:
         return "".join((*parts, text[done:])), len(stretches)
 
 
+def _ends_of_escapes(text: str) -> dict[int, int]:
+    """Where the escape or token ends that a folded character came from: it stands at the start of all that."""
+    ends: dict[int, int] = {}
+    for pattern, signs in ((_ESCAPE, "\\%"), (_REDACTED, "[*")):
+        if any(sign in text for sign in signs):
+            for match in pattern.finditer(text):
+                ends.update(dict.fromkeys(range(match.start(), match.end()), match.end()))
+    return ends
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a short string is a number, or one word of a script with two cases: `approved`, `Tuesday`, `USD`."""
+    if text.isdigit():
+        return True
+    return text.isalpha() and text.lower() != text.upper() and (text.isupper() or text[1:].islower())
+
+
 def _bounded(text: str, positions: _Positions, first: int, length: int) -> bool:
     start, stop = int(positions[first]), int(positions[first + length - 1]) + 1
-    before = text[start - 1] if start else " "
-    after = text[stop] if stop < len(text) else " "
-    return not before.isalnum() and not after.isalnum()
+    # Chinese and its like have no gaps between words.
+    open_start = not start or not text[start - 1].isalnum() or ord(text[start]) >= _DENSE_FROM
+    return open_start and (stop >= len(text) or not text[stop].isalnum() or ord(text[stop - 1]) >= _DENSE_FROM)
 
 
 _LONGEST_WORD = 64
@@ -221,8 +262,8 @@ _LONGEST_WORD = 64
 
 def _widened(text: str, start: int, stop: int) -> tuple[int, int]:
     floor, ceiling = max(0, start - _LONGEST_WORD), min(len(text), stop + _LONGEST_WORD)
-    while start > floor and text[start - 1].isalnum():
+    while start > floor and text[start - 1].isalnum() and ord(text[start - 1]) < _DENSE_FROM:
         start -= 1
-    while stop < ceiling and text[stop].isalnum():
+    while stop < ceiling and text[stop].isalnum() and ord(text[stop]) < _DENSE_FROM:
         stop += 1
     return start, stop

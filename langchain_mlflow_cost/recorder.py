@@ -5,27 +5,27 @@ What the policy drops is never serialised; what it keeps is serialised once, red
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
+import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from langgraph.errors import GraphBubbleUp
 
-from langchain_mlflow_cost import guard
+from langchain_mlflow_cost import foreign, guard
 from langchain_mlflow_cost import mlflow_internals as internals
 from langchain_mlflow_cost.enforcement import Enforcement
 from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState, starting
 from langchain_mlflow_cost.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
-from langchain_mlflow_cost.runs import RUNS, Governor, Invocation, Run, mark_place, node_path, suspended
+from langchain_mlflow_cost.runs import RUNS, Governor, Run, caller, mark_place, open_run, suspended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from langchain_mlflow_cost.enforcement import Kind
+
+log = logging.getLogger("langchain_mlflow_cost")
 
 _GUARD = guard.SpanGuard()
 
@@ -65,68 +65,60 @@ def begin(
         _join(known, governor)
         return None
     parent, inherit = _parent_of(parent_run_id)
-    path = node_path(metadata) or (parent.path if parent else ())
-    run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
-    session = _session(metadata)
-    if parent is None:
-        ensure_installed()
-        run.scope = Scope(holding=governor.policy.has_private_nodes)
-        run.invocations = (Invocation(governor, run_id, session),)
-        mark_place(run)
-    else:
-        run.scope = parent.scope
-        run.invocations = parent.invocations
-        _govern(run, governor, session)
-    run.enforcement = _enforcement(run)
+    run = open_run(
+        governor,
+        run_id,
+        parent,
+        kind,
+        name,
+        metadata,
+        lambda: Scope(holding=governor.policy.has_private_nodes, price_foreign=foreign.account),
+    )
+    mark_place(run)
     opened, stale = RUNS.add(run)
     for root in stale:
         finish(root, error=None, abandoned=True)
     if opened is not run:
         return None
-    _open_span(run, span_type, metadata, inherit=inherit)
-    if parent is None:
-        _attribute(run, metadata or {}, tags or ())
-    _announce(run)
+    try:
+        if parent is None:
+            ensure_installed()
+        _open_span(run, span_type, metadata, inherit=inherit)
+        if parent is None:
+            _attribute(run, metadata or {}, tags or ())
+    except Exception as error:  # noqa: BLE001 - a store that is broken must cost neither the sums nor the budget
+        _say_once(f"langchain_mlflow_cost could not start a span ({type(error).__name__}); costs and budgets go on")
+    run.announce()
     return run
 
 
-def _session(metadata: Mapping[str, Any] | None) -> str | None:
-    thread = (metadata or {}).get("thread_id")
-    return None if thread is None else str(thread)
+_said: set[str] = set()
 
 
-def _govern(run: Run, governor: Governor, session: str | None) -> None:
-    if all(invocation.governor is not governor for invocation in run.invocations):
-        run.invocations += (Invocation(governor, run.run_id, session),)
-        if governor.policy.has_private_nodes:
-            run.scope.holding = True
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        log.warning(text)
 
 
-def _enforcement(run: Run) -> Enforcement:
-    enforcement = run.invocations[0].enforcement(run.path)
-    for invocation in run.invocations[1:]:
-        enforcement = enforcement.stricter(invocation.enforcement(run.path))
-    return enforcement
+def adopter(parent_run_id: UUID | None) -> Any:
+    """The handler to be told of a run that only MLflow's tracer was told of; None where nobody governs it."""
+    parent, _ = _parent_of(parent_run_id)
+    return None if parent is None else parent.invocations[0].governor.handler
 
 
 def _join(run: Run, governor: Governor) -> None:
     """A second handler governs a run that the first one records: both policies hold, nothing is recorded twice."""
-    if any(invocation.governor is governor for invocation in run.invocations):
-        return
     with run.lock:
-        _govern(run, governor, run.invocations[0].session)
-        run.enforcement = _enforcement(run)
+        if not run.govern(governor, run.invocations[0].session):
+            return
+        if governor.policy.has_private_nodes:
+            run.scope.holding = True
+        run.enforcement = run.strictest()
     if run.state is not None and run.span is not None:
         run.state.enforcement = run.enforcement
         guard.readmit(internals.otel(run.span))
-    _announce(run)
-
-
-def _announce(run: Run) -> None:
-    for invocation in run.invocations:
-        if invocation.root_id == run.run_id:
-            invocation.trace_id = run.span.trace_id if run.span is not None else ""
-            invocation.governor.began(invocation)
+    run.announce()
 
 
 def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
@@ -141,14 +133,19 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     owner: Run | None = state.owner
     if owner is None or state.final or state.held:
         return None, False
-    if owner.run_id not in RUNS or any(suspended(run) for run in owner.lineage()):
+    lineage = owner.lineage()
+    if owner.run_id not in RUNS or any(suspended(run) for run in (lineage[0], lineage[-1])):
         return None, False
-    return owner, True
+    # `batch` of a sequence and `generate` start one run after the other before the first has ended: siblings.
+    here = caller()
+    parent = next((run for run in lineage if run.frame != here), None)
+    return parent, parent is not None
 
 
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, inherit: bool) -> None:
     parent_span = _parent_span(run.parent) if run.parent is not None else None
     if run.parent is not None and parent_span is None:
+        guard.govern_without_span(_spanless_state(run))
         return
     is_structure = run.name == (metadata or {}).get("langgraph_node")
     state = SpanState(run.enforcement, run.scope, run.kind, owner=run, name_is_structure=is_structure)
@@ -160,6 +157,7 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
         with starting(state):
             started = internals.start_span(_span_name(run, state), span_type, parent_span, inherit=inherit)
         if started is None:
+            guard.govern_without_span(_spanless_state(run))
             return
         span = started
         run.token = internals.attach(span)
@@ -173,6 +171,10 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
     if run.parent is None:
         run.scope.root = inner if isinstance(inner, GuardedSpan) else None
         _adopt_ancestors(run, inner)
+
+
+def _spanless_state(run: Run) -> SpanState:
+    return SpanState(run.enforcement, run.scope, "work", foreign=True, owner=run)
 
 
 def _span_name(run: Run, state: SpanState) -> str:
@@ -192,22 +194,23 @@ _KEPT_NAMES = 4096
 
 
 def _parent_span(parent: Run) -> Any:
-    """The span to nest under: the parent run's, or a span that the user's code has opened inside it."""
+    """The span to nest under: the parent run's, or one inside it that is open around the code that runs now.
+
+    That is a span of the user's own code, or of a runnable that does not tell its children of itself
+    (`with_fallbacks`); not that of a generator that waits for its consumer.
+    """
     if parent.span is None:
         return None
     inner = internals.otel(parent.span)
     active = internals.active_span()
-    if active is inner or not isinstance(active, GuardedSpan):
+    if active is inner or not isinstance(active, GuardedSpan) or _is_over(active):
         return parent.span
-    state: SpanState | None = active.lmc_state
-    if state is None or state.final or state.held:
+    owner: Run | None = active.lmc_state.owner
+    if owner is None or parent not in owner.lineage():
         return parent.span
-    above: GuardedSpan | None = active
-    while above is not None and above.lmc_state.foreign:
-        above = above.lmc_state.parent
-        if above is inner:
-            return internals.live_span(active) or parent.span
-    return parent.span
+    if not active.lmc_state.foreign and (owner.run_id not in RUNS or suspended(owner) or owner.frame == caller()):
+        return parent.span
+    return internals.live_span(active) or parent.span
 
 
 def _adopt_ancestors(run: Run, inner: SdkSpan) -> None:
@@ -316,46 +319,42 @@ def hear(run: Run, messages: Any) -> None:
     if run.enforcement.log_prompts:
         return
     for message in _flat(messages):
-        if isinstance(message, str):
-            run.scope.private.add(message)
+        if isinstance(message, str | dict):
+            run.scope.hear(message)
             continue
         for field in ("content", "additional_kwargs", "text", "artifact"):
-            _hear_value(run.scope, getattr(message, field, None))
+            run.scope.hear(getattr(message, field, None))
         for field in ("tool_calls", "invalid_tool_calls"):
             for call in getattr(message, field, None) or ():
-                _hear_value(run.scope, call.get("args"))
+                run.scope.hear(call.get("args"))
+
+
+def hear_tools(run: Run, params: Mapping[str, Any]) -> None:
+    """Remember what a model in a private node was told of its tools and of the form of its answer."""
+    if not run.enforcement.log_prompts:
+        for key in ("tools", "functions", "response_format"):
+            _hear_descriptions(run.scope, params.get(key))
+
+
+def _hear_descriptions(scope: Scope, value: Any) -> None:
+    # Names and types are structure that other nodes share; descriptions are what the model is told.
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if key == "description" and isinstance(member, str):
+                scope.hear(member)
+            else:
+                _hear_descriptions(scope, member)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            _hear_descriptions(scope, member)
+    elif isinstance(value, type) and hasattr(value, "model_json_schema"):
+        _hear_descriptions(scope, value.model_json_schema())
 
 
 def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [message for member in value for message in _flat(member)]
     return [value]
-
-
-_BLOB_CHARS = 64
-"""A base64 text shorter than this is no file."""
-
-
-def _hear_value(scope: Scope, value: Any, depth: int = 0) -> None:
-    if isinstance(value, str):
-        scope.private.add(value)
-        if value[:1] in "{[" and depth < 8:  # noqa: PLR2004 - tool arguments are JSON in a string, rarely twice
-            with contextlib.suppress(orjson.JSONDecodeError):
-                _hear_value(scope, orjson.loads(value), depth + 1)
-        _hear_file(scope, value)
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            if key not in ("type", "id", "index", "role"):
-                _hear_value(scope, member, depth + 1)
-    elif isinstance(value, list | tuple):
-        for member in value:
-            _hear_value(scope, member, depth + 1)
-
-
-def _hear_file(scope: Scope, value: str) -> None:
-    if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
-        with contextlib.suppress(binascii.Error, ValueError):
-            scope.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -369,7 +368,7 @@ def finish(
         return
     RUNS.remove(run)
     if run.span is None or run.state is None:
-        _close_invocations(run)
+        _close(run)
         return
     if has_outputs and not abandoned:
         write_payload(run, SpanAttributeKey.OUTPUTS, outputs)
@@ -388,14 +387,11 @@ def finish(
         run.state.pending, run.attributes = run.attributes, {}
     _detach(run)
     internals.end_span(run.span, error=description)
-    _close_invocations(run)
+    _close(run)
 
 
-def _close_invocations(run: Run) -> None:
-    for invocation in run.invocations:
-        if invocation.root_id == run.run_id:
-            invocation.governor.budgets.end_trace(invocation.root_id)
-            invocation.close()
+def _close(run: Run) -> None:
+    run.close()
     if run.parent is None:
         guard.release(run.scope)
 

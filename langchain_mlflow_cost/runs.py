@@ -72,11 +72,13 @@ class Governor:
 
     def __init__(
         self,
+        handler: Any,
         policy: Policy,
         prices: PriceBook,
         budgets: Budgets,
         on_cost: Callable[[Call], None] | None = None,
     ) -> None:
+        self.handler = handler
         self.policy = policy
         self.prices = prices
         self.budgets = budgets
@@ -203,9 +205,42 @@ class Run:
         self.lock = threading.Lock()
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.run_id in RUNS
+
+    @property
     def node(self) -> str:
         """The path of the node that it is in, as text."""
         return path_text(self.path)
+
+    def govern(self, governor: Governor, session: str | None) -> bool:
+        """Put the run under one more handler; False if it is already."""
+        if any(invocation.governor is governor for invocation in self.invocations):
+            return False
+        self.invocations += (Invocation(governor, self.run_id, session),)
+        return True
+
+    def strictest(self) -> Enforcement:
+        """The policies of all handlers that govern the run, at once."""
+        enforcement = self.invocations[0].enforcement(self.path)
+        for invocation in self.invocations[1:]:
+            enforcement = enforcement.stricter(invocation.enforcement(self.path))
+        return enforcement
+
+    def announce(self) -> None:
+        """Let each handler know an invocation that began with this run."""
+        for invocation in self.invocations:
+            if invocation.root_id == self.run_id:
+                invocation.trace_id = self.span.trace_id if self.span is not None else ""
+                invocation.governor.began(invocation)
+
+    def close(self) -> None:
+        """End each invocation that began with this run."""
+        for invocation in self.invocations:
+            if invocation.root_id == self.run_id:
+                invocation.governor.budgets.end_trace(invocation.root_id)
+                invocation.close()
 
     def lineage(self) -> list[Run]:
         """This run and those above it."""
@@ -215,6 +250,37 @@ class Run:
             if run.parent is None:
                 return found
             run = run.parent
+
+
+def session_of(metadata: Mapping[str, Any] | None) -> str | None:
+    """LangGraph's `thread_id`."""
+    thread = (metadata or {}).get("thread_id")
+    return None if thread is None else str(thread)
+
+
+def open_run(
+    governor: Governor,
+    run_id: UUID,
+    parent: Run | None,
+    kind: Kind,
+    name: str,
+    metadata: Mapping[str, Any] | None,
+    new_scope: Callable[[], Scope],
+) -> Run:
+    """Make the record of a run: its node, the handlers that govern it, and what they enforce."""
+    path = node_path(metadata) or (parent.path if parent else ())
+    run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
+    session = session_of(metadata)
+    if parent is None:
+        run.scope = new_scope()
+        run.invocations = (Invocation(governor, run_id, session),)
+    else:
+        run.scope = parent.scope
+        run.invocations = parent.invocations
+        if run.govern(governor, session) and governor.policy.has_private_nodes:
+            run.scope.holding = True
+    run.enforcement = run.strictest()
+    return run
 
 
 class Registry:
@@ -283,36 +349,39 @@ RUNS = Registry()
 _MACHINERY = re.compile(r"langchain_core\.(callbacks|runnables\.config|tracers)|langchain_mlflow_cost|mlflow\.")
 
 
-def _caller() -> int:
+@lru_cache(maxsize=1024)
+def _is_machinery(module: str) -> bool:
+    return _MACHINERY.match(module) is not None
+
+
+def caller() -> int:
     """The frame of the runnable that told us of a start: its identity while it lives."""
     frame = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to the caller's frame
-    while frame is not None and _MACHINERY.match(frame.f_globals.get("__name__", "")):
+    while frame is not None and _is_machinery(frame.f_globals.get("__name__", "")):
         frame = frame.f_back  # type: ignore[assignment]
     return id(frame)
 
 
 def _here() -> tuple[int, int]:
     """This thread and, in async code, this task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
+    # Asking for the task where no loop runs raises, which costs more than all the rest.
+    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001
     return threading.get_ident(), id(task) if task else 0
 
 
 def mark_place(run: Run) -> None:
-    """Remember where a root run began, for `suspended`."""
-    run.frame = _caller()
+    """Remember where a run began, for `suspended`."""
+    run.frame = caller()
     run.where = _here()
 
 
 def suspended(run: Run) -> bool:
-    """Whether a root run is a generator that waits for its consumer.
+    """Whether a run is a generator that waits for its consumer.
 
     A half-read `graph.stream()` leaves its span active in the consumer's context; what the consumer starts next is
     not inside it. It is told by the frame in which the run began: it is not on this thread's stack.
     """
-    if run.parent is not None or not run.frame or run.where != _here():
+    if not run.frame or run.where != _here():
         return False
     frame = sys._getframe(1)  # noqa: SLF001 - as above
     while frame is not None:

@@ -7,17 +7,13 @@ import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import mlflow
-
+from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
 from langchain_mlflow_cost.summary import Call, CostSummary, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 log = logging.getLogger("langchain_mlflow_cost")
-
-MODEL_TYPES = frozenset({"LLM", "CHAT_MODEL", "EMBEDDING"})
-"""Types of the spans that stand for one model call each."""
 
 
 def cost_summary(trace_id: str | None = None) -> CostSummary:
@@ -31,6 +27,8 @@ def cost_summary(trace_id: str | None = None) -> CostSummary:
         Nothing is raised, whatever the state of MLflow.
     """
     try:
+        import mlflow  # noqa: PLC0415 - it may be missing
+
         mlflow.flush_trace_async_logging()
         if trace_id is None:
             found = mlflow.search_traces(max_results=1, order_by=["timestamp_ms DESC"], return_type="list")
@@ -54,11 +52,8 @@ def summary_of(trace_id: str, spans: Iterable[tuple[str | None, Mapping[str, Any
     """Add up spans, given as their type and attributes; pure."""
     ledger = Ledger()
     for span_type, attributes in spans:
-        node = attributes.get("policy.node")
         if span_type in MODEL_TYPES and _number(attributes.get("cost.llm_calls")):
             ledger.add(call_of_span(attributes))
-        elif "cost.llm_calls" in attributes and node:
-            ledger.enter(str(node))
     return ledger.summary(trace_id)
 
 

@@ -160,11 +160,12 @@ class Ledger:
         self._nodes: dict[str, _NodeTotals] = {}
         self._unpriced_models: set[str] = set()
         self._running: dict[object, Call] = {}
+        self._entered: dict[object, str] = {}
 
-    def enter(self, node: str) -> None:
-        """List a node before its first call has ended, so that a live table shows it."""
+    def enter(self, key: object, node: str) -> None:
+        """List a node while a call is under way in it, so that a live table shows it; `add` or `drop` ends it."""
         with self._lock:
-            self._nodes.setdefault(node, _NodeTotals())
+            self._entered[key] = node
 
     def run(self, key: object, estimate: Call) -> None:
         """Note what a call that is still streaming has come to so far; `add` or `drop` with the same key ends it."""
@@ -175,11 +176,13 @@ class Ledger:
         """Forget a running estimate: the call failed."""
         with self._lock:
             self._running.pop(key, None)
+            self._entered.pop(key, None)
 
     def add(self, call: Call, spans: Iterable[Totals] = (), *, key: object = None) -> None:
         """Add a finished call to the trace, its node, and the span totals given (its own and those above it)."""
         with self._lock:
             self._running.pop(key, None)
+            self._entered.pop(key, None)
             self._add(call, self._totals, self._nodes, self._unpriced_models)
             for totals in spans:
                 totals.add(call)
@@ -206,8 +209,11 @@ class Ledger:
             nodes = {name: _NodeTotals(_copy(node.totals), set(node.models)) for name, node in self._nodes.items()}
             unpriced = set(self._unpriced_models)
             running = list(self._running.values())
+            entered = list(self._entered.values())
         for call in running:
             self._add(call, totals, nodes, unpriced)
+        for name in entered:
+            nodes.setdefault(name, _NodeTotals())
         return CostSummary(
             trace_id=trace_id,
             total_cost_usd=float(totals.total_usd),

@@ -7,13 +7,11 @@ import os
 import shlex
 from collections import Counter
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import yaml
 from mlflow.telemetry import set_telemetry_client
 from rich.padding import Padding
 from rich.table import Table
@@ -24,6 +22,7 @@ from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.proof import found_in
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,17 +32,20 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.summary import CostSummary
 
-POLICY_FILE = files("langchain_mlflow_cost.demo") / "observability.yaml"
+POLICY_FILE = Path(__file__).parent / "observability.yaml"
 SQLITE = "sqlite:///"
 UI_PORT = 5000
 PRIVATE = {"private note": app.PRIVATE_NOTE, "private verdict": app.PRIVATE_VERDICT}
 
 
-def run(console: Console, tracking_uri: str, max_cost_usd: float | None, pause_s: float) -> bool:
+def run(
+    console: Console, policy_file: Path | None, tracking_uri: str, max_cost_usd: float | None, pause_s: float
+) -> bool:
     """Run the demo and tell about it.
 
     Args:
         console: Where to.
+        policy_file: Another policy than the demo's own.
         tracking_uri: Where MLflow stores the trace; the folder of a SQLite database is made if it is not there.
         max_cost_usd: Another budget than the policy's.
         pause_s: How long each model seems to think, in seconds.
@@ -55,11 +57,12 @@ def run(console: Console, tracking_uri: str, max_cost_usd: float | None, pause_s
     database = _database(tracking_uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-    policy: dict[str, Any] = yaml.safe_load(POLICY_FILE.read_text("utf-8")) | {"tracking_uri": tracking_uri}
+    changes: dict[str, Any] = {"tracking_uri": tracking_uri}
     if max_cost_usd is not None:
-        policy["budget"] |= {"max_cost_usd": max_cost_usd}
+        changes["budget"] = {"max_cost_usd": max_cost_usd}
+    policy = Policy.from_yaml(policy_file or POLICY_FILE).model_copy(update=changes)
     with console.status(f"Opening {tracking_uri}", spinner_style="cyan"):
-        _make_experiment(policy["experiment_name"], tracking_uri, database)
+        _make_experiment(policy.experiment_name, tracking_uri, database)
         handler = configure(policy)
     ticket = app.new_ticket()
 
@@ -81,13 +84,14 @@ def run(console: Console, tracking_uri: str, max_cost_usd: float | None, pause_s
     if trace is None:
         console.print(f"MLflow at {tracking_uri} has no trace {summary.trace_id}.", style="red")
         return False
-    _section(console, "It cost", _cost(summary, policy["budget"]["max_cost_usd"], refusal))
+    _section(console, "It cost", _cost(summary, policy, refusal))
     _section(console, "MLflow stores", *_stored(trace))
     secrets = {**ticket.planted, **PRIVATE}
     found = _search(trace, database, [*secrets.values(), app.ORDER])
     leaked = [name for name, text in secrets.items() if text in found]
     place = "the stored trace" if database is None else f"{database}, byte by byte"
-    searched = _searched(leaked, list(ticket.planted), control=app.ORDER in found)
+    is_private = not policy.for_node(("risk_check",)).log_prompts
+    searched = _searched(leaked, list(ticket.planted), is_private=is_private, control=app.ORDER in found)
     _section(console, f"Found in {place}", searched)
     _section(console, "Open it in MLflow")
     for line in _how_to_open(trace, tracking_uri, database):
@@ -139,12 +143,12 @@ def _marked(text: str, words: list[str], style: str) -> Text:
     return shown
 
 
-def _cost(summary: CostSummary, limit_usd: float, refusal: BudgetExceededError | None) -> Text:
+def _cost(summary: CostSummary, policy: Policy, refusal: BudgetExceededError | None) -> Text:
     tokens = summary.total_tokens.total_tokens
     total = Text(f"${summary.total_cost_usd:.4f} for {summary.llm_calls} calls and {tokens:,} tokens")
-    if refusal is None:
-        return total.append(f"; the budget is ${limit_usd:.2f}")
-    return total.append("\nStopped: ", "yellow").append(str(refusal))
+    if refusal is not None:
+        return total.append("\nStopped: ", "yellow").append(str(refusal))
+    return total.append("".join(f"; the budget is ${rule.max_cost_usd:.2f} a {rule.scope}" for rule in policy.budgets))
 
 
 def _stored(trace: Trace) -> Iterator[RenderableType]:
@@ -185,13 +189,13 @@ def _search(trace: Trace, database: Path | None, texts: list[str]) -> set[str]:
     return found_in(places, texts)
 
 
-def _searched(leaked: list[str], planted: list[str], *, control: bool) -> Table:
+def _searched(leaked: list[str], planted: list[str], *, is_private: bool, control: bool) -> Table:
     """What was looked for, and whether it was found; one text that must be found shows that the search works."""
     private = [name for name in leaked if name in PRIVATE]
     table = Table.grid(padding=(0, 2))
     for found, names, what in (
         (len(leaked) - len(private), planted, "planted values"),
-        (len(private), list(PRIVATE), "texts of a node with log_prompts: false"),
+        (len(private), list(PRIVATE), "texts of risk_check" + ", which has log_prompts: false" * is_private),
     ):
         counted = Text(f"{found} of {len(names)}", "bold red" if found else "green")
         table.add_row(counted, f"{what}: {', '.join(names)}")

@@ -26,7 +26,7 @@ from langchain_mlflow_cost.detectors.emails import find_emails
 from langchain_mlflow_cost.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
 from langchain_mlflow_cost.detectors.numbers import find_cards, find_social_security, passes_luhn
 from langchain_mlflow_cost.detectors.phones import find_phones
-from langchain_mlflow_cost.detectors.view import Found, View
+from langchain_mlflow_cost.detectors.view import Found, Span, View
 
 __all__ = [
     "ENTITIES",
@@ -47,7 +47,7 @@ class Entity(NamedTuple):
 
     what: str
     """In words, for `mlflow-cost explain`."""
-    find: Callable[[View, list[Found]], None]
+    find: Callable[[View, list[Span]], None]
     """Adds what it finds; sees what the rows above have found."""
     examples: tuple[str, ...]
     """Each is found as a whole."""
@@ -121,20 +121,22 @@ PII_ENTITIES = frozenset(ENTITIES) - {SECRET}
 _RANK = {name: rank for rank, name in enumerate(ENTITIES)}
 
 
-def without_overlaps(found: Iterable[Found]) -> list[Found]:
+def without_overlaps(found: Iterable[Span]) -> list[Found]:
     """Join what overlaps into one stretch with the name of its longest part, in order."""
     joined: list[Found] = []
-    longest = 0
-    for one in sorted(found, key=lambda one: (one.start, -one.end)):
-        length = one.end - one.start
-        if joined and one.start < joined[-1].end:
-            last = joined[-1]
-            better = (length, -_RANK.get(one.entity, 99)) > (longest, -_RANK.get(last.entity, 99))
-            joined[-1] = Found(last.start, max(last.end, one.end), one.entity if better else last.entity)
-            longest = max(longest, length)
-        else:
-            joined.append(one)
-            longest = length
+    last_end = longest = 0
+    for start, end, entity in sorted(found):
+        if start >= last_end:
+            joined.append(Found(start, end, entity))
+            longest = end - start
+            last_end = end
+            continue
+        first, _, name = joined[-1]
+        if (end - start, -_RANK.get(entity, 99)) > (longest, -_RANK.get(name, 99)):
+            name = entity
+            longest = end - start
+        last_end = max(last_end, end)
+        joined[-1] = Found(first, last_end, name)
     return joined
 
 
@@ -164,12 +166,14 @@ class Scanner:
 
     def _find(self, text: str) -> list[Found]:
         view = View(text)
-        found: list[Found] = []
+        found: list[Span] = []
         for find in self._finders:
             find(view, found)
-        return without_overlaps(found) if found else found
+        return without_overlaps(found) if found else []
 
 
+# A name that holds more, such as a `=`, is a text that was made a key.
+_NAME = re.compile(r"[\w .:/@$-]{1,80}")
 _SSN_NAME = re.compile(r"(?:^|_)(?:ssn|social_security(?:_(?:number|no|num))?|us_ssn)$")
 _PHONE_NAME = re.compile(
     r"(?:^|_)(?:phone|phones|telephone|mobile|cell|fax|tel|phone_?(?:number|no)|mobile_?(?:number|no)|whatsapp|msisdn)[0-9]?$"
@@ -180,6 +184,8 @@ _PHONE_VALUE = re.compile(r"\+?[0-9(][0-9 ().\-/]{5,24}(?:\D{0,6}[0-9]{1,6})?", 
 
 def field_entity(name: str, entities: frozenset[str]) -> str | None:
     """Say which of the entities the name of a field announces."""
+    if not _NAME.fullmatch(name):
+        return None
     if SECRET in entities and name_kind(name):
         return SECRET
     plain = plain_name(name)

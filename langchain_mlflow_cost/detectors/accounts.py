@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from langchain_mlflow_cost.detectors.view import WORD, Found, View, byte_pattern, spans
+from langchain_mlflow_cost.detectors.view import WORD, Span, View, byte_pattern, first_start, spans
 
 
 _IBAN_LENGTHS = {
@@ -21,7 +21,8 @@ _IBAN_LENGTHS = {
 """Country to the length of its accounts, by SWIFT's IBAN registry, release 101, and the partial list at iban.com."""
 
 _IBAN = byte_pattern(r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}")
-_IBAN_WHOLE = re.compile(r"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,40}", re.ASCII)
+_IBAN_WHOLE = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,29}", re.ASCII)
+_SEPARATORS = frozenset(" -")
 
 
 _LETTER_VALUES = {ord(letter): str(value) for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)}
@@ -32,40 +33,36 @@ def passes_mod_97(iban: str) -> bool:
     return int((iban[4:] + iban[:4]).translate(_LETTER_VALUES)) % 97 == 1
 
 
-def find_ibans(view: View, found: list[Found]) -> None:
+def find_ibans(view: View, found: list[Span]) -> None:
+    """Find account numbers, written in one or with a space or hyphen after every four characters."""
     position = 0
     while True:
-        anchor = _IBAN.search(view.bytes, position)
-        if anchor is None:
+        start = first_start(_IBAN, view.bytes, position)
+        if start < 0:
             return
-        start = anchor.start()
         end = _iban_end(view.ascii, start)
         if end > 0:
-            found.append(Found(start, end, "IBAN_CODE"))
+            found.append((start, end, "IBAN_CODE"))
             position = end
         else:
             position = start + 4
 
 
 def _iban_end(text: str, start: int) -> int:
+    """Give where the account number ends that begins at `start`; -1 if there is none."""
     wanted = _IBAN_LENGTHS.get(text[start : start + 2])
     if not wanted:
         return -1
-    match = _IBAN_WHOLE.match(text, start, start + 2 * wanted)
-    if not match:
-        return -1
-    end = start
-    count = 0
-    value = match.group()
-    for end, character in enumerate(value, start + 1):
-        count += character not in " -"
-        if count == wanted:
-            break
+    separator = text[start + 4 : start + 5]
+    if separator in _SEPARATORS:
+        end = start + wanted + (wanted - 1) // 4
+        value = text[start:end].replace(separator, "")
     else:
+        end = start + wanted
+        value = text[start:end]
+    if len(value) != wanted or not _IBAN_WHOLE.fullmatch(value) or (end < len(text) and text[end] in WORD):
         return -1
-    if end < len(text) and text[end] in WORD:
-        return -1
-    return end if passes_mod_97(text[start:end].replace(" ", "").replace("-", "")) else -1
+    return end if passes_mod_97(value) else -1
 
 
 _WALLET = byte_pattern(
@@ -76,7 +73,7 @@ _BASE58 = {character: i for i, character in enumerate("123456789ABCDEFGHJKLMNPQR
 _BECH32 = {character: i for i, character in enumerate("qpzry9x8gf2tvdw0s3jn54khce6mua7l")}
 
 
-def find_wallets(view: View, found: list[Found]) -> None:
+def find_wallets(view: View, found: list[Span]) -> None:
     for start, end in spans(_WALLET, view.bytes):
         value = view.ascii[start:end]
         if value.startswith("0x"):
@@ -86,7 +83,7 @@ def find_wallets(view: View, found: list[Found]) -> None:
         else:
             real = passes_base58check(value)
         if real:
-            found.append(Found(start, end, "CRYPTO"))
+            found.append((start, end, "CRYPTO"))
 
 
 def passes_base58check(address: str) -> bool:

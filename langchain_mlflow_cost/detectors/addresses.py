@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from langchain_mlflow_cost.detectors.view import WORD, Found, View
+from langchain_mlflow_cost.detectors.view import WORD, Span, View, text_pattern
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -12,19 +12,17 @@ IPV4 = re.compile(
     rf"(?<![0-9])(?<![0-9]\.)(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9])(?!\.[0-9])(?:/(?:3[0-2]|[12]?[0-9])(?![0-9]))?",
     re.ASCII,
 )
-_VERSION_WORDS = re.compile(
+_VERSION_WORDS = text_pattern(
     r"(?:\b(?:version|versions|ver|v|release|rev(?:ision)?|build|firmware|section|sect?|chapter|clause|figure|fig|table|"
     r"oid|appendix|paragraph|para|article|update|upgrade[ds]?|package|driver|bump(?:ed)?|tag)"
     r"(?: number| no| to| from| is|[\"'])?[ .:=#\"'(]*|[=~!<>]= ?|~>? ?|[\^§] ?|[a-z]/|[a-z]-)$"
 )
-_ADDRESS_WORDS = re.compile(r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://")
+_ADDRESS_WORDS = text_pattern(r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://")
 
 
-def find_ip_addresses(view: View, found: list[Found]) -> None:
+def find_ip_addresses(view: View, found: list[Span]) -> None:
     text = view.ascii
-    for start, end, _ in view.number_runs:
-        if text.count(".", start, end) < 3:  # noqa: PLR2004 - between four numbers
-            continue
+    for start, end in view.dotted_runs:
         for match in IPV4.finditer(text, start, end):
             here, stop = match.span()
             following = text[stop : stop + 2]
@@ -37,7 +35,7 @@ def find_ip_addresses(view: View, found: list[Found]) -> None:
             before = view.before(here, 24)
             if _VERSION_WORDS.search(before) and not _ADDRESS_WORDS.search(before):
                 continue
-            found.append(Found(here, stop, "IP_ADDRESS"))
+            found.append((here, stop, "IP_ADDRESS"))
     if b":" in view.bytes:
         _ipv6_addresses(view, found)
 
@@ -48,7 +46,7 @@ _ZONE_AND_PREFIX = re.compile(r"(?:%[A-Za-z0-9_.-]{1,16})?(?:/(?:12[0-8]|1[01][0
 _LONGEST_V6 = 45
 
 
-def _ipv6_addresses(view: View, found: list[Found]) -> None:
+def _ipv6_addresses(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = -1
     for start in view.hex_groups:
@@ -66,7 +64,7 @@ def _ipv6_addresses(view: View, found: list[Found]) -> None:
         stop = first + len(run)
         if _is_ipv6(text, first, stop):
             tail = _ZONE_AND_PREFIX.match(text, stop)
-            found.append(Found(first, tail.end() if tail else stop, "IP_ADDRESS"))
+            found.append((first, tail.end() if tail else stop, "IP_ADDRESS"))
 
 
 def _is_ipv6(text: str, start: int, end: int) -> bool:
@@ -108,7 +106,10 @@ _MAC = re.compile(
 )
 
 
-def find_mac_addresses(view: View, found: list[Found]) -> None:
+_MAC_WORDS = text_pattern(r"mac|hardware|physical|ether|\bhw")
+
+
+def find_mac_addresses(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = -1
     for start in view.hex_groups:
@@ -131,7 +132,7 @@ def find_mac_addresses(view: View, found: list[Found]) -> None:
         if (
             separator != ":"
             and value.replace(separator, "").isdigit()
-            and not re.search(r"mac|hardware|physical|ether|hw", view.before(first, 40))
+            and not _MAC_WORDS.search(view.before(first, 40))
         ):
             continue  # 20-11-12-13-14-15 is a time, 1234.5678.9012 a number
-        found.append(Found(first, done, "MAC_ADDRESS"))
+        found.append((first, done, "MAC_ADDRESS"))

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from langchain_mlflow_cost.detectors.secret_formats import FORMATS, Format
-from langchain_mlflow_cost.detectors.view import WORD, Found, View, byte_pattern, positions, spans
+from langchain_mlflow_cost.detectors.view import WORD, Span, View, byte_pattern, positions, spans
 
 
 _FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
@@ -37,7 +37,7 @@ _PEM_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 _PLACEHOLDER_RUN = re.compile(r"([A-Za-z#*])\1{7}|([0-9])\2{15}|(?i:xxxx|your[-_ ]|<|\.\.\.)")
 
 
-def find_secrets(view: View, found: list[Found]) -> None:
+def find_secrets(view: View, found: list[Span]) -> None:
     _provider_keys(view, found)
     if b"-----BEGIN " in view.bytes:
         _pem_blocks(view, found)
@@ -47,7 +47,7 @@ def find_secrets(view: View, found: list[Found]) -> None:
     _authorization(view, found)
 
 
-def _provider_keys(view: View, found: list[Found]) -> None:
+def _provider_keys(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = 0
     for start, _ in spans(_FORMAT_ANCHORS, view.bytes):
@@ -67,7 +67,7 @@ def _provider_keys(view: View, found: list[Found]) -> None:
                 and not (first > 0 and text[first - 1] in WORD and text[first] in WORD)
                 and not _is_placeholder_key(match.group())
             ):
-                found.append(Found(first, match.end(), "SECRET"))
+                found.append((first, match.end(), "SECRET"))
                 done = match.end()
                 break
 
@@ -76,7 +76,7 @@ def _is_placeholder_key(value: str) -> bool:
     return _PLACEHOLDER_RUN.search(value) is not None or len(set(value[4:])) < 6  # noqa: PLR2004 - sk-aaaaaaaa
 
 
-def _pem_blocks(view: View, found: list[Found]) -> None:
+def _pem_blocks(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = -1
     for start in positions(view.bytes, b"-----BEGIN "):
@@ -90,14 +90,14 @@ def _pem_blocks(view: View, found: list[Found]) -> None:
         end = _PEM_END.search(text, match.end(), limit)
         # Cut off before its END: all that follows may be the key.
         done = end.end() if end else limit
-        found.append(Found(start, done, "SECRET"))
+        found.append((start, done, "SECRET"))
 
 
 _URL_USER = re.compile(r"://[^\s/?#@:\"'<>\x1f]{0,128}:([^\s/?#\"'<>\x1f]{1,256})@", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w|<|\{\{?|%\(|\*{3}|\[|x{3}", re.ASCII)
 
 
-def _url_passwords(view: View, found: list[Found]) -> None:
+def _url_passwords(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = -1
     for start in positions(view.bytes, b"://"):
@@ -107,7 +107,7 @@ def _url_passwords(view: View, found: list[Found]) -> None:
         if match:
             done = match.end()
             if not _VARIABLE.match(match.group(1)):
-                found.append(Found(*match.span(1), "SECRET"))
+                found.append((*match.span(1), "SECRET"))
 
 
 _SECRET_WORD = (
@@ -126,7 +126,7 @@ _VALUE = re.compile(
 )
 
 
-def _named_values(view: View, found: list[Found]) -> None:
+def _named_values(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = -1
     for start, anchor_end in spans(_NAMED, view.bytes):
@@ -159,7 +159,7 @@ def _named_values(view: View, found: list[Found]) -> None:
         if is_secret_value(
             kind, value, quoted=quoted is not None, spoken=separator.startswith("is"), separator=separator
         ):
-            found.append(Found(begin, end, "SECRET"))
+            found.append((begin, end, "SECRET"))
             done = end
 
 
@@ -290,10 +290,10 @@ _AUTHORIZATION = byte_pattern(r"(?i)\b(?:bearer|basic|token|digest|apikey)[ ]+[A
 _AUTHORIZATION_VALUE = re.compile(r"[A-Za-z]+ +([A-Za-z0-9+/_.~-]{12,}=*)", re.ASCII)
 
 
-def _authorization(view: View, found: list[Found]) -> None:
+def _authorization(view: View, found: list[Span]) -> None:
     for start, _ in spans(_AUTHORIZATION, view.bytes):
         match = _AUTHORIZATION_VALUE.match(view.ascii, start)
         if match:
             value = match.group(1).rstrip(".")
             if is_secret_value(KEY, value, quoted=True) and any(map(str.isdigit, value)):
-                found.append(Found(match.start(1), match.start(1) + len(value), "SECRET"))
+                found.append((match.start(1), match.start(1) + len(value), "SECRET"))

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from langchain_mlflow_cost.detectors.tlds import TLDS
-from langchain_mlflow_cost.detectors.view import Found, View
+from langchain_mlflow_cost.detectors.view import Span, View
 
 
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'&~!#$"
@@ -24,9 +24,9 @@ _CODE_TLDS = frozenset({"to", "map", "dot", "re", "id", "int", "call", "save", "
 _FIRST_CJK = "\u2e80"
 
 
-def find_emails(view: View, found: list[Found]) -> None:
+def find_emails(view: View, found: list[Span]) -> None:
     done = -1
-    secrets = {one.end for one in found if one.entity == "SECRET"} if found else ()
+    secrets = {end for _, end, entity in found if entity == "SECRET"} if found else ()
     for at in view.at_signs:
         if at < done or at in secrets:
             continue  # the second: user:password@host
@@ -41,7 +41,7 @@ def find_emails(view: View, found: list[Found]) -> None:
             view.ascii.startswith(":", end) or view.ascii.endswith("://", 0, start)
         ):
             continue  # git@github.com:owner/name is an address of no person
-        found.append(Found(start, end, "EMAIL_ADDRESS"))
+        found.append((start, end, "EMAIL_ADDRESS"))
         done = end
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from langchain_mlflow_cost.detectors.view import Found, View, is_glued
+from langchain_mlflow_cost.detectors.view import Span, View, is_glued, text_pattern
 
 
 _CARD = re.compile(
@@ -40,7 +40,7 @@ def passes_luhn(digits: str) -> bool:
     return (sum(plain) - _ZERO * len(plain) + sum(map(_DOUBLED_ASCII.__getitem__, data[-2::-2]))) % 10 == 0
 
 
-def find_cards(view: View, found: list[Found]) -> None:
+def find_cards(view: View, found: list[Span]) -> None:
     text = view.ascii
     for start, end, digits_here in view.number_runs:
         if digits_here < 12:  # noqa: PLR2004 - the shortest card
@@ -53,7 +53,7 @@ def find_cards(view: View, found: list[Found]) -> None:
                 and not is_glued(text, match.start(), match.end())
                 and len(set(digits)) > 1
             ):
-                found.append(Found(match.start(), match.end(), "CREDIT_CARD"))
+                found.append((match.start(), match.end(), "CREDIT_CARD"))
 
 
 _SSN = re.compile(
@@ -61,13 +61,13 @@ _SSN = re.compile(
     re.ASCII,
 )
 _SSN_BARE = re.compile(r"(?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4}", re.ASCII)
-_SSN_WORDS = re.compile(r"\bssns?\b|social.{0,3}sec|\bsoc\.? sec|tax ?payer id|\bss ?(?:#|no|number)|\btin\b")
-_CODE_WORDS = re.compile(
+_SSN_WORDS = text_pattern(r"\bssns?\b|social.{0,3}sec|\bsoc\.? sec|tax ?payer id|\bss ?(?:#|no|number)|\btin\b")
+_CODE_WORDS = text_pattern(
     r"(?:part|sku|item|order|model|serial|ref(?:erence)?|invoice|case|ticket|lot|batch|p/?n|s/?n)[ .:#]*(?:no\.?|number|id)?[ .:#]*$"
 )
 
 
-def find_social_security(view: View, found: list[Found]) -> None:
+def find_social_security(view: View, found: list[Span]) -> None:
     text = view.ascii
     for start, end, digits in view.number_runs:
         if digits < 9:  # noqa: PLR2004 - nine digits
@@ -79,14 +79,16 @@ def find_social_security(view: View, found: list[Found]) -> None:
                 and not is_glued(text, start, end)
                 and _SSN_WORDS.search(view.before(start, 48))
             ):  # noqa: PLR2004
-                found.append(Found(start, end, "US_SSN"))
+                found.append((start, end, "US_SSN"))
+            continue
+        if end - start < digits + 2:
             continue
         for match in _SSN.finditer(text, start, end):
             here = match.start()
             before = view.before(here, 48)
             doubtful = is_glued(text, here, match.end()) or _CODE_BEFORE.search(before) or _CODE_WORDS.search(before)
             if not doubtful or _SSN_WORDS.search(before):
-                found.append(Found(here, match.end(), "US_SSN"))
+                found.append((here, match.end(), "US_SSN"))
 
 
-_CODE_BEFORE = re.compile(r"(?:[a-z0-9]-|#)$")
+_CODE_BEFORE = text_pattern(r"(?:[a-z0-9]-|#)$")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from langchain_mlflow_cost.detectors.addresses import IPV4
 from langchain_mlflow_cost.detectors.phone_lengths import PHONE_LENGTHS
-from langchain_mlflow_cost.detectors.view import WORD, Found, View, text_pattern
+from langchain_mlflow_cost.detectors.view import WORD, Span, View, spans, text_pattern
 
 
 _EXTENSION = r"(?:[ ,;]{0,2}(?:extension|ext\.?|x|#)[ .:]?[0-9]{1,6}(?![0-9]))?"
@@ -60,26 +60,44 @@ _OTHER_WORDS = text_pattern(
     r"register|registration|ssn|social|security|national|siren|siret|cpf|cnpj|abn|nhs|medicare|population|serie)\b"
 )
 _ANY_NUMBER = re.compile(rb"[ ._:#-]*(?:number|num|nr|no|numero)(?: is)?")
-_MONEY = frozenset("$€£¥₹#%")
+_NO_PHONE_AFTER = tuple(mark.encode() for mark in "$€£¥₹#%")
 _NEAR = 32
 
 
-def find_phones(view: View, found: list[Found]) -> None:
+def find_phones(view: View, found: list[Span]) -> None:
+    """Find phone numbers where nothing else was found."""
     text = view.ascii
-    taken = sorted((one.start, one.end) for one in found)
+    taken = sorted(found)
     done = -1
     for start, end, digits in view.number_runs:
-        if digits < 7 or start < done or _overlaps(taken, start, end) or _in_decimal(text, start):  # noqa: PLR2004 - a local number
+        if digits < 7 or start < done:  # noqa: PLR2004 - a local number
             continue
         if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):  # noqa: PLR2004 - a date and a time
             continue
+        if digits == end - start and not _may_be_bare(view, start, digits):
+            continue
+        if (taken and _overlaps(taken, start, end)) or _in_decimal(text, start):
+            continue
         for here, stop in _phones_in(view, start, end):
-            found.append(Found(here, stop, "PHONE_NUMBER"))
+            found.append((here, stop, "PHONE_NUMBER"))
             done = stop
 
 
-def _overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
-    i = bisect.bisect_left(taken, (start, start))
+def _may_be_bare(view: View, start: int, digits: int) -> bool:
+    """Dismiss quickly what most numbers in JSON are: digits with neither a plus nor a word before them."""
+    if digits > 15:  # noqa: PLR2004 - E.164, and two zeros
+        return False
+    text = view.ascii
+    return (
+        text.startswith("0", start)
+        or text[max(0, start - 2) : start].strip(" (").endswith("+")
+        or text.startswith(")", start + digits)
+        or _PHONE_WORDS.search(view.before(start, _NEAR)) is not None
+    )
+
+
+def _overlaps(taken: list[Span], start: int, end: int) -> bool:
+    i = bisect.bisect_left(taken, (start,))
     return (i < len(taken) and taken[i][0] < end) or (i > 0 and taken[i - 1][1] > start)
 
 
@@ -87,50 +105,61 @@ def _in_decimal(text: str, start: int) -> bool:
     return start > 1 and text[start - 1] in ".," and text[start - 2].isdigit()
 
 
-def _phones_in(view: View, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _phones_in(view: View, start: int, end: int) -> list[tuple[int, int]]:
+    """Find the numbers in a stretch of digits, which may be several, or begin with a date."""
     text = view.ascii
-    # The bracket, plus or both before the first digit.
+    # The bracket, the plus or both before the first digit.
     low = start
     while low > 0 and text[low - 1] in "+(" and start - low < 3:  # noqa: PLR2004 - "+(" and "(+"
         low -= 1
     before = text[low - 1] if low else " "
-    if text[low:start].count("+") or text.startswith("0", start):
-        match = _INTERNATIONAL.search(text, low, min(end + 12, len(text)))
-        if match and match.start() <= start and not (before in WORD):
-            stop = _international_end(match)
-            if stop > 0:
-                yield (
-                    low
-                    if text[low] == "(" and text.count(")", low, stop) == text.count("(", low, stop)
-                    else match.start(),
-                    stop,
-                )
-                return
-    if before in WORD and not before.islower():
-        return
-    if before in "-/\\=&." and low > 1 and text[low - 2] in WORD and before != "=":
-        return
+    is_glued = before in WORD
+    if not is_glued and ("+" in text[low:start] or text.startswith("0", start)):
+        found = _international(text, low, start, end)
+        if found:
+            return [found]
+    if (is_glued and not before.islower()) or (before in "-/\\&." and low > 1 and text[low - 2] in WORD):
+        return []
     hint: int | None = None
-    any_found = False
-    for match in _PHONE.finditer(text, low, min(end + 12, len(text))):
-        here, stop = match.span()
-        if here >= end:
-            break
-        if here > low and text[here - 1] in "-./" and text[here - 2].isdigit():
-            continue
+    numbers = []
+    for here, stop in _shapes(text, low, end):
         if hint is None:
             hint = _hint(view, low)
-        if not _is_phone_shape(text, here, stop, hint) or (before in WORD and not _GLUED_SHAPE.match(text, here)):
-            continue
-        any_found = True
-        yield here, stop
-    if any_found or before in WORD:
-        return
+        if _is_phone_shape(text, here, stop, hint) and (not is_glued or _GLUED_SHAPE.match(text, here)):
+            numbers.append((here, stop))
+    if numbers or is_glued:
+        return numbers
     if hint is None:
         hint = _hint(view, low)
-    if hint <= 0:
+    return _hinted_phone(view, low, start, end) if hint > 0 else []
+
+
+def _international(text: str, low: int, start: int, end: int) -> tuple[int, int] | None:
+    match = _INTERNATIONAL.search(text, low, min(end + 12, len(text)))
+    stop = _international_end(match) if match and match.start() <= start else -1
+    if not match or stop < 0:
+        return None
+    closed = text[low] == "(" and text.count(")", low, stop) == text.count("(", low, stop)
+    return (low if closed else match.start()), stop
+
+
+def _shapes(text: str, low: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give the stretches that look like a phone number; nearly always the first begins where the digits begin."""
+    limit = min(end + 12, len(text))
+    match = _PHONE.match(text, low, limit)
+    if match:
+        yield match.span()
+        low = match.end()
+    elif end - low < 12:  # noqa: PLR2004 - no room for a date or the like before a number
         return
-    yield from _hinted_phone(view, low, start, end)
+    if end - low < 7:  # noqa: PLR2004 - a local number
+        return
+    for match in _PHONE.finditer(text, low, limit):
+        here = match.start()
+        if here >= end:
+            return
+        if not (text[here - 1] in "-./" and text[here - 2].isdigit()):
+            yield match.span()
 
 
 _GLUED_SHAPE = re.compile(r"\(?[2-9][0-9]{2}\)?[ .-][2-9][0-9]{2}[ .-][0-9]{4}", re.ASCII)
@@ -139,57 +168,50 @@ _GLUED_SHAPE = re.compile(r"\(?[2-9][0-9]{2}\)?[ .-][2-9][0-9]{2}[ .-][0-9]{4}",
 def _hint(view: View, start: int) -> int:
     """Say what the words before a number make of it: a phone (1), something else (-1), nothing (0)."""
     before = view.before(start, _NEAR)
-    line = before.rfind("\n")
+    line = before.rfind(b"\n")
     if line >= 0:
         # On the line before it only if nothing else stands before the number on its own.
         before = before[line + 1 :] if before[line + 1 :].strip() else before.rstrip()
-    if before and before[-1] in _MONEY:
+    if before.endswith(_NO_PHONE_AFTER):
         return -1
-    data = before.encode(errors="replace")
-    phone = other = -1
-    for match in _PHONE_WORDS.finditer(data):
-        phone = match.end()
-    for match in _OTHER_WORDS.finditer(data):
-        other = match.end()
+    phone = max((end for _, end in spans(_PHONE_WORDS, before)), default=-1)
+    other = max((end for _, end in spans(_OTHER_WORDS, before)), default=-1)
     if phone < 0 and other < 0:
         return 0
     # "order number 4155550132": the plain word "number" says nothing against the word before it.
-    if other >= 0 and phone > other and _ANY_NUMBER.fullmatch(data[other:phone]):
+    if other >= 0 and phone > other and _ANY_NUMBER.fullmatch(before, other, phone):
         return -1
     if phone < other:
         return -1
     # "Number 8, pp. 1371-1374": the word belongs to another number.
-    return 0 if _ANY_DIGIT_BYTES.search(data, phone) else 1
+    return 0 if _ANY_DIGIT_BYTES.search(before, phone) else 1
 
 
 _ANY_DIGIT_BYTES = re.compile(rb"[0-9]")
 
 
+_JOINTS = frozenset(".-/:")
+_YEAR_IN_BRACKETS = re.compile(r"\((?:19|20)[0-9]{2}\)", re.ASCII)
 _ZIP = re.compile(r"0[0-9]{4}-[0-9]{4}", re.ASCII)
 
 
 def _is_phone_shape(text: str, start: int, end: int, hint: int) -> bool:
     value = text[start:end]
+    if hint < 0 or _goes_on(text, end) or _DATE.match(value) or _YEAR_IN_BRACKETS.match(value):
+        return False
+    if hint == 0 and _ZIP.fullmatch(value):
+        return False
     digits = sum(map(str.isdigit, value))
+    if value[0] in "0(" and not value.startswith("00"):
+        return (9 if hint == 0 else 7) <= digits <= (19 if "x" in value else 13)  # noqa: PLR2004 - with a trunk prefix
+    # China's bare numbers are as long as many an id: a word must say so.
+    return hint > 0 if value.isdigit() else digits >= 8  # noqa: PLR2004 - the shortest of the shapes
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Say whether what stands behind a number makes it a part of something longer."""
     following = text[end : end + 2]
-    if following[:1] in WORD and following:
-        return False
-    if following[:1] in ".,-/:" and following[1:].isdigit() and following[1:] and following[:1] != ",":
-        return False
-    if hint < 0 and not value.startswith("("):
-        return False
-    if hint < 0:
-        return False
-    if _DATE.match(value) or (value[:1] == "(" and value[1:3] in {"19", "20"} and value[5:6] == ")" and digits < 10):  # noqa: PLR2004 - (2019)
-        return False
-    if hint <= 0 and _ZIP.fullmatch(value):
-        return False
-    if value[0] in "0(" and value[:2] != "00":
-        return (9 if hint <= 0 else 7) <= digits <= 13 + (6 if "x" in value else 0)  # noqa: PLR2004 - trunk prefix and number
-    if value.isdigit():
-        # China's bare numbers are as long as an id: a word must say so, or nothing at all stand before.
-        return hint > 0
-    return digits >= 8  # noqa: PLR2004 - the shortest of the shapes
+    return following[:1] in WORD or (following[:1] in _JOINTS and following[1:].isdigit())
 
 
 def _international_end(match: re.Match[str]) -> int:
@@ -232,26 +254,24 @@ _HINTED = re.compile(
 )
 
 
-def _hinted_phone(view: View, low: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _hinted_phone(view: View, low: int, start: int, end: int) -> list[tuple[int, int]]:
     """Take what a word such as "phone" announces, if it is as long as a phone number."""
     text = view.ascii
     if _DATE.match(text, start) or IPV4.match(text, start):
-        return
-    for match in itertools.chain((_BARE_DIGITS.match(text, start, end),), (_HINTED.match(text, low, end),)):
+        return []
+    for match in (_BARE_DIGITS.match(text, start, end), _HINTED.match(text, low, end)):
         if match is None:
             continue
         value = match.group()
         digits = sum(map(str.isdigit, value))
-        if not 7 <= digits <= 15 or (value.count(".") == 1 or ("." in value and " " in value)):  # noqa: PLR2004 - E.164
+        if not 7 <= digits <= 15 or value.count(".") == 1 or ("." in value and " " in value):  # noqa: PLR2004 - E.164
             continue
         stop = match.end()
-        if stop < len(text) and text[stop] in WORD:
-            extension = _EXTENSION_PATTERN.match(text, stop)
-            if not extension or extension.end() == stop:
-                continue
-            stop = extension.end()
-        yield low, stop
-        return
+        extension = _EXTENSION_PATTERN.match(text, stop)
+        stop = extension.end() if extension else stop
+        if not _goes_on(text, stop) or text[stop] in _JOINTS:
+            return [(low, stop)]
+    return []
 
 
 _BARE_DIGITS = re.compile(r"[0-9]{7,15}(?![0-9])", re.ASCII)

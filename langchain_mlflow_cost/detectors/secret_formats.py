@@ -125,7 +125,7 @@ FORMATS: tuple[Format, ...] = (
         r"\beyJ[A-Za-z0-9_-]{8}",
         r"eyJ[A-Za-z0-9_-]{8,}+={0,2}\.(?:ey|e30)[A-Za-z0-9_-]{2,}+={0,2}(?:\.[A-Za-z0-9_-]*+){0,1}|eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+",
     ),
-    _format("json web token, padded twice", r"\bZXlK[A-Za-z0-9]{20}", r"ZXlK[A-Za-z0-9+/]{100,4000}+={0,2}"),
+    _format("json web token, padded twice", r"\bZXlK[A-Za-z0-9+/]{20}", r"ZXlK[A-Za-z0-9+/]{100,4000}+={0,2}"),
     # Code and packages
     _format("github", r"\bghp_", rf"ghp_{_A}{{30,255}}"),
     _format("github oauth", r"\bgho_", rf"gho_{_A}{{30,255}}"),

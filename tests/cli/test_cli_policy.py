@@ -229,6 +229,11 @@ def test_prices_of_the_policy(cli: Cli, policy: Path) -> None:
     assert row_of(out, "output")[1] == "7.5"
 
 
+def test_prices_of_the_last_resort(cli: Cli) -> None:
+    """A model that only MLflow's catalogue knows is priced from there, as the handler would."""
+    assert "mlflow" in cli("prices", "databricks-claude-haiku-4-5").out.splitlines()[0]
+
+
 def test_unknown_model(cli: Cli) -> None:
     """A model without a price is no table of zeros, but an error that says what to do."""
     done = cli("prices", "house-model")

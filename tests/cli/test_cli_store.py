@@ -83,9 +83,9 @@ def test_report_by_node(cli: Cli, spent: None) -> None:
     out = cli("report", "--experiment", EXPERIMENT).out
 
     assert f"Experiment {EXPERIMENT}: 2 traces" in out
-    assert row_of(out, "sum_up")[:6] == ["sum_up", "gpt-5-mini", "2", "4,000", "0", "0.0010"]
-    assert row_of(out, "ask")[:6] == ["ask", "gpt-5-mini", "2", "2,000", "200", "0.0009"]
-    assert row_of(out, "Total") == ["Total", "4", "6,000", "200", "0.0019"]
+    assert row_of(out, "sum_up")[:6] == ["sum_up", "gpt-5-mini", "2", "4,000", "0", "0.00100"]
+    assert row_of(out, "ask")[:6] == ["ask", "gpt-5-mini", "2", "2,000", "200", "0.00090"]
+    assert row_of(out, "Total") == ["Total", "4", "6,000", "200", "0.00190"]
     assert out.index("sum_up") < out.index("ask")
 
 
@@ -119,8 +119,8 @@ def test_report_leaves_out_what_it_does_not_know(cli: Cli, spent: None) -> None:
     out = cli("report", "--experiment", EXPERIMENT).out
 
     assert f"Experiment {EXPERIMENT}: 3 traces" in out
-    assert "1 trace without a priced model call left out" in out
-    assert row_of(out, "Total")[-1] == "0.0019"
+    assert "Left out: 1 trace without a model call of this library" in out
+    assert row_of(out, "Total")[-1] == "0.00190"
 
 
 def test_report_of_nothing(cli: Cli, store: str) -> None:
@@ -136,6 +136,17 @@ def test_report_without_a_store(cli: Cli, tmp_path: Path) -> None:
 
     assert done == (1, "", "mlflow-cost: no database mlflow.db; name the store with --tracking-uri\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_server_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is not there is one line, without the password in its address."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    done = cli("report", "--tracking-uri", "http://ada:open-sesame@127.0.0.1:9")
+
+    assert done.code == 1
+    assert done.err.startswith("mlflow-cost: MLflow: ")
+    assert done.err.count("\n") == 1
+    assert "open-sesame" not in done.err
 
 
 def test_report_of_an_unknown_experiment(cli: Cli, store: str) -> None:

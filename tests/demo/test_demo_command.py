@@ -135,7 +135,7 @@ def test_stored_cost(shown: Shown, store: None) -> None:
 @pytest.mark.parametrize("text", PLANTED)
 def test_nothing_planted_is_stored(shown: Shown, text: str) -> None:
     """No file that it leaves holds a planted value or a private text."""
-    stored = b"".join(path.read_bytes() for path in shown.folder.rglob("*") if path.is_file())
+    stored = b"".join(path.read_bytes() for path in (shown.folder / "demo-output").rglob("*") if path.is_file())
 
     assert app.ORDER.encode() in stored
     assert text.encode() not in stored
@@ -144,7 +144,7 @@ def test_nothing_planted_is_stored(shown: Shown, text: str) -> None:
 def test_it_says_so(shown: Shown) -> None:
     """The search's result is told, with a text that must be found."""
     assert "0 of 3  planted values" in shown.out
-    assert "0 of 2  texts of a node with log_prompts: false" in shown.out
+    assert "0 of 2  texts of risk_check, which has log_prompts: false" in shown.out
     assert "1 of 1  text that nothing hides" in shown.out
 
 
@@ -162,7 +162,6 @@ def test_redactions(shown: Shown, entity: str) -> None:
     [
         ("log_prompts: false", "risk_check"),
         ("artifact_level: minimal", "review/critic"),
-        ("artifact_level: standard", "plan"),
     ],
 )
 def test_dropped(shown: Shown, cause: str, node: str) -> None:
@@ -192,6 +191,16 @@ def test_again_with_less_money(shown: Shown) -> None:
     assert "$0.0199 for 6 calls" in again.out
     assert again.err == ""
     assert again.trace_id != shown.trace_id
+
+
+def test_with_an_open_policy(tmp_path: Path) -> None:
+    """Under a policy that hides nothing, everything planted is found, and the exit code says so."""
+    (tmp_path / "open.yaml").write_text("redact_secrets: false\nartifact_level: full\n", "utf-8")
+    done = demo(tmp_path, "--policy", "open.yaml")
+
+    assert done.code == 1
+    assert "3 of 3  planted values" in done.out
+    assert "2 of 2  texts of risk_check" in done.out
 
 
 def test_without_its_extra(tmp_path: Path) -> None:

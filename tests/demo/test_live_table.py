@@ -23,7 +23,7 @@ def summary_of(*calls: Call, waiting: tuple[str, ...] = ()) -> CostSummary:
     for call in calls:
         ledger.add(call)
     for node in waiting:
-        ledger.enter(node)
+        ledger.enter(object(), node)
     return ledger.summary()
 
 
@@ -73,7 +73,7 @@ def test_waiting_node() -> None:
 
 
 def test_node_without_a_call() -> None:
-    """At the end a node that called no model, such as a subgraph's own, is no row."""
+    """At the end a node whose only call never came back is no row."""
     console = Console(file=io.StringIO(), width=80)
     console.print(cost_table(summary_of(PLAN, waiting=("review",)), console))
 
@@ -85,14 +85,14 @@ def test_node_without_a_call() -> None:
     [
         pytest.param("0", "0.0000", id="free"),
         pytest.param("12.5", "12.5000", id="dollars"),
-        pytest.param("0.0010", "0.0010", id="last with 4 places"),
-        pytest.param("0.00099", "0.00099", id="first with 5 places"),
-        pytest.param("0.0000012", "0.0000012", id="7 places"),
+        pytest.param("0.0001", "0.0001", id="last with 4 places"),
+        pytest.param("0.000099", "0.00010", id="first with 5 places"),
+        pytest.param("0.0000012", "0.000001", id="6 places"),
         pytest.param("0.00000000123", "0.00000000", id="8 places at most"),
     ],
 )
 def test_decimals(usd: str, shown: str) -> None:
-    """Small amounts get as many places as two of their figures need."""
+    """Small amounts get as many places as one of their figures needs."""
     lines = lines_of(summary_of(Call("node", "m", 1, 1, Decimal(usd), Decimal(0))), width=80)
 
     assert lines["node"][-1] == shown
@@ -127,6 +127,13 @@ def test_figures_are_whole(width: int) -> None:
 
     assert "0.0012" in lines["plan"]
     assert lines["Total"][-2:] == [">", "0.0172"]
+
+
+def test_no_models() -> None:
+    """Where no row has a model there is no column for them."""
+    lines = lines_of(summary_of(waiting=("plan",)))
+
+    assert lines["Node"] == ["Calls", "Input", "Output", "USD", "Share"]
 
 
 def test_ascii_terminal() -> None:

@@ -1,0 +1,125 @@
+"""What every test through the front door needs: an MLflow store of its own and an MLflow without a past.
+
+Nothing here acts by itself: a folder that wants it asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Read once, when MLflow is imported or makes its first span.
+os.environ["MLFLOW_MODEL_CATALOG_URI"] = ""
+os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "50"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EXPERIMENT = "tests"
+
+THIRD_PARTY_WARNINGS = (
+    # MLflow 3.17 loads its own relations with a strategy that SQLAlchemy 2.1 deprecates.
+    "The ``noload`` loader strategy is deprecated",
+    # MLflow 3.17 warns, in colour, of its own functions' annotations when `mlflow.pyfunc` is imported.
+    r"\x1b\[1;33mAny type hint is inferred as AnyType",
+)
+
+for _known in THIRD_PARTY_WARNINGS:
+    # The folders' own conftest files are imported before `pytest_configure`.
+    warnings.filterwarnings("ignore", message=_known)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let through, by their text, what the dependencies warn of; added to `error` in pyproject."""
+    for known in THIRD_PARTY_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{known}")
+
+
+def switch_autolog_off() -> None:
+    """As if `mlflow.langchain.autolog()` had never been called in this process."""
+    from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
+    from mlflow.utils.autologging_utils.safety import revert_patches
+
+    revert_patches("langchain")
+    AUTOLOGGING_INTEGRATIONS.pop("langchain", None)
+
+
+def forget_mlflow_state() -> None:
+    """Bring MLflow's globals back to what they are in a new process."""
+    import mlflow
+    from mlflow.tracing import provider
+    from mlflow.tracking import fluent
+
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    mlflow.flush_trace_async_logging()
+    switch_autolog_off()
+    mlflow.tracing.configure(span_processors=[])
+    mlflow.tracing.reset()
+    fluent._active_experiment_id = None
+    mlflow.set_tracking_uri(None)
+    # A test may leave a span active on purpose; the next one must not join its trace.
+    from opentelemetry.context import Context
+
+    provider.get_context_api().attach(Context())
+
+
+@pytest.fixture(scope="session")
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, and one experiment: making them takes seconds."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(f"sqlite:///{path}")
+        mlflow.create_experiment(EXPERIMENT, artifact_location=str(path.parent / "artifacts"))
+        mlflow.set_tracking_uri(None)
+    return path
+
+
+@pytest.fixture
+def clean_mlflow() -> Iterator[None]:
+    """An MLflow without a past, and none left behind."""
+    forget_mlflow_state()
+    yield
+    forget_mlflow_state()
+
+
+@pytest.fixture
+def store_uri(template_store: Path, tmp_path: Path) -> str:
+    """A database of the test's own, which MLflow is not told of."""
+    shutil.copy(template_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def store(clean_mlflow: None, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of the test's own, in which MLflow stores each span before it goes on.
+
+    Its export threads sleep for one to three seconds whenever they are flushed; `exported_in_threads` has them.
+    """
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+    return _use(store_uri)
+
+
+@pytest.fixture
+def exported_in_threads(clean_mlflow: None, store_uri: str) -> str:
+    """A database of the test's own, in which MLflow stores spans in its own time, as it does by default."""
+    return _use(store_uri)
+
+
+def _use(store_uri: str) -> str:
+    import mlflow
+
+    mlflow.set_tracking_uri(store_uri)
+    mlflow.set_experiment(EXPERIMENT)
+    return store_uri

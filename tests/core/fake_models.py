@@ -1,0 +1,185 @@
+"""Chat models with chosen answers, usage and names, and the prices that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel, BaseLLM, LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation, LLMResult
+from langchain_core.runnables import Runnable
+from pydantic import Field
+
+MINI, SONNET = "gpt-4o-mini", "claude-sonnet-4-5"
+UNKNOWN = "acme-unpriced-7"
+PROVIDERS = {MINI: "openai", SONNET: "anthropic", UNKNOWN: "acme"}
+
+USAGE = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+MINI_USD = Decimal("0.00045")
+"""1,000 tokens in at 0.15 and 500 out at 0.60 USD per million: openai.com/api/pricing, gpt-4o-mini."""
+SONNET_USD = Decimal("0.0105")
+"""1,000 tokens in at 3 and 500 out at 15 USD per million: docs.anthropic.com, Claude Sonnet 4.5."""
+
+
+class FakeChat(BaseChatModel):
+    """Answers in turn what it is given: texts, messages, or exceptions to raise."""
+
+    model: str = MINI
+    answers: list[Any] = Field(default_factory=lambda: ["an answer"])
+    usage: dict[str, Any] | None = Field(default_factory=lambda: dict(USAGE))
+    n: int = 1
+    before: Callable[[], Any] | None = None
+    """Called when the request has been sent, before the answer."""
+    before_async: Callable[[], Awaitable[Any]] | None = None
+    between: Callable[[int], Any] | None = None
+    """Called before each chunk of a stream, with its number."""
+    requests: list[list[BaseMessage]] = Field(default_factory=list)
+    """What was sent, for the tests to count."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "fake-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(ls_provider=PROVIDERS[self.model], ls_model_name=self.model, ls_model_type="chat")
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        from langchain_core.utils.function_calling import convert_to_openai_tool
+
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools])
+
+    def _next(self, messages: list[BaseMessage]) -> AIMessage:
+        self.requests.append(messages)
+        answer = self.answers[(len(self.requests) - 1) % len(self.answers)]
+        if isinstance(answer, BaseException):
+            raise answer
+        message = answer.model_copy() if isinstance(answer, AIMessage) else AIMessage(answer)
+        message.usage_metadata = self.usage  # type: ignore[assignment]
+        message.response_metadata = {"model_name": self.model, "finish_reason": "stop"}
+        return message
+
+    def _result(self, messages: list[BaseMessage]) -> ChatResult:
+        message = self._next(messages)
+        # As langchain-openai does: the usage of all n answers is copied onto each.
+        generations = [ChatGeneration(message=message.model_copy()) for _ in range(self.n)]
+        return ChatResult(generations=generations, llm_output={"model_name": self.model})
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if self.before is not None:
+            self.before()
+        return self._result(messages)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if self.before_async is not None:
+            await self.before_async()
+        return self._result(messages)
+
+
+class FakeStream(FakeChat):
+    """The same, word by word; the usage comes with the last chunk, if at all."""
+
+    def _chunks(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
+        message = self._next(messages)
+        words = str(message.content).split(" ")
+        for number, word in enumerate(words):
+            if self.between is not None:
+                self.between(number)
+            text = word if number == 0 else " " + word
+            yield ChatGenerationChunk(message=AIMessageChunk(text, id="run-1"))
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(
+                "",
+                id="run-1",
+                tool_calls=message.tool_calls,
+                usage_metadata=self.usage,  # type: ignore[arg-type]
+                response_metadata={"model_name": self.model},
+            )
+        )
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        if self.before is not None:
+            self.before()
+        for chunk in self._chunks(messages):
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if self.before_async is not None:
+            await self.before_async()
+        for chunk in self._chunks(messages):
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+
+class FakeText(BaseLLM):
+    """A string model, whose usage is in `llm_output`."""
+
+    model: str = MINI
+
+    @property
+    def _llm_type(self) -> str:
+        return "fake-text"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(ls_provider=PROVIDERS[self.model], ls_model_name=self.model, ls_model_type="llm")
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        usage = {"prompt_tokens": 1000 * len(prompts), "completion_tokens": 500 * len(prompts)}
+        usage["total_tokens"] = sum(usage.values())
+        return LLMResult(
+            generations=[[Generation(text="a text")] for _ in prompts],
+            llm_output={"token_usage": usage, "model_name": self.model},
+        )
+
+
+class FakeEmbeddings(Embeddings):
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[0.0, 1.0] for _ in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return [0.0, 1.0]
+
+
+def tool_call(name: str, **arguments: Any) -> AIMessage:
+    """An answer that calls a tool."""
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": "call-1", "type": "tool_call"}])

@@ -1,0 +1,121 @@
+"""What is stored, in the forms that the tests compare."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow.entities import Span, Trace
+
+    from langchain_mlflow_cost import CostSummary
+
+MODEL_TYPES = {"LLM", "CHAT_MODEL"}
+Tree = tuple[str, str, tuple["Tree", ...]]
+
+
+def stored(trace_id: str) -> Trace:
+    mlflow.flush_trace_async_logging()
+    trace = mlflow.get_trace(trace_id)
+    assert trace is not None, f"no trace {trace_id} in the store"
+    return trace
+
+
+def all_traces() -> list[Trace]:
+    """Every trace of the active experiment, the first one first."""
+    mlflow.flush_trace_async_logging()
+    return mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
+
+
+def only_trace() -> Trace:
+    (trace,) = all_traces()
+    return trace
+
+
+NAMELESS = ("None", "chain")
+"""A function on an edge has no name in async code: MLflow stores None, we what it is."""
+
+
+def tree(spans: Iterable[Span]) -> tuple[Tree, ...]:
+    """Names, types and nesting; siblings in alphabetical order, since parallel ones start in any."""
+    below: dict[str | None, list[Span]] = {}
+    known = set()
+    spans = list(spans)
+    for span in spans:
+        known.add(span.span_id)
+    for span in spans:
+        below.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
+
+    def subtree(parent: str | None) -> tuple[Tree, ...]:
+        return tuple(sorted((shown_name(s), str(s.span_type), subtree(s.span_id)) for s in below.get(parent, ())))
+
+    return subtree(None)
+
+
+def shown_name(span: Span) -> str:
+    return "nameless" if str(span.name) in NAMELESS else str(span.name)
+
+
+def forest(traces: Iterable[Trace]) -> list[tuple[Tree, ...]]:
+    return sorted(tree(trace.data.spans) for trace in traces)
+
+
+def named(trace: Trace, name: str) -> Span:
+    (span,) = [span for span in trace.data.spans if span.name == name]
+    return span
+
+
+def model_spans(trace: Trace) -> list[Span]:
+    return [span for span in trace.data.spans if span.span_type in MODEL_TYPES]
+
+
+def root_of(trace: Trace) -> Span:
+    (root,) = [span for span in trace.data.spans if span.parent_id is None]
+    return root
+
+
+def governed_root_of(trace: Trace) -> Span:
+    """The first span of the invocation; MLflow's own tracer may have recorded others above it."""
+    roots = [span for span in trace.data.spans if "cost.llm_calls" in span.attributes]
+    return min(roots, key=lambda span: span.start_time_ns)
+
+
+def leaves_usd(trace: Trace) -> float:
+    return math.fsum((span.get_attribute("mlflow.llm.cost") or {}).get("total_cost", 0.0) for span in trace.data.spans)
+
+
+def mlflow_usd(trace: Trace) -> float | None:
+    """What MLflow's own dashboards add up; None where it stored nothing."""
+    cost = trace.info.trace_metadata.get("mlflow.trace.cost")
+    import json
+
+    return json.loads(cost)["total_cost"] if cost else None
+
+
+def nodes_usd(summary: CostSummary) -> float:
+    return math.fsum(node.cost_usd for node in summary.node_breakdown.values())
+
+
+def statuses(trace: Trace) -> dict[str, str]:
+    return {span.name: str(span.status.status_code.value) for span in trace.data.spans}
+
+
+def plain(value: Any) -> Any:
+    """JSON text as what it says: MLflow's versions differ in whether they parse it when they read."""
+    import json
+
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def use_experiment(name: str) -> None:
+    """Make it, and store traces there from now on."""
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(name))

@@ -1,0 +1,218 @@
+"""Plant texts and look for them in every byte that was stored or sent.
+
+A planted text begins with `PREFIX` letters that no other has, so a copy that was cut short is still found, and ends
+with characters that JSON and URLs escape, so a copy in another spelling is looked for as such.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+PREFIX = 16
+"""Characters of a planted text that are looked for on their own: where it was cut, so much must not be left."""
+
+_number = itertools.count()
+
+
+def letters(count: int) -> str:
+    """Letters that occur nowhere else, the same in every run of the tests."""
+    digest = hashlib.sha256(f"planted {next(_number)}".encode()).digest()
+    return "".join("bcdfghjklmnpqrstvwxz"[byte % 20] for byte in digest[:count])
+
+
+def prose() -> str:
+    """A text that no detector takes for anything: what somebody told a model."""
+    return f'{letters(PREFIX)} said "{letters(10)}" \\ 7/8 & més\n{letters(10)}'
+
+
+def email() -> str:
+    """A text that `EMAIL_ADDRESS` recognises."""
+    return f"{letters(PREFIX)}@example.com"
+
+
+def kept() -> str:
+    """A text that nothing may remove where the policy keeps payloads."""
+    return letters(20)
+
+
+def spellings(text: str) -> dict[str, bytes]:
+    """Every spelling in which a copy of a text is looked for."""
+    raw = text.encode()
+    head = raw[:PREFIX]
+    found = {
+        "plain": raw,
+        "prefix": head,
+        "json": json.dumps(text)[1:-1].encode(),
+        "json in json": json.dumps(json.dumps(text))[3:-3].encode(),
+        "utf-8 json": json.dumps(text, ensure_ascii=False)[1:-1].encode(),
+        "url": quote(text).encode(),
+        "form": quote_plus(text).encode(),
+        "upper case": head.upper(),
+        "utf-16": text[:PREFIX].encode("utf-16-le"),
+        "hexadecimal": head.hex().encode(),
+    }
+    for offset in range(3):
+        # The first and the last characters of base64 depend on the neighbours.
+        padded = base64.b64encode(b"\0" * offset + head + b"\0" * 3)
+        found[f"base64 at {offset}"] = padded[4 : (offset + len(head)) * 8 // 6]
+    return found
+
+
+def spelling_in(text: str, stored: bytes) -> str | None:
+    """The first spelling of a text that is in these bytes; None if there is none."""
+    return next((name for name, spelled in spellings(text).items() if spelled in stored), None)
+
+
+class Collector:
+    """An OTLP collector on 127.0.0.1 that keeps what it is sent, decompressed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bodies: list[tuple[str, bytes]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._keep))
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def _keep(self, path: str, body: bytes) -> None:
+        with self._lock:
+            self._bodies.append((path, body))
+
+    def sent(self, path: str = "/v1/") -> bytes:
+        with self._lock:
+            return b"\n".join(body for where, body in self._bodies if where.startswith(path))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._bodies.clear()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _handler(keep: Callable[[str, bytes], None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            encoding = self.headers.get("Content-Encoding")
+            keep(self.path, {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(encoding or "", bytes)(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
+
+
+def cells(database: Path) -> Iterator[bytes]:
+    """Every value of every table: a long one is split over pages in the file itself."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        connection.text_factory = bytes
+        names = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        for name in names:
+            for row in connection.execute(f'SELECT * FROM "{name}"'):
+                for value in row:
+                    if isinstance(value, bytes):
+                        yield value
+    connection.close()
+
+
+def folder_bytes(folder: Path) -> bytes:
+    """Every byte of every file below a folder, and the values of its SQLite databases."""
+    parts: list[bytes] = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            parts += [path.name.encode(), content]
+            if content.startswith(b"SQLite format 3"):
+                parts += cells(path)
+    return b"\n".join(parts)
+
+
+@dataclass
+class Sinks:
+    """Where traces go in a test."""
+
+    folder: Path
+    collector: Collector | None = None
+    flush: Callable[[], None] = lambda: None
+    outgoing: Callable[[], bytes] = field(default=lambda: b"")
+
+    def everything(self) -> bytes:
+        """All that has left the process, after everything that was queued."""
+        self.flush()
+        sent = self.collector.sent() if self.collector is not None else b""
+        return folder_bytes(self.folder) + b"\n" + sent + self.outgoing()
+
+
+@dataclass
+class Planted:
+    """Texts by channel: `planted` is what must go, `kept` is what must stay beside it."""
+
+    make: Callable[[], str] = prose
+    to_be_told: bool = False
+    """Whether the scene's last node tells them to its model."""
+    texts: dict[str, str] = field(default_factory=dict)
+    companions: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, channel: str) -> str:
+        """A text for a channel: the planted one, beside one that may stay."""
+        # A word between: what is found is widened to whole words, and may begin in the word before by chance.
+        return f"{self.companion(channel)} beside {self.secret(channel)}"
+
+    def secret(self, channel: str) -> str:
+        return self.texts.setdefault(channel, self.make())
+
+    def companion(self, channel: str) -> str:
+        return self.companions.setdefault(channel, kept())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scene left behind."""
+
+    stored: bytes
+    planted: Planted
+
+    def leak(self, channel: str) -> str | None:
+        """The spelling in which a channel's text is there; None if it is not."""
+        return spelling_in(self.planted.texts[channel], self.stored)
+
+    def has_companion(self, channel: str) -> bool:
+        return spelling_in(self.planted.companions[channel], self.stored) is not None
+
+
+def within(seconds: float, condition: Callable[[], Any]) -> Any:
+    """Wait until a condition holds; its value, which is false if it never does."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    return value
+
+
+__all__ = [
+    "PREFIX", "Collector", "Outcome", "Planted", "Sinks", "cells", "email", "folder_bytes", "kept", "letters",
+    "prose", "spelling_in", "spellings", "within",
+]  # fmt: skip

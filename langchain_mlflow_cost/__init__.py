@@ -1,12 +1,18 @@
 """Exact live cost, budgets and a payload policy for LangChain and LangGraph traces in MLflow."""
 
-from langchain_mlflow_cost.configuration import configure
-from langchain_mlflow_cost.decorator import trace_decorator
-from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
-from langchain_mlflow_cost.handler import MlflowCostHandler
-from langchain_mlflow_cost.policy import Policy
-from langchain_mlflow_cost.stored import cost_summary
-from langchain_mlflow_cost.summary import CostSummary
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.configuration import configure
+    from langchain_mlflow_cost.decorator import trace_decorator
+    from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
+    from langchain_mlflow_cost.handler import MlflowCostHandler
+    from langchain_mlflow_cost.policy import Policy
+    from langchain_mlflow_cost.stored import cost_summary
+    from langchain_mlflow_cost.summary import CostSummary
 
 __all__ = [
     "BudgetExceededError",
@@ -18,3 +24,27 @@ __all__ = [
     "cost_summary",
     "trace_decorator",
 ]
+
+# MLflow takes seconds to import: `mlflow-cost --help`, or a program that only reads a policy, need not wait for it.
+_HOMES = {
+    "BudgetExceededError": "errors",
+    "CostSummary": "summary",
+    "MlflowCostHandler": "handler",
+    "Policy": "policy",
+    "PolicyError": "errors",
+    "configure": "configuration",
+    "cost_summary": "stored",
+    "trace_decorator": "decorator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`docs/_policy.md`, the reference of all settings, says what the model says."""
+"""`docs/policy.md`, the reference of all settings, says what the model says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_mlflow_cost.policy import Budget, NodeOverrides, Policy, Prices, 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-REFERENCE = (Path(__file__).parents[2] / "docs" / "_policy.md").read_text(encoding="utf-8")
+REFERENCE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:

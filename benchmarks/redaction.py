@@ -9,11 +9,12 @@ slows all of them alike: believe the ratios, and the MB/s (a million characters 
 Every text is made anew for each rep, so that no cache knows it.
 """
 
+# ruff: noqa: RUF001 - one of the texts is Chinese
 from __future__ import annotations
 
 import argparse
 import base64
-import datetime
+import datetime as dt
 import json
 import platform
 import random
@@ -32,12 +33,14 @@ from langchain_mlflow_cost.redaction import ENTITIES, Redactor, compile_rules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WORDS = (
-    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which one you were all "
-    "her she there would their we him been has when who will no more if out so up said what its about than into them can only other "
-    "time new some could these two may first then do any like my now over such our man me even most made after also did many before "
-    "must through years where much your way down should because long each just state those people too mr how little good world make "
-    "report analysis market results password token key number call phone order version address account policy meeting budget model"
+# Common words, and some that rules look at.
+WORDS = (  # noqa: SIM905 - a text is shorter than its words
+    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they "
+    "which one you were all her she there would their we him been has when who will no more if out so up said "
+    "what its about than into them can only other time new some could these two may first then do any like my now "
+    "over such our man me even most made after also did many before must through years where much your way down "
+    "should because long each just state those people too mr how little good world make report analysis market "
+    "results password token key number call phone order version address account policy meeting budget model"
 ).split()
 
 PEERS_CHARS = 100_000
@@ -49,7 +52,9 @@ def words(chance: random.Random, count: int) -> str:
     for i in range(count):
         out.append(chance.choice(WORDS))
         if i % 14 == 13:
-            out[-1] += chance.choice([".", ".", ",", f" in {chance.randint(1990, 2030)}.", f" ({chance.randint(1, 99)} %).", ".\n"])
+            out[-1] += chance.choice(
+                [".", ".", ",", f" in {chance.randint(1990, 2030)}.", f" ({chance.randint(1, 99)} %).", ".\n"]
+            )
     return " ".join(out)
 
 
@@ -84,7 +89,13 @@ def state(chance: random.Random, size: int) -> Any:
                 "created": 1_700_000_000 + len(messages),
                 "time": "2024-05-06T10:11:12.123456+00:00",
             },
-            "tool_calls": [{"name": "search", "args": {"query": words(chance, 8), "limit": 10}, "id": f"call_{chance.getrandbits(96):024x}"}],
+            "tool_calls": [
+                {
+                    "name": "search",
+                    "args": {"query": words(chance, 8), "limit": 10},
+                    "id": f"call_{chance.getrandbits(96):024x}",
+                }
+            ],
         }
         messages.append(message)
         length += len(json.dumps(message))
@@ -96,7 +107,9 @@ def images(chance: random.Random, size: int) -> str:
 
 
 def chinese(chance: random.Random, size: int) -> str:
-    return "".join(chance.choices("的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生，。：", k=size))
+    return "".join(
+        chance.choices("的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生，。：", k=size)
+    )
 
 
 def dense(chance: random.Random, size: int) -> str:
@@ -131,7 +144,22 @@ TEXTS: dict[str, Callable[[random.Random, int], Any]] = {
     "dense in pii": dense,
 }
 
-HOSTILE = ("a", "a.", "1", "1234567890", "1.1.1.", "eyJ", "-----BEGIN PRIVATE KEY-----\n", "ab:", "DE89 ", "(", "a@", "password=", "://a:b@", "sk-")
+HOSTILE = (
+    "a",
+    "a.",
+    "1",
+    "1234567890",
+    "1.1.1.",
+    "eyJ",
+    "-----BEGIN PRIVATE KEY-----\n",
+    "ab:",
+    "DE89 ",
+    "(",
+    "a@",
+    "password=",
+    "://a:b@",
+    "sk-",
+)
 
 
 def ours(value: Any) -> Any:
@@ -231,14 +259,17 @@ def growth() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=5)
-    parser.add_argument("--chars", type=int, default=1_000_000, help=f"of each text for ours; the peers get {PEERS_CHARS:,}")
+    parser.add_argument(
+        "--chars", type=int, default=1_000_000, help=f"of each text for ours; the peers get {PEERS_CHARS:,}"
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--hostile", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ours("warm up bob@example.com")
     rates = measure(arguments.reps, arguments.chars, with_peers=not arguments.no_peers)
-    print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, Python {platform.python_version()}, {platform.machine()}, MB/s of CPU time")
+    today = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    print(f"{today}, Python {platform.python_version()}, {platform.machine()}, MB/s of CPU time")
     print(f"| {'engine':26} | " + " | ".join(f"{text:>12}" for text in TEXTS) + " |")
     print("| --- " * (len(TEXTS) + 1) + "|")
     for name, row in rates.items():

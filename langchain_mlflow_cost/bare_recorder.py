@@ -62,7 +62,8 @@ def begin(
     run = open_run(governor, run_id, RUNS.get(parent_run_id), kind, name, metadata, NoScope)  # type: ignore[arg-type]
     known, stale = RUNS.add(run)
     for root in stale:
-        finish(root, error=None)
+        for lost in (*RUNS.below(root), root):
+            finish(lost, error=None)
     if known is not run:
         return None
     try:

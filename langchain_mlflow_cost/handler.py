@@ -157,7 +157,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             trace_id: MLflow's id; None for the invocation that began last.
 
         Returns:
-            An empty summary if the handler knows no such trace (it remembers the last 1,000).
+            An empty summary if the handler knows no such trace (it remembers the last 256).
         """
         found = self._governor.summary(trace_id) if self._governor is not None else None
         return found if found is not None else CostSummary(trace_id=trace_id or "")

@@ -40,7 +40,7 @@ _nlp_engine: Any = None
 
 def use_nlp_engine(engine: Any) -> None:
     """Use this `presidio_analyzer.nlp_engine.NlpEngine`, for English; call it before a policy is loaded."""
-    global _nlp_engine  # noqa: PLW0603 - Presidio's engine is one per process: a model takes hundreds of megabytes
+    global _nlp_engine  # noqa: PLW0603 - one per process, since a model takes hundreds of megabytes
     with _lock:
         _nlp_engine = engine
         _analyzer_engine.cache_clear()
@@ -102,8 +102,8 @@ def _analyzer_engine() -> Any:
 
 
 def _spacy_engine() -> Any:
-    import spacy  # noqa: PLC0415 - comes with Presidio
-    from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415 - optional
+    import spacy  # noqa: PLC0415 - optional, and slow to import
+    from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415 - optional, and slow to import
 
     model = _installed_model()
     engine = SpacyNlpEngine(models=[{"lang_code": _LANGUAGE, "model_name": model or "blank"}])
@@ -113,7 +113,7 @@ def _spacy_engine() -> Any:
 
 
 def _installed_model() -> str | None:
-    import spacy  # noqa: PLC0415 - comes with Presidio
+    import spacy  # noqa: PLC0415 - optional, and slow to import
 
     models = [name for name in spacy.util.get_installed_models() if name.startswith(f"{_LANGUAGE}_")]
     return min(models, key=len) if models else None
@@ -122,7 +122,7 @@ def _installed_model() -> str | None:
 @functools.lru_cache(maxsize=1)
 def _registry() -> Any:
     try:
-        from presidio_analyzer import RecognizerRegistry  # noqa: PLC0415 - optional
+        from presidio_analyzer import RecognizerRegistry  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
         message = 'redaction.engine: "presidio" needs an extra: pip install langchain_mlflow_cost[presidio]'
         raise PolicyError(message, key="redaction.engine") from error

@@ -77,7 +77,8 @@ def begin(
     mark_place(run)
     opened, stale = RUNS.add(run)
     for root in stale:
-        finish(root, error=None, abandoned=True)
+        for lost in (*RUNS.below(root), root):
+            finish(lost, error=None, abandoned=True)
     if opened is not run:
         return None
     try:

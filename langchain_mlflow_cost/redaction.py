@@ -1,6 +1,6 @@
-"""Redaction of payloads: rules made once for each policy, one `Redactor` for each trace.
+r"""Redaction of payloads: rules made once for each policy, one `Redactor` for each trace.
 
-A payload is walked as an object, never as JSON text: an escape such as the `n` of `\\n` before an address would be
+A payload is walked as an object, never as JSON text: an escape such as the `n` of `\n` before an address would be
 taken for a part of it, and a number has no quotes to replace. The strings that no cache knows are joined and
 scanned in one go; the same walk builds what `orjson` then writes.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import difflib
-import enum
 import fnmatch
 import functools
 import hashlib
@@ -18,6 +17,7 @@ import itertools
 import json
 import re
 import secrets
+import sys
 import threading
 import unicodedata
 import uuid
@@ -53,6 +53,9 @@ Counts = Mapping[str, int]
 FIELD = "FIELD"
 """What a value is called that went because of its field's name, by the policy's `keys`."""
 
+# Of a field that is called "value", another field may say what it is.
+_SIBLING = "value"
+
 STRATEGIES = ("redact", "mask", "hash", "drop")
 
 # Below MLflow's reader: `json.loads` gives up near 1,000 levels and then the whole trace cannot be read; orjson
@@ -64,14 +67,25 @@ _MAX_JSON_IN_STRINGS = 4
 _MARGIN = 16_384
 # Redacting can bring a neighbour into reach of a rule (`1.2.3.4` once it is no longer glued to an address).
 _MAX_ROUNDS = 4
+# Farther from a token than this, no built-in rule can find what it did not find before: the words before a number
+# are looked for in 48 characters, and of the longest keys 300 are plenty to be recognised.
+_REACH = 600
 # Of the built-in entities, only a card is known by its digits alone, of which it has 12 to 19.
 _MIN_SUSPICIOUS_INT = 10**11
 _MAX_CARD = 10**19
 _ORJSON_INTS = range(-(2**63), 2**64)
 
 _PROCESS_KEY = secrets.token_bytes(32)
+_PRESIDIO_ONLY = frozenset(
+    {"PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME", "URL", "US_PASSPORT", "US_ITIN", "UK_NHS"}
+)
 _DIGITS_ONLY = frozenset({"PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE", "MAC_ADDRESS"})
+# A masked number shows four digits, so that of fewer than nine more than half would be seen.
+_HIDES_HALF = 9
 _KEEPS_LAST_FOUR = frozenset({"PHONE_NUMBER", "CREDIT_CARD"})
+_LONGEST_TOKEN = 64 + 20
+# Names of fields that are remembered, so that ids which are used as names do not pile up.
+_LONGEST_NAME, _MOST_NAMES = 64, 10_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -129,6 +143,14 @@ class LeafCache:
         self._lock = threading.Lock()
         # A dict's own lookup is atomic, so that reading, by far the more frequent, needs no lock.
         self.get = self._entries.get
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def chars(self) -> int:
+        """Characters of what is remembered."""
+        return self._chars
 
     def put(self, key: Any, value: Any, size: int) -> None:
         """Remember, unless it alone would push out half of the rest."""
@@ -216,7 +238,7 @@ class Rules:
         found = _found_in_each(self._scanner, texts) if self._scanner else [[] for _ in texts]
         if self._patterns or self._more:
             for text, here in zip(texts, found, strict=True):
-                self._find_custom(text, here)
+                self._find_custom(_without_surrogates(text), here)
         # Most payloads have no token in them: look for one only where there is something to protect it from.
         return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
 
@@ -224,9 +246,9 @@ class Rules:
         """Add what the policy's own patterns and the optional engine find."""
         added = []
         for name, pattern in self._patterns.items():
-            added += [Found(*match.span(), name) for match in pattern.finditer(text) if match.end() > match.start()]
+            added += [Found(match.start(), match.end(), name) for match in pattern.finditer(text) if match.group()]
         if self._more:
-            added += self._more(text)
+            added += self._more(_blank(text, [*here, *added]))
         if added:
             here[:] = detectors.without_overlaps([*here, *added])
 
@@ -234,8 +256,19 @@ class Rules:
         """Leave tokens of an earlier redaction alone, else `password=[SECRET]` would be found again and again."""
         if "[" not in text and "****" not in text:
             return here
-        tokens = [match.span() for match in self._tokens.finditer(text)]
-        return [one for one in here if not any(start <= one.start and one.end <= end for start, end in tokens)]
+        return [one for one in here if not self._is_in_token(text, one)]
+
+    def is_token(self, text: str) -> bool:
+        """Say whether a text is the token of an earlier redaction and nothing else."""
+        return self._tokens.fullmatch(text) is not None
+
+    def _is_in_token(self, text: str, one: Found) -> bool:
+        for opening, longest in (("[", _LONGEST_TOKEN), ("****", 8)):
+            start = text.rfind(opening, max(0, one.start - longest), one.start + len(opening))
+            token = self._tokens.match(text, start) if start >= 0 else None
+            if token and token.start() <= one.start and one.end <= token.end():
+                return True
+        return False
 
     def redact_all(self, texts: Sequence[str]) -> list[_Leaf]:
         """Redact each of many texts, until nothing more is found in them."""
@@ -244,18 +277,19 @@ class Rules:
         todo = list(range(len(texts)))
         for _ in range(_MAX_ROUNDS):
             found = self.find_all([current[i] for i in todo])
-            changed = []
+            again = []
             for i, here in zip(todo, found, strict=True):
                 if not here:
                     continue
                 counts = collections.Counter(leaves[i].counts)
                 counts.update(one.entity for one in here)
-                replaced = self._replace(current[i], here)
+                replaced, tokens = self._replace(current[i], here)
                 leaves[i] = _Leaf(replaced, counts)
                 if replaced is not None:
                     current[i] = replaced
-                    changed.append(i)
-            todo = changed
+                    if self._may_find_more(replaced, tokens):
+                        again.append(i)
+            todo = again
             if not todo:
                 break
         for i in todo:
@@ -266,17 +300,41 @@ class Rules:
                 leaves[i] = _Leaf(current[i], {})
         return leaves
 
-    def _replace(self, text: str, found: Iterable[Found]) -> str | None:
+    def _may_find_more(self, text: str, tokens: Sequence[tuple[int, int]]) -> bool:
+        """Say whether a text must be scanned once more after tokens were put into it.
+
+        Only what is near a token can have come into reach of a built-in rule, so that of a long text with few of
+        them the rest need not be looked at again.
+        """
+        if len(text) < 8 * _REACH or self._patterns or self._more:
+            return True
         pieces = []
-        done = 0
+        start = end = 0
+        for first, last in tokens:
+            if first - _REACH > end:
+                pieces.append(text[start:end])
+                start = first - _REACH
+            end = last + _REACH
+        pieces.append(text[start:end])
+        if sum(map(len, pieces)) * 2 > len(text):
+            return True
+        return any(self.find_all(pieces))
+
+    def _replace(self, text: str, found: Iterable[Found]) -> tuple[str | None, list[tuple[int, int]]]:
+        """Put tokens in place of what was found; also give where they are now."""
+        pieces: list[str] = []
+        places = []
+        done = length = 0
         for start, end, entity in found:
             token = self.token(entity, text[start:end])
             if token is None:
-                return None
+                return None, []
             pieces += (text[done:start], token)
+            length += start - done + len(token)
+            places.append((length - len(token), length))
             done = end
         pieces.append(text[done:])
-        return "".join(pieces)
+        return "".join(pieces), places
 
     def token(self, entity: str, value: str) -> str | None:
         """Give what stands in place of a value; None where the string that holds it goes as a whole."""
@@ -285,7 +343,7 @@ class Rules:
             return None
         if strategy == "mask":
             digits = [character for character in value if character.isdigit()] if entity in _KEEPS_LAST_FOUR else []
-            return "****" + ("".join(digits[-4:]) if len(digits) > 8 else "")  # noqa: PLR2004 - half must stay hidden
+            return "****" + ("".join(digits[-4:]) if len(digits) >= _HIDES_HALF else "")
         if strategy == "hash":
             return f"[{entity}:{self._digest(entity, value)}]"
         return f"[{entity}]"
@@ -304,13 +362,15 @@ class Rules:
         if known is not None:
             return known
         made = self._name(name) if not self.empty else _PLAIN_NAME
-        if len(name) <= 64 and len(self.names) < 10_000:  # noqa: PLR2004 - ids used as names must not pile up
+        if len(name) <= _LONGEST_NAME and len(self.names) < _MOST_NAMES:
             self.names[name] = made
         return made
 
     def _name(self, name: str) -> _Name:
         leaf = self.redact_all([name])[0]
         entity = detectors.field_entity(name, self.entities)
+        if name.casefold() == "value" and (SECRET in self.entities or self._key_pattern):
+            entity = _SIBLING
         if self._key_pattern and self._key_pattern.match(name.casefold()):
             entity = FIELD
         if leaf is _CLEAN:
@@ -375,7 +435,8 @@ def _compile(
     elif engine != "builtin":
         raise _error("redaction.engine", f"unknown engine {engine!r}; choose from builtin, presidio")
     for name in sorted(entities - known):
-        raise _error("redaction.entities", f"unknown entity {name!r}{_nearest(name, known)}")
+        hint = "; these need engine: presidio" if name in _PRESIDIO_ONLY else _nearest(name, known)
+        raise _error("redaction.entities", f"unknown entity {name!r}{hint}")
     compiled = {name: _pattern(name, pattern) for name, pattern in patterns}
     by_entity = _strategies(strategies, entities, known | set(compiled) | {FIELD}, tuple(compiled))
     more = None
@@ -417,13 +478,11 @@ def _pattern(name: str, pattern: str) -> Any:
 
 
 def _error(key: str, message: str) -> PolicyError:
-    error = PolicyError(f"{key}: {message}")
-    error.key = key  # type: ignore[attr-defined] - the policy's loader adds file and line by it
-    return error
+    return PolicyError(f"{key}: {message}", key=key)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.upper(), list(known), n=1)
+def _nearest(name: str, known: set[str]) -> str:
+    near = [one for one in known if one.startswith(name.upper())] or difflib.get_close_matches(name.upper(), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(known))}"
 
 
@@ -435,9 +494,25 @@ def _token_pattern(names: Iterable[str], *, presidio: bool) -> re.Pattern[str]:
     return re.compile(rf"\[(?:{any_name})(?::[a-p]{{16}})?\]|\*{{4}}(?:[0-9]{{4}})?")
 
 
+def _blank(text: str, found: Iterable[Found]) -> str:
+    """Put spaces where something was found, so that the optional engine sees only what is left."""
+    pieces = []
+    done = 0
+    for start, end, _ in detectors.without_overlaps(found):
+        pieces += [text[done:start], " " * (end - start)]
+        done = end
+    return "".join((*pieces, text[done:]))
+
+
 def _without_surrogates(text: str) -> str:
     """Replace lone surrogates, which neither orjson nor OTLP can write."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+    if text.isascii():
+        return text
+    try:
+        text.encode()  # a tenth of the time that looking for them takes
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
 
 
 def _found_in_each(scanner: detectors.Scanner, texts: Sequence[str]) -> list[list[Found]]:
@@ -476,7 +551,7 @@ class Redactor:
         """Redact one string, uncut; None where the strategy `drop` removed it."""
         try:
             if self.rules.empty:
-                return text, {}
+                return _without_surrogates(text), {}
             leaf = self._leaf(text)
         except Exception as error:  # noqa: BLE001 - whatever fails, the payload must not come out, not even in the error
             raise RedactionError(type(error).__name__) from None
@@ -538,7 +613,7 @@ class Redactor:
         if rest:
             for i, leaf in zip(rest, self.rules.redact_all([texts[i] for i in rest]), strict=True):
                 leaves[i] = leaf
-        return leaves  # type: ignore[return-value] - every place is filled by now
+        return [leaf for leaf in leaves if leaf is not None]
 
 
 class _Walk:
@@ -548,11 +623,13 @@ class _Walk:
         self.counts: collections.Counter[str] = collections.Counter()
         self._redactor = redactor
         self._rules = redactor.rules
-        self._known = redactor.cache.get  # noqa: SLF001 - the two are one thing, in two classes for the state's sake
+        self._known = redactor.cache.get
         self._json_depth = json_depth
         # Each value is at least one character of the result: beyond this many, the rest will be cut anyway.
-        self._values_left = redactor.max_payload_chars + 1
-        self._longest = redactor.max_payload_chars + _MARGIN
+        # JSON in a string has no more of them than the string has characters, and is not cut by itself.
+        limit = redactor.max_payload_chars if json_depth == 0 else sys.maxsize - _MARGIN
+        self._values_left = limit + 1
+        self._longest = limit + _MARGIN
         self._path: set[int] = set()
         self._pending: dict[str, list[tuple[Any, Any, Any]]] = {}
         self._renamed: list[tuple[dict[str, Any], dict[str, str]]] = []
@@ -593,10 +670,6 @@ class _Walk:
             return self._string(value, container, slot)
         if value is None or kind is bool:
             return value
-        if kind is int:
-            return self._integer(value, container, slot)
-        if kind is float:
-            return self._float(value, container, slot)
         if kind is dict:
             return self._mapping(value, depth)
         if kind is list or kind is tuple:
@@ -621,19 +694,21 @@ class _Walk:
 
     def _integer(self, value: int, container: Any, slot: Any) -> Any:
         size = abs(value)
+        plain = value if value in _ORJSON_INTS else orjson.Fragment(_digits(value))
         if size >= _MIN_SUSPICIOUS_INT and (
             self._rules.finds_any_number or (size < _MAX_CARD and detectors.passes_luhn(str(size)))
         ):
-            return self._string(str(value), container, slot, value)
-        return value if value in _ORJSON_INTS else orjson.Fragment(_digits(value))
+            return self._string(_digits(value), container, slot, plain)
+        return plain
 
     def _float(self, value: float, container: Any, slot: Any) -> Any:
         if _MIN_SUSPICIOUS_INT < abs(value) < _MAX_CARD and value.is_integer():
             return self._string(str(int(value)), container, slot, value)
         return value
 
-    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
-        # Most of the time of a payload that is known already is spent here: plain values are dealt with in place.
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:  # noqa: C901, PLR0912 - see below
+        # Nearly all of the time of a payload that is known already is spent here: plain values are dealt with in
+        # place, since a call for each would double it.
         path = self._path
         here = id(value)
         if here in path or depth >= _MAX_DEPTH:
@@ -648,7 +723,7 @@ class _Walk:
         renamed: dict[str, str] | None = None
         for key, item in value.items():
             if type(key) is not str:
-                key = _key_text(key)  # noqa: PLW2901 - the name under which it is written
+                key = _key_text(key, value)  # noqa: PLW2901 - the name under which it is written
             name = names.get(key) or self._rules.name(key)
             if name is not _PLAIN_NAME:
                 if name.text is not None:
@@ -657,7 +732,7 @@ class _Walk:
                     self.counts.update(name.counts)
                 if name.entity is not None:
                     tree[key] = None
-                    tree[key] = self._field(name.entity, key, item, tree, depth)
+                    tree[key] = self._field(name.entity, key, item, value, tree, depth)
                     continue
             kind = type(item)
             if kind is str:
@@ -676,35 +751,38 @@ class _Walk:
         path.discard(here)
         return tree
 
-    def _field(self, entity: str, name: str, item: Any, tree: dict[str, Any], depth: int) -> Any:
+    def _field(
+        self, entity: str, name: str, item: Any, owner: Mapping[Any, Any], tree: dict[str, Any], depth: int
+    ) -> Any:
         """Give what stands for the value of a field whose name says what it holds."""
-        if entity == FIELD:
-            if item is None:
-                return None
-            self.counts[FIELD] += 1
+        slot = name
+        if entity == _SIBLING:
+            # As in a form or an environment: the name is the value of `name`, and the value that of `value`.
+            name = next((one for one in map(owner.get, ("name", "key", "field")) if isinstance(one, str)), "")
+            entity = self._rules.name(name).entity or _SIBLING
+        if entity == FIELD and item is not None:
             shown = item if isinstance(item, str) else type(item).__name__
+            if self._rules.is_token(shown):
+                return shown
+            self.counts[FIELD] += 1
             return self._rules.token(FIELD, shown)
-        if type(item) is str or (type(item) is int and not isinstance(item, bool)):
-            token = self._field_token(entity, name, str(item))
-            if token is not _NOT_A_VALUE:
-                return token
-        elif type(item) is list or type(item) is tuple:
-            parts: list[Any] = []
-            for part in item:
-                parts.append(None)
-                parts[-1] = (
-                    self._field(entity, name, part, tree, depth + 1)
-                    if type(part) is str and self._field_token(entity, name, part, count=False) is not _NOT_A_VALUE
-                    else self._visit(part, parts, len(parts) - 1, depth + 2)
-                )
+        kind = type(item)
+        if kind is list or kind is tuple:
+            parts: list[Any] = [None] * len(item)
+            for i, part in enumerate(item):
+                token = self._field_token(entity, name, part)
+                parts[i] = token if token is not _NOT_A_VALUE else self._visit(part, parts, i, depth + 2)
             return parts
-        return self._visit(item, tree, name, depth + 1)
+        token = self._field_token(entity, name, item)
+        return token if token is not _NOT_A_VALUE else self._visit(item, tree, slot, depth + 1)
 
-    def _field_token(self, entity: str, name: str, text: str, *, count: bool = True) -> Any:
-        if self._rules._tokens.fullmatch(text) or not detectors.is_field_value(entity, name, text):  # noqa: SLF001
+    def _field_token(self, entity: str, name: str, item: Any) -> Any:
+        if item is None or isinstance(item, _NO_TEXT) or dataclasses.is_dataclass(item):
             return _NOT_A_VALUE
-        if count:
-            self.counts[entity] += 1
+        text = item if type(item) is str else str.__str__(item) if isinstance(item, str) else self._as_text(item)
+        if self._rules.is_token(text) or not detectors.is_field_value(entity, name, text):
+            return _NOT_A_VALUE
+        self.counts[entity] += 1
         return self._rules.token(entity, text)
 
     def _sequence(self, value: Sequence[Any], depth: int) -> Any:
@@ -722,8 +800,8 @@ class _Walk:
         path.discard(here)
         return tree
 
-    def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:
-        """Turn what has no JSON form into what has, as MLflow's encoder does."""
+    def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:  # noqa: PLR0911 - the order counts
+        """Turn what has no JSON form of its own into what has, as MLflow's encoder does."""
         if isinstance(value, pydantic.BaseModel):
             return self._model(value, depth)
         if isinstance(value, str):
@@ -743,8 +821,6 @@ class _Walk:
             return self._mapping_of(
                 value, {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}, depth
             )
-        if isinstance(value, (_Piece, orjson.Fragment)):
-            return self._string(f"<{type(value).__name__}>", container, slot)
         return self._string(self._as_text(value), container, slot)
 
     def _as_text(self, value: Any) -> str:
@@ -773,13 +849,15 @@ class _Walk:
             tree = walk.run(_plain_fields(model))
             text = _dumps(tree)
             piece = _Piece(tree, text, walk.counts)
-            self._redactor.cache.put(key, piece, len(text))  # noqa: SLF001
+            self._redactor.cache.put(key, piece, len(text))
         if piece.counts:
             self.counts.update(piece.counts)
         return piece
 
 
 _NOT_A_VALUE = object()
+# What is written as a value of its own, not as a text.
+_NO_TEXT = (bool, float, Mapping, list, tuple, pydantic.BaseModel)
 
 
 def _stopped(depth: int) -> str:
@@ -808,19 +886,22 @@ def _rename(tree: dict[str, Any], names: Mapping[str, str]) -> None:
         tree[new] = item
 
 
-def _key_text(key: Any) -> str:
-    """Write a dict's key that is no plain string as `json` would, or as its `str`."""
+def _key_text(key: Any, owner: Mapping[Any, Any]) -> str:
+    """Write a dict's key that is no plain string as `json` would, or as its `str`; not as another key of it."""
     if isinstance(key, str):
         return str.__str__(key)
-    if key is None or isinstance(key, bool):
-        return {None: "null", True: "true", False: "false"}[key]
-    return _as_text(key)
+    text = (
+        {None: "null", True: "true", False: "false"}[key]
+        if key is None or key is True or key is False
+        else _as_text(key)
+    )
+    return f"{text} ({type(key).__name__})" if text in owner else text
 
 
 def _as_text(value: Any) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - any class may raise anything here, and its name is still worth having
+    except Exception:  # noqa: BLE001 - a class may raise anything here, and its name is still worth having
         return f"<{type(value).__name__}>"
 
 
@@ -853,7 +934,7 @@ def _plain(value: Any) -> Any:
 def _model_fields(model: pydantic.BaseModel) -> Any:
     try:
         return model.model_dump(warnings=False)
-    except Exception:  # noqa: BLE001 - a serialiser of the user's may raise anything; the fields are still there
+    except Exception:  # noqa: BLE001 - a serialiser may raise anything; the fields are still there
         return dict(model.__dict__)
 
 
@@ -905,6 +986,7 @@ def _model_key(model: pydantic.BaseModel) -> Any:
         return None
 
 
+_JSON_ENDS = frozenset("]} \n\r\t")
 _JSON_START = re.compile(r"[ \t\r\n]*[\[{]")
 
 
@@ -914,7 +996,7 @@ class _NotPlainJsonError(ValueError):
 
 def _parsed(text: str) -> Any:
     """Read a string that is a JSON object or array, such as a tool call's arguments; else None."""
-    if len(text) < 2 or text[-1] not in "]} \n\r\t" or not _JSON_START.match(text):  # noqa: PLR2004 - two brackets
+    if text[-1:] not in _JSON_ENDS or not _JSON_START.match(text):
         return None
     try:
         return json.loads(text, object_pairs_hook=_object)

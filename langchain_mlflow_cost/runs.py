@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
 NodePath = tuple[str, ...]
 
-MAX_OPEN_INVOCATIONS = 10_000
-"""Invocations that never ended (a dropped generator, a killed task) are let go, oldest first, beyond this many."""
-KEPT_SUMMARIES = 1_000
+MAX_OPEN_INVOCATIONS = 2_000
+"""Invocations that never ended (a dropped generator, a killed task) are let go, oldest first, beyond this many.
+
+MLflow itself keeps 1,000 open traces (`MLFLOW_TRACE_BUFFER_MAX_SIZE`) and drops the oldest beyond that.
+"""
+KEPT_SUMMARIES = 256
 """Finished invocations whose sums a handler still tells."""
 
 

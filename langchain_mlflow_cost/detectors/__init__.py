@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_mlflow_cost.detectors.accounts import find_ibans, find_wallets
 from langchain_mlflow_cost.detectors.addresses import find_ip_addresses, find_mac_addresses
@@ -27,6 +26,9 @@ from langchain_mlflow_cost.detectors.look_alikes import FOLD_TABLE, INVISIBLE, f
 from langchain_mlflow_cost.detectors.numbers import find_cards, find_social_security, passes_luhn
 from langchain_mlflow_cost.detectors.phones import find_phones
 from langchain_mlflow_cost.detectors.view import Found, Span, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "ENTITIES",
@@ -209,5 +211,5 @@ def is_field_value(entity: str, name: str, value: str) -> bool:
         return True
     if kind is KEY and " " in value.strip():
         # A header (`Bearer abc`, `a=b; c=d`), not a description.
-        return "=" in value or any(map(str.isdigit, value)) and value.count(" ") == 1
+        return "=" in value or (any(map(str.isdigit, value)) and value.count(" ") == 1)
     return is_secret_value(kind, value, quoted=True)

@@ -1,11 +1,12 @@
 """Addresses of machines: IPv4, IPv6, MAC."""
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
 import re
 
 from langchain_mlflow_cost.detectors.view import WORD, Span, View, text_pattern
-
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = re.compile(
@@ -21,6 +22,7 @@ _ADDRESS_WORDS = text_pattern(r"\bip|host|addr|src|dst|source|dest|server|client
 
 
 def find_ip_addresses(view: View, found: list[Span]) -> None:
+    """Find IPv4 and IPv6 addresses, but not what the words before it make a version."""
     text = view.ascii
     for start, end in view.dotted_runs:
         for match in IPV4.finditer(text, start, end):
@@ -56,7 +58,7 @@ def _ipv6_addresses(view: View, found: list[Span]) -> None:
         first = low + len(text[low:start].rstrip(_V6_CHARS))
         match = _V6_RUN.match(text, start)
         done = match.end() if match else start + 1
-        if done - first > _LONGEST_V6 + 2 or done - first == 8 and text[first + 2] == text[first + 5] == ":":  # noqa: PLR2004
+        if done - first > _LONGEST_V6 + 2 or (done - first == 8 and text[first + 2] == text[first + 5] == ":"):
             continue  # far too long, or the time of day
         # A full stop ends the sentence, a colon what the address introduces; `fe80::` ends in two of its own.
         run = text[first:done].rstrip(".")
@@ -74,7 +76,7 @@ def _is_ipv6(text: str, start: int, end: int) -> bool:
         return False
     if value.isalpha() or not _ANY_DIGIT.search(value):
         return False  # dead::beef is C++
-    if len(value) < 7 and value != "::1" and value.replace(":", "").isdigit():  # noqa: PLR2004 - x[1::2]
+    if len(value) < 7 and value != "::1" and value.replace(":", "").isdigit():
         return False
     return is_ipv6(value)
 
@@ -93,11 +95,11 @@ def is_ipv6(value: str) -> bool:
         if "::" in tail:
             return False
         groups += tail.split(":") if tail else []
-        if len(groups) > 7:  # noqa: PLR2004 - `::` stands for one group at least
+        if len(groups) > 7:
             return False
-    elif len(groups) != 8:  # noqa: PLR2004 - of 16 bits each
+    elif len(groups) != 8:
         return False
-    return all(0 < len(group) <= 4 for group in groups) and "." not in value  # noqa: PLR2004 - digits of 16 bits
+    return all(0 < len(group) <= 4 for group in groups) and "." not in value
 
 
 _MAC = re.compile(
@@ -110,6 +112,7 @@ _MAC_WORDS = text_pattern(r"mac|hardware|physical|ether|\bhw")
 
 
 def find_mac_addresses(view: View, found: list[Span]) -> None:
+    """Find six pairs, or three groups of four."""
     text = view.ascii
     done = -1
     for start in view.hex_groups:
@@ -125,7 +128,7 @@ def find_mac_addresses(view: View, found: list[Span]) -> None:
         before = text[first - 1] if first else " "
         after = text[done : done + 2]
         separator = value[2] if value[2] in ":-" else "."
-        if before in WORD or before == separator or after[:1] in WORD and after:
+        if before in WORD or before == separator or (after[:1] in WORD and after):
             continue
         if after[:1] == separator and after[1:] in WORD and len(after) > 1 and after[1] in WORD:
             continue

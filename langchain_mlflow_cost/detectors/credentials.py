@@ -1,5 +1,7 @@
 """Credentials: by their shape, by where they stand (URLs, headers), by the name that announces them."""
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
 import functools
@@ -10,7 +12,6 @@ from typing import NamedTuple
 
 from langchain_mlflow_cost.detectors.secret_formats import FORMATS, Format
 from langchain_mlflow_cost.detectors.view import WORD, Span, View, byte_pattern, positions, spans
-
 
 _FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
 
@@ -38,13 +39,13 @@ _PLACEHOLDER_RUN = re.compile(r"([A-Za-z#*])\1{7}|([0-9])\2{15}|(?i:xxxx|your[-_
 
 
 def find_secrets(view: View, found: list[Span]) -> None:
+    """Find credentials in all the ways that there are."""
     _provider_keys(view, found)
     if b"-----BEGIN " in view.bytes:
         _pem_blocks(view, found)
     if b"@" in view.bytes and b"://" in view.bytes:
         _url_passwords(view, found)
     _named_values(view, found)
-    _authorization(view, found)
 
 
 def _provider_keys(view: View, found: list[Span]) -> None:
@@ -73,7 +74,7 @@ def _provider_keys(view: View, found: list[Span]) -> None:
 
 
 def _is_placeholder_key(value: str) -> bool:
-    return _PLACEHOLDER_RUN.search(value) is not None or len(set(value[4:])) < 6  # noqa: PLR2004 - sk-aaaaaaaa
+    return _PLACEHOLDER_RUN.search(value) is not None or len(set(value[4:])) < 6
 
 
 def _pem_blocks(view: View, found: list[Span]) -> None:
@@ -110,57 +111,64 @@ def _url_passwords(view: View, found: list[Span]) -> None:
                 found.append((*match.span(1), "SECRET"))
 
 
-_SECRET_WORD = (
-    r"(?:pass(?:word|wd|phrase|code|wort)?s?|pwd|pw|secrets?|token|keys?|auth(?:orization)?|credentials?|cookie|contrase.a|"
-    r"senha|kennwort|jwt|bearer|pin)[0-9]{0,2}"
+_WORDS_FOR_SECRETS = (
+    r"(?:pass(?:word|wd|phrase|code|wort)?s?|pwd|pw|secrets?|token|keys?|auth(?:orization)?|credentials?|cookie|"
+    r"contrase.a|senha|kennwort|jwt|bearer|pin)[0-9]{0,2}"
 )
+_SCHEME = r"(?:bearer|basic|token|digest|apikey)[ ]+[A-Za-z0-9+/_.~-]{12}"
 _NAMED = byte_pattern(
-    rf"(?i){_SECRET_WORD}(?:[\"'`\])\\]{{0,3}}[ \t]*(?:[:=>?]|\bis\b)|[\"'][ ]*,)|--[a-z0-9_-]*{_SECRET_WORD}[ =]"
+    rf"(?i){_WORDS_FOR_SECRETS}(?:[\"'`\])\\]{{0,3}}[ \t]*(?:[:=>?]|\bis\b)|[\"'][ ]*,)"
+    rf"|--[a-z0-9_-]*{_WORDS_FOR_SECRETS}[ =]"
+    rf"|\b{_SCHEME}"
 )
 _NAME_END = re.compile(r"(?:--[a-z0-9_-]*)?[A-Za-z0-9_.\-]+", re.ASCII | re.IGNORECASE)
 _IDENTIFIER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _VALUE = re.compile(
-    r"(?P<sep>[\"'`\])\\]{0,3}[ \t]{0,12}(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|>|,|\bis:?(?=[ \t])|(?=[ \t]))[ \t]{0,12})(?:[A-Za-z_.]{1,40}\([\"'])?"
-    r"(?:\\?(?P<quote>[\"'`])(?P<quoted>(?!(?P=quote))[^\x1f\r\n]{1,500}?)\\?(?P=quote)|(?P<bare>[^\s\"'`,;<>\x1f]{3,500}))",
+    r"(?P<sep>[\"'`\])\\]{0,3}[ \t]{0,12}"
+    r"(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|>|,|\bis:?(?=[ \t])|(?=[ \t]))[ \t]{0,12})"
+    r"(?:[A-Za-z_.]{1,40}\([\"'])?"
+    r"(?:\\?(?P<quote>[\"'`])(?P<quoted>(?!(?P=quote))[^\x1f\r\n]{1,500}?)\\?(?P=quote)"
+    r"|(?P<bare>[^\s\"'`,;<>\x1f]{3,500}))",
     re.ASCII,
 )
 
 
 def _named_values(view: View, found: list[Span]) -> None:
     text = view.ascii
-    done = -1
+    done = 0
     for start, anchor_end in spans(_NAMED, view.bytes):
-        if start < done:
-            continue
-        low = max(0, start - 48)
-        first = low + len(text[low:start].rstrip(_IDENTIFIER))
-        stop = _NAME_END.match(text, start, anchor_end).end()  # type: ignore[union-attr] - the anchor begins with it
-        name = text[first:stop]
-        kind = name_kind(name)
-        if kind is None:
-            continue
-        match = _VALUE.match(text, stop)
-        if not match:
-            continue
-        separator = match.group("sep").strip(" \t\"'`])\\")
-        quoted = match.group("quoted")
-        group = "bare" if quoted is None else "quoted"
-        if not separator and not name.startswith("--"):
-            continue  # only an option is followed by its value without more: --token abc
-        if separator == "," and (quoted is None or not any(map(str.isdigit, quoted))):
-            continue
-        value = match.group(group)
-        if _VERBS.fullmatch(name) and not _HAS_BOTH.match(value):
-            continue
-        begin, end = match.span(group)
-        if quoted is None:
-            value = value.rstrip(".,:;!?)}]")
-            end = begin + len(value)
-        if is_secret_value(
-            kind, value, quoted=quoted is not None, spoken=separator.startswith("is"), separator=separator
-        ):
-            found.append((begin, end, "SECRET"))
-            done = end
+        if start >= done:
+            one = _named_value(text, start, anchor_end) or _authorization(text, start)
+            if one:
+                found.append(one)
+                done = one[1]
+
+
+def _named_value(text: str, start: int, anchor_end: int) -> Span | None:
+    """Find the value behind a name such as `db_password =`."""
+    low = max(0, start - 48)
+    first = low + len(text[low:start].rstrip(_IDENTIFIER))
+    name_end = _NAME_END.match(text, start, anchor_end)
+    name = text[first : name_end.end()] if name_end else ""
+    kind = name_kind(name)
+    match = _VALUE.match(text, first + len(name)) if kind else None
+    if not kind or not match:
+        return None
+    separator = match.group("sep").strip(" \t\"'`])\\")
+    quoted = match.group("quoted")
+    if not separator and not name.startswith("--"):
+        return None  # only an option is followed by its value without more: --token abc
+    if separator == "," and (quoted is None or not any(map(str.isdigit, quoted))):
+        return None  # getenv("API_TOKEN", "a1b2...")
+    value = match.group("bare").rstrip(".,:;!?)}]") if quoted is None else quoted
+    if _VERBS.fullmatch(name) and not _HAS_BOTH.match(value):
+        return None
+    if not is_secret_value(
+        kind, value, quoted=quoted is not None, spoken=separator.startswith("is"), separator=separator
+    ):
+        return None
+    begin = match.start("bare" if quoted is None else "quoted")
+    return begin, begin + len(value), "SECRET"
 
 
 _HAS_BOTH = re.compile(r"(?=[^0-9]*[0-9])[^A-Za-z]*[A-Za-z]", re.ASCII)
@@ -184,18 +192,21 @@ _PASSWORD_NAME = re.compile(
 # Short ones are ordinary words and verbs, too.
 _VERBS = re.compile(r"(?:.*_)?(?:pass|pw)[0-9]*", re.IGNORECASE)
 _KEY_NAME = re.compile(
-    r"(?:api|access|secret|private|encryption|signing|signature|master|account|consumer|app|application|shared|service|admin|storage|subscription|"
-    r"licen[cs]e|deploy|webhook|auth|oauth|bearer|refresh|session|id|security|bot|user|client|personal|pat|csrf|xsrf|jwt|hmac|aes|rsa|ssh|gpg|"
-    r"iam|cloud|vault|github|gitlab|slack|stripe|openai|anthropic|azure|aws|gcp|google|hf)_?(?:key|token|secret)s?[0-9]{0,2}$"
-    r"|(?:^|_)(?:authorization|proxy_authorization|set_cookie|cookie|jwt|secret_?(?:key|token|value|string)?|x_api_key|bearer|credentials?)[0-9]{0,2}$"
-    r"|(?:apikey|apitoken|secretkey|accesskey|authtoken|clientsecret)$"
+    r"(?:api|access|secret|private|encryption|signing|signature|master|account|consumer|app|application|shared|service|"
+    r"admin|storage|subscription|licen[cs]e|deploy|webhook|auth|oauth|bearer|refresh|session|id|security|bot|user|"
+    r"client|personal|pat|csrf|xsrf|jwt|hmac|aes|rsa|ssh|gpg|iam|cloud|vault|github|gitlab|slack|stripe|openai|"
+    r"anthropic|azure|aws|gcp|google|hf)_?(?:key|token|secret)s?[0-9]{0,2}$"
+    r"|(?:^|_)(?:(?:proxy_)?authorization|(?:set_)?cookie|jwt|secret_?(?:key|token|value|string)?|bearer|credentials?)"
+    r"[0-9]{0,2}$"
 )
 _MAYBE_NAME = re.compile(r"(?:key|token|secret|auth|pin|credentials?)[0-9]{0,2}$")
 _NOT_SECRET_NAME = re.compile(
-    r"public|publishable|pub_?key|(?:^|_)(?:max|min|total|num|n|count|input|output|prompt|completion|reasoning|cached?|used|remaining|next|page|continuation|"
-    r"sync|cursor|primary|foreign|partition|sort|hash|range|cache|bucket|object|schema|sequence|index|idempotency|row|map|dict|column|routing|group|"
-    r"registry|hot|short_?cut|answer|translation|i18n|message|event|field|property|lookup|search|config|settings?|state|s3|entry|stop|start|end|bos|eos|pad|unk|sep|cls|mask|special|"
-    r"first|last|new|current|prev|previous|word|byte|text|logit)s?_(?:key|token)s?$|monkey|turkey|donkey|jockey|whiskey|hockey|keyboard|author$|tokeni[sz]"
+    r"public|publishable|pub_?key|(?:^|_)(?:max|min|total|num|n|count|input|output|prompt|completion|reasoning|cached?|"
+    r"used|remaining|next|page|continuation|sync|cursor|primary|foreign|partition|sort|hash|range|cache|bucket|object|"
+    r"schema|sequence|index|idempotency|row|map|dict|column|routing|group|registry|hot|short_?cut|answer|translation|"
+    r"i18n|message|event|field|property|lookup|search|config|settings?|state|s3|entry|stop|start|end|bos|eos|pad|unk|"
+    r"sep|cls|mask|special|first|last|new|current|prev|previous|word|byte|text|logit)s?_(?:key|token)s?$"
+    r"|monkey|turkey|donkey|jockey|whiskey|hockey|keyboard|author$|tokeni[sz]|tokens$"
 )
 
 
@@ -212,8 +223,6 @@ def name_kind(name: str) -> Kind | None:
         return PASSWORD
     if _NOT_SECRET_NAME.search(plain):
         return None
-    if plain.endswith("tokens"):
-        return None
     if _KEY_NAME.search(plain):
         return KEY
     if _MAYBE_NAME.search(plain):
@@ -222,12 +231,16 @@ def name_kind(name: str) -> Kind | None:
 
 
 PLACEHOLDER = re.compile(
-    r"[*.x_?#-]+|<.*|.*\$\{.*|\$.*|%.*|\{.*|\[.*|.*\{\{.*|your[-_ ].*|.*[-_ ]here|my[-_]?(?:password|secret|token|key)|example.*|change[-_ ]?me|none|null|nil|true|false|undefined|todo|tbd|redacted|"
-    r"hidden|string|str|text|int|bool|any|object|required|optional|env|secret|password|token|key|dummy|placeholder|bearer|basic|n/?a|empty|default|value|\*+.*",
+    r"[*.x_?#-]+|<.*|.*\$\{.*|\$.*|%.*|\{.*|\[.*|.*\{\{.*|\*+.*|your[-_ ].*|.*[-_ ]here|example.*|change[-_ ]?me|"
+    r"my[-_]?(?:password|secret|token|key)|none|null|nil|true|false|undefined|todo|tbd|redacted|hidden|string|str|text|"
+    r"int|bool|any|object|required|optional|env|secret|password|token|key|dummy|placeholder|bearer|basic|n/?a|empty|"
+    r"default|value",
     re.IGNORECASE | re.ASCII,
 )
 _CODE_VALUE = re.compile(
-    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?:[(\[].*)?|[A-Za-z_]\w*[(\[].*|.*\)\(.*|(?:self|this|os|process|config|settings|env|var|args|request|options|params)[.\[].*|`.*|\$\(.*|/[\w./-]*|https?://.*|[A-Za-z_]+(?:Error|Exception)",
+    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?:[(\[].*)?|[A-Za-z_]\w*[(\[].*|.*\)\(.*"
+    r"|(?:self|this|os|process|config|settings|env|var|args|request|options|params)[.\[].*"
+    r"|`.*|\$\(.*|/[\w./-]*|https?://.*|[A-Za-z_]+(?:Error|Exception)",
     re.ASCII,
 )
 _NAME_WORDS = re.compile(r"passw|pwd|(?:^|_)pass$|secret|token|api_?key|credential", re.IGNORECASE)
@@ -235,49 +248,52 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", re.A
 _RANDOM = re.compile(r"[A-Za-z0-9+/=_.~:|%@^#!*$&,-]+", re.ASCII)
 _SEQUENCE = re.compile(r"0123456789|abcdefghij|ABCDEFGHIJ", re.ASCII)
 _FILE = re.compile(
-    r".*\.(?:pem|cer|crt|p12|pfx|jks|key|pub|json|ya?ml|txt|html?|png|jpe?g|svg|js|ts|py|java|go|rs|com|org|net|io)(?::[0-9]+)?",
+    r".*\.(?:pem|cer|crt|p12|pfx|jks|key|pub|json|ya?ml|txt|html?|png|jpe?g|svg|js|ts|py|java|go|rs|com|org|net|io)"
+    r"(?::[0-9]+)?",
     re.IGNORECASE | re.ASCII,
+)
+_WORDS = re.compile(
+    r"(?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,4}|v[0-9]+)(?:[-_.:/](?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,10}|v[0-9]+))+"
+    r"|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+[0-9]{0,2}",
+    re.ASCII,
 )
 
 
 def is_secret_value(kind: Kind, value: str, *, quoted: bool, spoken: bool = False, separator: str = "=") -> bool:
     """Tell a secret from a placeholder, a piece of code or a word of a sentence."""
-    if (
-        PLACEHOLDER.fullmatch(value)
-        or PLACEHOLDER.fullmatch(value.strip("`*_'\""))
-        or (not quoted and _CODE_VALUE.fullmatch(value))
-    ):
+    if PLACEHOLDER.fullmatch(value) or PLACEHOLDER.fullmatch(value.strip("`*_'\"")):
         return False
-    has_digit = any(map(str.isdigit, value))
+    if not quoted and _CODE_VALUE.fullmatch(value):
+        return False
     if kind is PASSWORD:
-        if len(value) < 4 or " " in value.strip() and not (quoted and has_digit):  # noqa: PLR2004 - shorter is a flag or a count
-            return False
-        has_symbol = any(not character.isalnum() and character not in "_-." for character in value)
-        if value[0] in "/@" or _NAME_WORDS.search(value) and not has_digit and not has_symbol:
-            return False
-        if has_digit or (has_symbol and not value.isdigit()):
-            return not (value.isdigit() and len(value) < 4)  # noqa: PLR2004 - see above
-        if spoken or (not quoted and separator != "="):
-            return any(map(str.isupper, value[1:])) and any(map(str.islower, value)) and not _WORDS.fullmatch(value)
-        return len(value) >= 5  # noqa: PLR2004 - "main"
-    if len(value) < (8 if kind is KEY else 16) or " " in value.strip() or _SEQUENCE.search(value):  # noqa: PLR2004 - too short to be random
+        return _is_password(value, quoted=quoted, weak=spoken or (not quoted and separator != "="))
+    return _is_key(kind, value, quoted=quoted, spoken=spoken)
+
+
+def _is_password(value: str, *, quoted: bool, weak: bool) -> bool:
+    has_digit = any(map(str.isdigit, value))
+    if len(value) < 4 or value[0] in "/@" or (" " in value.strip() and not (quoted and has_digit)):
         return False
-    if not _RANDOM.fullmatch(value) or _FILE.fullmatch(value) or _PLACEHOLDER_RUN.search(value):
-        return False
+    if has_digit or any(not character.isalnum() and character not in "_-." for character in value):
+        return True
+    if _NAME_WORDS.search(value):
+        return False  # password = user_password
+    if weak:
+        # "password: required" is a sentence's word, "password is openSesame" is not.
+        return any(map(str.isupper, value[1:])) and any(map(str.islower, value)) and not _WORDS.fullmatch(value)
+    return len(value) >= 5
+
+
+def _is_key(kind: Kind, value: str, *, quoted: bool, spoken: bool) -> bool:
     if _UUID.fullmatch(value):
         return kind is KEY or quoted
-    if not has_digit:
-        # Without a digit only what is long, of both cases and no sequence of words.
-        return len(value) >= 20 and entropy(value) > 4 and not _WORDS.fullmatch(value)  # noqa: PLR2004 - bits a character
-    if spoken and kind is MAYBE:
+    if len(value) < (8 if kind is KEY else 16) or not _RANDOM.fullmatch(value) or (spoken and kind is MAYBE):
         return False
-    return entropy(value) >= (2.8 if kind is KEY else 3.2) and not _WORDS.fullmatch(value)  # noqa: PLR2004 - bits a character
-
-
-_WORDS = re.compile(
-    r"(?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,4}|v[0-9]+)(?:[-_.:/](?:[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,10}|v[0-9]+))+|[A-Z]?[a-z]+(?:[A-Z][a-z]+)+[0-9]{0,2}",
-    re.ASCII,
-)
+    if _SEQUENCE.search(value) or _FILE.fullmatch(value) or _PLACEHOLDER_RUN.search(value) or _WORDS.fullmatch(value):
+        return False
+    if not any(map(str.isdigit, value)):
+        return len(value) >= 20 and entropy(value) > 4
+    return entropy(value) >= (2.8 if kind is KEY else 3.2)
 
 
 def entropy(value: str) -> float:
@@ -286,14 +302,15 @@ def entropy(value: str) -> float:
     return -sum(count / size * math.log2(count / size) for count in Counter(value).values()) if size else 0.0
 
 
-_AUTHORIZATION = byte_pattern(r"(?i)\b(?:bearer|basic|token|digest|apikey)[ ]+[A-Za-z0-9+/_.~-]{12}")
-_AUTHORIZATION_VALUE = re.compile(r"[A-Za-z]+ +([A-Za-z0-9+/_.~-]{12,}=*)", re.ASCII)
+_AUTHORIZATION = re.compile(r"(?i:bearer|basic|token|digest|apikey) +([A-Za-z0-9+/_.~-]{12,}=*)", re.ASCII)
 
 
-def _authorization(view: View, found: list[Span]) -> None:
-    for start, _ in spans(_AUTHORIZATION, view.bytes):
-        match = _AUTHORIZATION_VALUE.match(view.ascii, start)
-        if match:
-            value = match.group(1).rstrip(".")
-            if is_secret_value(KEY, value, quoted=True) and any(map(str.isdigit, value)):
-                found.append((match.start(1), match.start(1) + len(value), "SECRET"))
+def _authorization(text: str, start: int) -> Span | None:
+    """Find what follows `Bearer` and the like, with or without the name of the header."""
+    match = _AUTHORIZATION.match(text, start)
+    if not match or (start > 0 and text[start - 1] in WORD):
+        return None
+    value = match.group(1).rstrip(".")
+    if any(map(str.isdigit, value)) and is_secret_value(KEY, value, quoted=True):
+        return match.start(1), match.start(1) + len(value), "SECRET"
+    return None

@@ -1,13 +1,17 @@
 """E-mail addresses: a local part, an at sign, a domain whose top level exists."""
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.detectors.tlds import TLDS
-from langchain_mlflow_cost.detectors.view import Span, View
 
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.detectors.view import Span, View
 
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'&~!#$"
 _LOCAL_EDGE = ".'&~!#$%-+"
@@ -25,6 +29,7 @@ _FIRST_CJK = "\u2e80"
 
 
 def find_emails(view: View, found: list[Span]) -> None:
+    """Find addresses, from the at signs outwards."""
     done = -1
     secrets = {end for _, end, entity in found if entity == "SECRET"} if found else ()
     for at in view.at_signs:
@@ -109,13 +114,13 @@ def _known_domain(run: str) -> int:
 
 
 def _is_label(label: str) -> bool:
-    return 0 < len(label) <= 63 and label[0] != "-" and label[-1] != "-"  # noqa: PLR2004 - RFC 1035
+    return 0 < len(label) <= 63 and label[0] != "-" and label[-1] != "-"
 
 
 def _is_code(view: View, start: int, end: int) -> bool:
     """Tell `query@key.to(device)` and `a@b.T` from an address."""
     name, _, tld = view.ascii[start:end].rpartition(".")
     following = view.ascii[end : end + 1]
-    if following in {"(", "[", "_"} and (tld.lower() in _CODE_TLDS or len(name) < 3):  # noqa: PLR2004 - one or two letters
+    if following in {"(", "[", "_"} and (tld.lower() in _CODE_TLDS or len(name) < 3):
         return True
     return tld.lower() in _CODE_TLDS and len(name) == 1

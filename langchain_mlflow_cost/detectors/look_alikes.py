@@ -1,14 +1,18 @@
 """Characters that look like ASCII and are not, and those that cannot be seen."""
 
+# ruff: noqa: PLR2004, RUF001 - the look-alikes are the subject, and their code points
+
 from __future__ import annotations
 
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.detectors.view import text_pattern
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INVISIBLE = "\u00ad\u034f\u061c\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
 
@@ -36,7 +40,7 @@ def _look_alikes() -> dict[str, str]:
         character = chr(code)
         if character.isdecimal():
             folded[character] = str(unicodedata.decimal(character))
-        elif 0x1D400 <= code <= 0x1D7CB:  # noqa: PLR2004 - mathematical alphanumeric symbols
+        elif 0x1D400 <= code <= 0x1D7CB:
             plain = unicodedata.normalize("NFKC", character)
             if len(plain) == 1 and plain.isascii():
                 folded[character] = plain

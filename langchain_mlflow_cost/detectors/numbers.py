@@ -1,11 +1,12 @@
 """Payment cards and social security numbers: digits that check digits or the words before them make one."""
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
 import re
 
 from langchain_mlflow_cost.detectors.view import Span, View, is_glued, text_pattern
-
 
 _CARD = re.compile(
     r"(?<![0-9])(?<![0-9][.,])(?:[0-9]{12,19}"
@@ -27,7 +28,7 @@ _ISSUERS = re.compile(
     r"|1[0-9]{14}",  # UATP
     re.ASCII,
 )
-_DOUBLED = bytes((2 * digit if digit < 5 else 2 * digit - 9) for digit in range(10))  # noqa: PLR2004 - Luhn
+_DOUBLED = bytes((2 * digit if digit < 5 else 2 * digit - 9) for digit in range(10))
 _DOUBLED_ASCII = {ord("0") + digit: doubled for digit, doubled in enumerate(_DOUBLED)}
 _ZERO = ord("0")
 _NO_SEPARATORS = str.maketrans("", "", " .-()/")
@@ -41,9 +42,10 @@ def passes_luhn(digits: str) -> bool:
 
 
 def find_cards(view: View, found: list[Span]) -> None:
+    """Find payment cards."""
     text = view.ascii
     for start, end, digits_here in view.number_runs:
-        if digits_here < 12:  # noqa: PLR2004 - the shortest card
+        if digits_here < 12:
             continue
         for match in _CARD.finditer(text, start, end):
             digits = match.group().translate(_NO_SEPARATORS)
@@ -63,14 +65,16 @@ _SSN = re.compile(
 _SSN_BARE = re.compile(r"(?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4}", re.ASCII)
 _SSN_WORDS = text_pattern(r"\bssns?\b|social.{0,3}sec|\bsoc\.? sec|tax ?payer id|\bss ?(?:#|no|number)|\btin\b")
 _CODE_WORDS = text_pattern(
-    r"(?:part|sku|item|order|model|serial|ref(?:erence)?|invoice|case|ticket|lot|batch|p/?n|s/?n)[ .:#]*(?:no\.?|number|id)?[ .:#]*$"
+    r"(?:part|sku|item|order|model|serial|ref(?:erence)?|invoice|case|ticket|lot|batch|p/?n|s/?n)"
+    r"[ .:#]*(?:no\.?|number|id)?[ .:#]*$"
 )
 
 
 def find_social_security(view: View, found: list[Span]) -> None:
+    """Find numbers in the usual groups, and nine digits in a row behind a word that says what they are."""
     text = view.ascii
     for start, end, digits in view.number_runs:
-        if digits < 9:  # noqa: PLR2004 - nine digits
+        if digits < 9:
             continue
         if end - start == digits:
             if (
@@ -78,7 +82,7 @@ def find_social_security(view: View, found: list[Span]) -> None:
                 and _SSN_BARE.match(text, start, end)
                 and not is_glued(text, start, end)
                 and _SSN_WORDS.search(view.before(start, 48))
-            ):  # noqa: PLR2004
+            ):
                 found.append((start, end, "US_SSN"))
             continue
         if end - start < digits + 2:

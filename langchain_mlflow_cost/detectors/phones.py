@@ -1,24 +1,29 @@
 """Phone numbers: with a calling code by its length, national ones by their grouping and the words before them."""
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.detectors.addresses import IPV4
 from langchain_mlflow_cost.detectors.phone_lengths import PHONE_LENGTHS
 from langchain_mlflow_cost.detectors.view import WORD, Span, View, spans, text_pattern
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _EXTENSION = r"(?:[ ,;]{0,2}(?:extension|ext\.?|x|#)[ .:]?[0-9]{1,6}(?![0-9]))?"
 # Shapes that are a phone number's and hardly anything else's.
 _PHONE = re.compile(
     r"(?<![0-9])(?:"
-    r"(?:(?:00)?1[ .\-]?|[1-9][0-9]{0,2}[ .-])?(?:\([2-9][0-9]{2}\)[ .\-]?|[2-9][0-9]{2}[ .\-/])[2-9][0-9]{2}[ .\-][0-9]{4}"  # North America
+    # North America, with 1 or another calling code before it
+    r"(?:(?:00)?1[ .\-]?|[1-9][0-9]{0,2}[ .-])?(?:\([2-9][0-9]{2}\)[ .\-]?|[2-9][0-9]{2}[ .\-/])"
+    r"[2-9][0-9]{2}[ .\-][0-9]{4}"
     r"|0[1-9](?P<p>[ .-])[0-9]{2}(?:(?P=p)[0-9]{2}){3}"  # France
-    r"|\(0?[1-9][0-9]{0,4}\)[ \-]{0,3}[0-9]{2,5}(?:[ \-]?[0-9]{2,5}){1,3}"  # an area in brackets
+    r"|\(0?[1-9][0-9]{0,4}\)[ \-/]{0,3}[0-9]{2,5}(?:[ \-/]?[0-9]{2,5}){1,3}"  # an area in brackets
     r"|0[1-9][0-9]{0,4}(?:[ ]?[/\-][ ]?|[ ])[0-9]{2,8}(?:[ \-][0-9]{2,5}){0,4}"  # a trunk prefix
     r"|1[3-9][0-9](?P<c>[ -])[0-9]{4}(?P=c)[0-9]{4}|1[3-9][0-9]{9}"  # China
     r"|8[ -]?\(?[0-9]{3}\)?[ -]?[0-9]{3}[ -][0-9]{2}[ -]?[0-9]{2}"  # Russia
@@ -32,32 +37,37 @@ _INTERNATIONAL = re.compile(
     r"(?P<plus>\+|(?<![0-9])(?:00|011)[ .-]?)[ ]?(?P<rest>\(?[1-9][0-9 ().\-/]{5,24}[0-9])" + _EXTENSION, re.ASCII
 )
 _GROUP = re.compile(r"[0-9]+", re.ASCII)
+_YEAR, _MONTH, _DAY = r"(?:19|20)[0-9]{2}", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12][0-9]|3[01])"
 _DATE = re.compile(
-    r"(?:19|20)[0-9]{2}([-/. ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])(?![0-9])"
-    r"|(?<![0-9])(?:0?[1-9]|[12][0-9]|3[01])([-/. ])(?:0?[1-9]|1[0-2]|[12][0-9]|3[01])\2(?:(?:19|20)[0-9]{2}|[0-9]{2}(?!\2[0-9]))(?![0-9])",
+    rf"{_YEAR}([-/. ]){_MONTH}\1{_DAY}(?![0-9])"
+    # In either order; 01.42.68.53.00 goes on, and is a number in France.
+    rf"|(?<![0-9]){_DAY}([-/. ]){_DAY}\2(?:{_YEAR}|[0-9]{{2}}(?!\2[0-9]))(?![0-9])",
     re.ASCII,
 )
 _ONLY_DATES = re.compile(
-    r"(?:19|20)[0-9]{2}([-/. ])[01]?[0-9]\1[0-3]?[0-9](?:[ -]+[0-9]{1,2})?|[0-3]?[0-9]([-/.])[0-3]?[0-9]\2(?:19|20)[0-9]{2}(?: +[0-9]{1,2})?"
-    r"|[0-9]+\.[0-9]+|(?:19|20)[0-9]{2}[ ]?[-/][ ]?(?:19|20)[0-9]{2}",
+    rf"{_YEAR}([-/. ])[01]?[0-9]\1[0-3]?[0-9](?:[ -]+[0-9]{{1,2}})?"
+    rf"|[0-3]?[0-9]([-/.])[0-3]?[0-9]\2{_YEAR}(?: +[0-9]{{1,2}})?"
+    rf"|[0-9]+\.[0-9]+|{_YEAR}[ ]?[-/][ ]?{_YEAR}",
     re.ASCII,
 )
 _PHONE_WORDS = text_pattern(
-    r"\b(?:tel(?:e?ph?one?s?|efon\w*|efoon\w*|\b)|phones?|ph|call(?:ed|ing|s|back)?|cell(?:ulare?|phone|s)?|cel|mobiles?|mob|"
-    r"mobil\w*|fax|whats ?app|sms|text(?: me| us)?|dial(?:ed|ling)?|ring|reach(?:ed|able)?|contact(?:s|ed)?|hotline|"
-    r"helpline|landline|voicemail|handy\w*|rufnummer|durchwahl|anruf\w*|t[ée]l(?:[ée]phone)?|m[óo]vil|celular|portable|"
-    r"fixe|appel\w*|ll[áa]m\w*|chiam\w*|ligue|gsm|puhelin|telefone?|numero|n[úu]mero|signal|viber|pager|number(?: is)?|num|nr|"
-    r"telly)\b|\b[tmpfcw][:.] ?$|тел|телефон|звон|моб|電話|电话|手机|手機|携帯|전화|연락|휴대|फ़ोन|फोन|هاتف|جوال|τηλ|טלפון|נייד|โทร"
+    r"\b(?:tel(?:e?ph?one?s?|efon\w*|efoon\w*|\b)|phones?|ph|call(?:ed|ing|s|back)?|cell(?:ulare?|phone|s)?|cel|"
+    r"mobiles?|mob|mobil\w*|fax|whats ?app|sms|text(?: me| us)?|dial(?:ed|ling)?|ring|reach(?:ed|able)?|"
+    r"contact(?:s|ed)?|hotline|helpline|landline|voicemail|handy\w*|rufnummer|durchwahl|anruf\w*|t[ée]l(?:[ée]phone)?|"
+    r"m[óo]vil|celular|portable|fixe|appel\w*|ll[áa]m\w*|chiam\w*|ligue|gsm|puhelin|telefone?|n[úu]mero|signal|viber|"
+    r"pager|number(?: is)?|num|nr)\b|\b[tmpfcw][:.] ?$"
+    r"|тел|телефон|звон|моб|電話|电话|手机|手機|携帯|전화|연락|휴대|फ़ोन|फोन|هاتف|جوال|τηλ|טלפון|נייד|โทร"
 )
 _OTHER_WORDS = text_pattern(
-    r"\b(?:orders?|invoice|inv|account|acct|a/c|ids?|ref(?:erence)?|ticket|case|serial|sn|s/n|sku|isbn(?:-1[03])?|issn|ean|upc|gtin|"
-    r"asin|doi|tracking|shipment|parcel|part|model|build|version|rev|revision|zip|postal|postcode|code|amount|total|price|"
-    r"cost|sum|usd|eur|gbp|timestamp|epoch|unix|time|date|dated|pid|port|pp|vol|volume|pmid|batch|lot|policy|claim|patent|vat|tax|ein|npi|"
-    r"iban|bic|swift|routing|sort|card|visa|mastercard|amex|uid|uuid|gid|imei|imsi|iccid|vin|row|line|page|pages|hash|commit|sha|md5|job|run|"
-    r"task|bug|issue|pr|pull|request|transaction|txn|booking|confirmation|reservation|flight|passport|licen[cs]e|"
-    r"license|student|employee|member|customer|product|item|release|firmware|lat|lon|latitude|longitude|coordinates?|"
-    r"score|ratio|size|bytes|length|duration|seed|checksum|barcode|record|entry|docket|permit|contract|quote|po|rma|"
-    r"register|registration|ssn|social|security|national|siren|siret|cpf|cnpj|abn|nhs|medicare|population|serie)\b"
+    r"\b(?:orders?|invoice|inv|account|acct|a/c|ids?|ref(?:erence)?|ticket|case|serial|sn|s/n|sku|isbn(?:-1[03])?|issn|"
+    r"ean|upc|gtin|asin|doi|tracking|shipment|parcel|part|model|build|version|rev|revision|zip|postal|postcode|code|"
+    r"amount|total|price|cost|sum|usd|eur|gbp|timestamp|epoch|unix|time|date|dated|pid|port|pp|vol|volume|pmid|batch|"
+    r"lot|policy|claim|patent|vat|tax|ein|npi|iban|bic|swift|routing|sort|card|visa|mastercard|amex|uid|uuid|gid|imei|"
+    r"imsi|iccid|vin|row|line|page|pages|hash|commit|sha|md5|job|run|task|bug|issue|pr|pull|request|transaction|txn|"
+    r"booking|confirmation|reservation|flight|passport|licen[cs]e|student|employee|member|customer|product|item|"
+    r"release|firmware|lat|lon|latitude|longitude|coordinates?|score|ratio|size|bytes|length|duration|seed|checksum|"
+    r"barcode|record|entry|docket|permit|contract|quote|po|rma|register|registration|ssn|social|security|national|"
+    r"siren|siret|cpf|cnpj|abn|nhs|medicare|population|serie)\b"
 )
 _ANY_NUMBER = re.compile(rb"[ ._:#-]*(?:number|num|nr|no|numero)(?: is)?")
 _NO_PHONE_AFTER = tuple(mark.encode() for mark in "$€£¥₹#%")
@@ -70,13 +80,14 @@ def find_phones(view: View, found: list[Span]) -> None:
     taken = sorted(found)
     done = -1
     for start, end, digits in view.number_runs:
-        if digits < 7 or start < done:  # noqa: PLR2004 - a local number
+        if digits < 7 or start < done:
             continue
-        if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):  # noqa: PLR2004 - a date and a time
+        # The cheap questions first: in JSON most numbers are dates and ids, in a list of people most are known by now.
+        if (taken and _overlaps(taken, start, end)) or _in_decimal(text, start):
+            continue
+        if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):
             continue
         if digits == end - start and not _may_be_bare(view, start, digits):
-            continue
-        if (taken and _overlaps(taken, start, end)) or _in_decimal(text, start):
             continue
         for here, stop in _phones_in(view, start, end):
             found.append((here, stop, "PHONE_NUMBER"))
@@ -85,7 +96,7 @@ def find_phones(view: View, found: list[Span]) -> None:
 
 def _may_be_bare(view: View, start: int, digits: int) -> bool:
     """Dismiss quickly what most numbers in JSON are: digits with neither a plus nor a word before them."""
-    if digits > 15:  # noqa: PLR2004 - E.164, and two zeros
+    if digits > 15:
         return False
     text = view.ascii
     return (
@@ -110,7 +121,7 @@ def _phones_in(view: View, start: int, end: int) -> list[tuple[int, int]]:
     text = view.ascii
     # The bracket, the plus or both before the first digit.
     low = start
-    while low > 0 and text[low - 1] in "+(" and start - low < 3:  # noqa: PLR2004 - "+(" and "(+"
+    while low > 0 and text[low - 1] in "+(" and start - low < 3:
         low -= 1
     before = text[low - 1] if low else " "
     is_glued = before in WORD
@@ -150,9 +161,9 @@ def _shapes(text: str, low: int, end: int) -> Iterator[tuple[int, int]]:
     if match:
         yield match.span()
         low = match.end()
-    elif end - low < 12:  # noqa: PLR2004 - no room for a date or the like before a number
+    elif end - low < 12:
         return
-    if end - low < 7:  # noqa: PLR2004 - a local number
+    if end - low < 7:
         return
     for match in _PHONE.finditer(text, low, limit):
         here = match.start()
@@ -203,9 +214,9 @@ def _is_phone_shape(text: str, start: int, end: int, hint: int) -> bool:
         return False
     digits = sum(map(str.isdigit, value))
     if value[0] in "0(" and not value.startswith("00"):
-        return (9 if hint == 0 else 7) <= digits <= (19 if "x" in value else 13)  # noqa: PLR2004 - with a trunk prefix
+        return (9 if hint == 0 else 7) <= digits <= (19 if "x" in value else 13)
     # China's bare numbers are as long as many an id: a word must say so.
-    return hint > 0 if value.isdigit() else digits >= 8  # noqa: PLR2004 - the shortest of the shapes
+    return hint > 0 if value.isdigit() else digits >= 8
 
 
 def _goes_on(text: str, end: int) -> bool:
@@ -243,13 +254,14 @@ def _international_end(match: re.Match[str]) -> int:
         end = match.end()
     if end < len(text) and text[end] in WORD:
         return -1
-    if match.group("plus") != "+" and rest.isdigit() and best < 9:  # noqa: PLR2004 - 00 and a short number is anything
+    if match.group("plus") != "+" and rest.isdigit() and best < 9:
         return -1
     return end
 
 
 _HINTED = re.compile(
-    r"\(?[0-9]{1,6}(?: [0-9]{1,3})?\)?(?:[ ./-]{1,2}\(?[0-9]{1,8}\)?|\([0-9]{1,5}\)[ -]?[0-9]{1,5}){1,6}|\([0-9]{1,5}\)[0-9]{4,9}",
+    r"\(?[0-9]{1,6}(?: [0-9]{1,3})?\)?(?:[ ./-]{1,2}\(?[0-9]{1,8}\)?|\([0-9]{1,5}\)[ -]?[0-9]{1,5}){1,6}"
+    r"|\([0-9]{1,5}\)[0-9]{4,9}",
     re.ASCII,
 )
 
@@ -264,7 +276,7 @@ def _hinted_phone(view: View, low: int, start: int, end: int) -> list[tuple[int,
             continue
         value = match.group()
         digits = sum(map(str.isdigit, value))
-        if not 7 <= digits <= 15 or value.count(".") == 1 or ("." in value and " " in value):  # noqa: PLR2004 - E.164
+        if not 7 <= digits <= 15 or value.count(".") == 1 or ("." in value and " " in value):
             continue
         stop = match.end()
         extension = _EXTENSION_PATTERN.match(text, stop)

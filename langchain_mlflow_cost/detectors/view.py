@@ -1,17 +1,21 @@
-"""A text as the detectors look at it, and the anchors that they share.
+r"""A text as the detectors look at it, and the anchors that they share.
 
 Anchors are searched with RE2, in time linear in the text whatever it holds, in an ASCII view of the same length as
-the text, so that offsets need no arithmetic and `\\b` and `\\d` mean the same to everybody.
+the text, so that offsets need no arithmetic and `\b` and `\d` mean the same to everybody.
 
 No rule crosses the character U+001F, so that many texts can be joined with it and scanned as one.
 """
 
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import re2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Found(NamedTuple):
@@ -68,9 +72,9 @@ class View:
         for start, end in spans(_NUMBER_RUN, data):
             run = data[start:end]
             digits = len(run.translate(None, b" ().-/"))
-            if digits >= 7:  # noqa: PLR2004 - a local phone number
+            if digits >= 7:
                 runs.append((start, end, digits))
-            if run.count(b".") >= 3:  # noqa: PLR2004 - between four numbers
+            if run.count(b".") >= 3:
                 self._dotted_runs.append((start, end))
 
     @property
@@ -100,7 +104,7 @@ class View:
         return text[text.rfind("\x1f") + 1 :].lower().encode(errors="replace")
 
 
-_UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see spans
+_UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see `spans`
 
 
 def spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
@@ -127,19 +131,21 @@ def first_start(pattern: Any, data: bytes, position: int) -> int:
 
 
 def byte_pattern(pattern: str) -> Any:
+    """Compile for RE2, to be searched for in a view's bytes."""
     options = re2.Options()
     options.log_errors = False
-    options.never_nl = False
     return re2.compile(pattern.encode(), options)
 
 
 def text_pattern(pattern: str) -> Any:
+    """Compile for RE2, to be searched for in UTF-8."""
     options = re2.Options()
     options.log_errors = False
     return re2.compile(pattern, options)
 
 
 def positions(data: bytes, wanted: bytes) -> Iterator[int]:
+    """Give every place of a literal."""
     at = data.find(wanted)
     while at >= 0:
         yield at

@@ -141,6 +141,7 @@ ROLL_UP_COUNTS = {
 
 AUTOLOG_NESTS_WRONG = {
     "sequence-stream": "the parser, whose input the model streams, below the model",
+    "generate": "the second call below the first",
     "generate-with-callbacks": "the second call below the first",
 }
 

@@ -95,6 +95,8 @@ def sinks(store: Path, collector: Collector) -> Iterator[Sinks]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT": "true",
+        # MLflow's export threads sleep for one to three seconds whenever they are flushed.
+        "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():

@@ -139,6 +139,17 @@ def cells(database: Path) -> Iterator[bytes]:
     connection.close()
 
 
+def forget_traces(folder: Path) -> None:
+    """Empty the tables of traces, so that the next search reads only what came after this one."""
+    for database in folder.glob("*.db"):
+        with sqlite3.connect(database) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+            for name in names:
+                if name.startswith(("trace_", "span")):
+                    connection.execute(f'DELETE FROM "{name}"')
+        connection.close()
+
+
 def folder_bytes(folder: Path) -> bytes:
     """Every byte of every file below a folder, and the values of its SQLite databases."""
     parts: list[bytes] = []
@@ -161,10 +172,14 @@ class Sinks:
     outgoing: Callable[[], bytes] = field(default=lambda: b"")
 
     def everything(self) -> bytes:
-        """All that has left the process, after everything that was queued."""
+        """All that has left the process since the last look, with everything that was queued."""
         self.flush()
         sent = self.collector.sent() if self.collector is not None else b""
-        return folder_bytes(self.folder) + b"\n" + sent + self.outgoing()
+        left = folder_bytes(self.folder) + b"\n" + sent + self.outgoing()
+        forget_traces(self.folder)
+        if self.collector is not None:
+            self.collector.clear()
+        return left
 
 
 @dataclass
@@ -213,6 +228,7 @@ def within(seconds: float, condition: Callable[[], Any]) -> Any:
 
 
 __all__ = [
-    "PREFIX", "Collector", "Outcome", "Planted", "Sinks", "cells", "email", "folder_bytes", "kept", "letters",
+    "PREFIX", "Collector", "Outcome", "Planted", "Sinks", "cells", "email", "folder_bytes",
+    "forget_traces", "kept", "letters",
     "prose", "spelling_in", "spellings", "within",
 ]  # fmt: skip

@@ -1,0 +1,108 @@
+"""However a graph is run, its policy holds, and what the policy does not concern is the same at every level."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from leaks import email, prose, spelling_in
+from running import WAYS, Words
+
+from langchain_mlflow_cost import MlflowCostHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leaks import Sinks
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "minimal": {"artifact_level": "minimal"},
+    "standard": {"artifact_level": "standard"},
+    "full": {"artifact_level": "full"},
+    "private": {"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}},
+    "private throughout": {"artifact_level": "full", "log_prompts": False},
+    "redacted": {"artifact_level": "full", "redact_pii": True},
+}
+KEEPS = {
+    "minimal": (False, False, False),
+    "standard": (True, True, True),
+    "full": (True, True, True),
+    "private": (False, False, True),
+    "private throughout": (False, False, False),
+    "redacted": (False, False, True),
+}
+"""Whether what was told, what was said and what others said are to be stored."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one run left behind."""
+
+    words: Words
+    stored: bytes
+    structure: Counter[Any]
+    calls: Counter[Any]
+    live_calls: int
+
+
+@pytest.fixture(scope="module")
+def recording(sinks: Sinks) -> Callable[[str, str], Recording]:
+    """Run a way under a policy, once."""
+    known: dict[tuple[str, str], Recording] = {}
+
+    def record(way: str, policy: str) -> Recording:
+        if (way, policy) not in known:
+            words = Words(email if policy == "redacted" else prose)
+            handler = MlflowCostHandler(POLICIES[policy])
+            WAYS[way](words, {"callbacks": [handler]})
+            structure, calls = look()
+            known[way, policy] = Recording(
+                words, sinks.everything(), structure, calls, handler.summary().llm_calls
+            )
+        return known[way, policy]
+
+    return record
+
+
+def look() -> tuple[Counter[Any], Counter[Any]]:
+    """The spans that are stored, without what a policy may take out: all of them, and those of models."""
+    traces = mlflow.search_traces(return_type="list", max_results=50)
+    structure: Counter[Any] = Counter()
+    calls: Counter[Any] = Counter()
+    for trace in traces:
+        names = {span.span_id: span.name for span in trace.data.spans}
+        for span in trace.data.spans:
+            assert span.start_time_ns <= span.end_time_ns
+            structure[span.name, span.span_type, span.status.status_code.value, names.get(span.parent_id)] += 1
+            if span.span_type in ("CHAT_MODEL", "LLM"):
+                usage, cost = span.get_attribute("mlflow.chat.tokenUsage"), span.get_attribute("mlflow.llm.cost")
+                calls[str(usage), str(cost), span.get_attribute("mlflow.llm.model")] += 1
+    return structure, calls
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("way", WAYS)
+def test_policy_holds(recording: Any, way: str, policy: str) -> None:
+    """What goes is in no byte; what stays is there."""
+    left: Recording = recording(way, policy)
+    words = left.words
+    found = tuple(spelling_in(text, left.stored) is not None for text in (words.told, words.said, words.other))
+
+    assert KEEPS[policy] == found
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "full"])
+@pytest.mark.parametrize("way", WAYS)
+def test_structure_survives(recording: Any, way: str, policy: str) -> None:
+    """Names, types, states and nesting of spans are those of the level that keeps everything."""
+    assert recording(way, "full").structure == recording(way, policy).structure
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "full"])
+@pytest.mark.parametrize("way", [way for way in WAYS if "closed early" not in way])
+def test_calls_survive(recording: Any, way: str, policy: str) -> None:
+    """Models, tokens and costs of calls are those of the level that keeps everything."""
+    assert recording(way, "full").calls == recording(way, policy).calls

@@ -1,0 +1,401 @@
+"""Values of every shape: what becomes of them, and that the result is JSON of the same shape."""
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import uuid
+
+import pydantic
+import pytest
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from mlflow.tracing.utils import TraceJSONEncoder
+
+from langchain_mlflow_cost.redaction import ENTITIES, FIELD, SECRET, LeafCache, RedactionError, Redactor, compile_rules
+
+ALL = compile_rules(entities=ENTITIES)
+NONE = compile_rules(entities=[])
+CARD = 4111111111111111
+MAIL = "bob@example.com"
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Name(enum.StrEnum):
+    MAIL = MAIL
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    note: str
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    mail: str
+    born: dt.date | None = None
+    friends: list["Person"] = []
+
+
+class Shouting:
+    def __str__(self):
+        return f"shout {MAIL}"
+
+
+class Broken:
+    def __str__(self):
+        raise ValueError(MAIL)
+
+
+CASES = {
+    "string": (f"a {MAIL}", "a [EMAIL_ADDRESS]"),
+    "list": ([1, MAIL, None, True], [1, "[EMAIL_ADDRESS]", None, True]),
+    "tuple": ((MAIL, 2), ["[EMAIL_ADDRESS]", 2]),
+    "dict": ({"a": MAIL, "b": {"c": [MAIL]}}, {"a": "[EMAIL_ADDRESS]", "b": {"c": ["[EMAIL_ADDRESS]"]}}),
+    "key": ({MAIL: 1}, {"[EMAIL_ADDRESS]": 1}),
+    "keys that become equal": ({"a@x.com": 1, "b": 2, "c@x.com": 3}, {"[EMAIL_ADDRESS]": 1, "b": 2, "[EMAIL_ADDRESS] (2)": 3}),
+    "int key": ({CARD: 1, 7: 2}, {"[CREDIT_CARD]": 1, "7": 2}),
+    "other keys": ({None: 1, True: 2, (1, MAIL): 3}, {"null": 1, "true": 2, "(1, '[EMAIL_ADDRESS]')": 3}),
+    "int": ([CARD, -5, 10**15], ["[CREDIT_CARD]", -5, 10**15]),
+    "negative card": ([-CARD], ["-[CREDIT_CARD]"]),
+    "float": ([float(CARD), 0.5], ["[CREDIT_CARD]", 0.5]),
+    "large int": ([2**70, -(2**64)], [2**70, -(2**64)]),
+    "not a number": ([math.nan, math.inf], [None, None]),
+    "decimal": ([decimal.Decimal(CARD), decimal.Decimal("1.50")], ["[CREDIT_CARD]", "1.50"]),
+    "bytes": ([b"mail bob@example.com", bytearray(b"x")], ["b'mail [EMAIL_ADDRESS]'", "b'x'"]),
+    "set": ({MAIL}, "{'[EMAIL_ADDRESS]'}"),
+    "uuid": (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+    "datetime": (dt.datetime(2024, 5, 6, 7, 8, tzinfo=dt.UTC), "2024-05-06 07:08:00+00:00"),
+    "enum": ([Color.RED, Name.MAIL, Level.LOW], ["Color.RED", "[EMAIL_ADDRESS]", 1]),
+    "dataclass": (Point(1, MAIL), {"x": 1, "note": "[EMAIL_ADDRESS]"}),
+    "model": (Person(name="Bob", mail=MAIL), {"name": "Bob", "mail": "[EMAIL_ADDRESS]", "born": None, "friends": []}),
+    "model in model": (
+        Person(name="A", mail="x", born=dt.date(2000, 1, 2), friends=[Person(name="B", mail=MAIL)]),
+        {"name": "A", "mail": "x", "born": "2000-01-02", "friends": [{"name": "B", "mail": "[EMAIL_ADDRESS]", "born": None, "friends": []}]},
+    ),
+    "secret of pydantic": ({"k": pydantic.SecretStr("hunter2hunter2")}, {"k": "**********"}),
+    "document": (Document(page_content=MAIL, metadata={"source": MAIL}), {"id": None, "metadata": {"source": "[EMAIL_ADDRESS]"}, "page_content": "[EMAIL_ADDRESS]", "type": "Document"}),
+    "content blocks": (
+        [{"type": "text", "text": MAIL}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}],
+        [{"type": "text", "text": "[EMAIL_ADDRESS]"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}],
+    ),
+    "object": ([Shouting()], ["shout [EMAIL_ADDRESS]"]),
+    "object without a text": ([Broken()], ["<Broken>"]),
+    "class": ([Person], ["<class 'test_shapes.Person'>"]),
+    "lone surrogate": (["a\ud800b", {"\udc00": 1}], ["a\ufffdb", {"\ufffd": 1}]),
+    "json in a string": ({"arguments": '{"to": "bob@example.com", "n": 4111111111111111}'}, {"arguments": '{"to":"[EMAIL_ADDRESS]","n":"[CREDIT_CARD]"}'}),
+    "json in a string, nothing in it": ({"arguments": '{ "a":  1 }'}, {"arguments": '{ "a":  1 }'}),
+    "json in a string, twice": (json.dumps([json.dumps({"a": MAIL})]), '["{\\"a\\":\\"[EMAIL_ADDRESS]\\"}"]'),
+    "json in a string, field": ('{"password": "x y"}', '{"password":"[SECRET]"}'),
+    "json in a string, name twice": ('{"a": "bob@example.com", "a": 1}', '{"a": "[EMAIL_ADDRESS]", "a": 1}'),
+    "escapes": ("first line\nbob@example.com\\nbob@example.com", "first line\n[EMAIL_ADDRESS]\\[EMAIL_ADDRESS]"),
+    "keys that are written alike": ({1: "a", "1": "b"}, {"1 (int)": "a", "1": "b"}),
+    "empty": ([{}, [], "", None], [{}, [], "", None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shape(name):
+    """Each value becomes the JSON that is expected, with nothing found left in it."""
+    value, expected = CASES[name]
+
+    assert Redactor(ALL).tree(value)[0] == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_again_from_the_cache(name):
+    """A second look gives the same, counts included."""
+    redactor = Redactor(ALL)
+
+    assert redactor.json(CASES[name][0]) == redactor.json(CASES[name][0])
+
+
+PLAIN = {
+    "messages": [
+        SystemMessage("be nice"),
+        HumanMessage("hello", id="1", name="bob"),
+        AIMessage("hi", id="2", tool_calls=[{"name": "f", "args": {"a": [1, 2.5]}, "id": "c"}], usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
+        ToolMessage("ok", tool_call_id="c", artifact={"k": [1]}),
+        HumanMessage([{"type": "text", "text": "x"}]),
+    ],
+    "documents": [Document(page_content="p", metadata={"n": 1})],
+    "point": Point(1, "n"),
+    "person": Person(name="A", mail="x", friends=[Person(name="B", mail="y")]),
+    "when": dt.datetime(2024, 5, 6, tzinfo=dt.UTC),
+    "id": uuid.UUID(int=7),
+    "price": decimal.Decimal("1.5"),
+    "kinds": [Name.MAIL.name, Level.LOW, Color.RED, (1, 2), {3}],
+    "bytes": b"x",
+    "large": 2**70,
+    1: {None: 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", [NONE, compile_rules(entities=["CREDIT_CARD"])], ids=["no rules", "rules"])
+def test_written_as_mlflow_writes_it(rules):
+    """What is not redacted is the JSON that MLflow's own encoder stores, so that its pages show it alike."""
+    mlflow_text = json.dumps(PLAIN, cls=TraceJSONEncoder, ensure_ascii=False)
+
+    assert Redactor(rules).tree(PLAIN)[0] == json.loads(mlflow_text)
+
+
+def test_message_that_gets_its_id_later_is_not_stale():
+    """LangGraph sets a message's id after it was first seen: it must not be remembered by identity."""
+    message = AIMessage(MAIL)
+    redactor = Redactor(ALL)
+    before, _ = redactor.tree([message])
+    message.id = "run-1"
+    message.additional_kwargs["later"] = MAIL
+    after, _ = redactor.tree([message])
+
+    assert (before[0]["id"], before[0]["additional_kwargs"]) == (None, {})
+    assert (after[0]["id"], after[0]["additional_kwargs"]) == ("run-1", {"later": "[EMAIL_ADDRESS]"})
+
+
+def test_models_of_two_classes_are_not_mixed_up():
+    """Equal fields of another class are another model."""
+    redactor = Redactor(ALL)
+
+    assert [one["type"] for one in redactor.tree([HumanMessage("a"), SystemMessage("a")])[0]] == ["human", "system"]
+
+
+def test_model_with_a_serialiser_is_written_by_it():
+    """A model that writes itself in its own way is asked each time."""
+
+    class Own(pydantic.BaseModel):
+        a: str
+
+        @pydantic.field_serializer("a")
+        def write(self, value: str) -> str:
+            return f"<{value}>"
+
+    redactor = Redactor(ALL)
+
+    assert redactor.tree([Own(a=MAIL), Own(a="x")])[0] == [{"a": "<[EMAIL_ADDRESS]>"}, {"a": "<x>"}]
+
+
+@pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
+def test_cycle(rules):
+    """A value that holds itself is marked where it comes round again, and written once for each place else."""
+    value = {"a": [1]}
+    value["a"].append(value)
+    value["b"] = value["a"]
+
+    assert Redactor(rules).tree(value)[0] == {"a": [1, "[cycle]"], "b": [1, "[cycle]"]}
+
+
+@pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
+def test_deep_nesting(rules):
+    """However deep, the result can be read again."""
+    value = MAIL
+    for _ in range(50_000):
+        value = [value]
+
+    text, _ = Redactor(rules).json(value)
+
+    assert MAIL not in text
+    assert "[nested deeper than" in text
+    json.loads(text)
+
+
+def test_linked_models():
+    """A chain of models longer than any recursion limit is cut off, too."""
+    chain = Person(name="end", mail=MAIL)
+    for _ in range(3_000):
+        chain = Person.model_construct(name="x", mail="y", born=None, friends=[chain])
+
+    assert MAIL not in Redactor(ALL).json(chain)[0]
+
+
+def test_shared_value_does_not_explode():
+    """Thirty lists, each twice in the next one, are a billion values: the payload is cut long before."""
+    value = [MAIL]
+    for _ in range(30):
+        value = [value, value]
+
+    text, _ = Redactor(ALL, max_payload_chars=5_000).json(value)
+
+    assert len(text) <= 5_000
+    assert MAIL not in text
+
+
+def test_what_fails_says_nothing():
+    """An error inside names its type and holds nothing of the payload."""
+
+    class Hostile(dict):
+        def items(self):
+            raise KeyError(MAIL)
+
+    with pytest.raises(RedactionError) as caught:
+        Redactor(ALL).json([Hostile(a=1)])
+
+    assert str(caught.value) == "KeyError"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_counts_are_of_every_place():
+    """The same value in three places counts three times, also when the cache knows it."""
+    redactor = Redactor(ALL)
+    value = {"a": MAIL, "b": [MAIL, {MAIL: AIMessage(MAIL)}]}
+
+    assert redactor.json(value)[1] == {"EMAIL_ADDRESS": 4}
+    assert redactor.json(value)[1] == {"EMAIL_ADDRESS": 4}
+
+
+FIELDS = {
+    "password": ({"password": "hunter2"}, {"password": "[SECRET]"}),
+    "password of words": ({"db_password": "correct horse"}, {"db_password": "[SECRET]"}),
+    "password as a number": ({"password": 12345678}, {"password": "[SECRET]"}),
+    "camel case": ({"apiKey": "a1b2c3d4e5f6a7b8"}, {"apiKey": "[SECRET]"}),
+    "header": ({"Authorization": "Bearer abc123def456"}, {"Authorization": "[SECRET]"}),
+    "list": ({"passwords": ["hunter2", "sesame1"]}, {"passwords": ["[SECRET]", "[SECRET]"]}),
+    "ssn": (
+        {"ssn": "078051120", "social_security_number": 219099998},
+        {"ssn": "[US_SSN]", "social_security_number": "[US_SSN]"},
+    ),
+    "phone": ({"phone": "555 0132", "mobile": 4155550132}, {"phone": "[PHONE_NUMBER]", "mobile": "[PHONE_NUMBER]"}),
+    "name and value": ({"name": "API_KEY", "value": "a1b2c3d4e5f6a7b8"}, {"name": "API_KEY", "value": "[SECRET]"}),
+    "name and value of something else": ({"name": "city", "value": "a1b2c3d4e5f6a7b8"}, None),
+    "value of a list": ({"key": "password", "value": ["hunter2", 7]}, {"key": "password", "value": ["[SECRET]", 7]}),
+    "counters": ({"total_tokens": 123456789, "max_tokens": 4096, "tokenizer": "cl100k_base"}, None),
+    "streamed token": ({"token": "Hello", "tokens": ["Hel", "lo"]}, None),
+    "nothing": ({"password": None, "api_key": "", "secret": "none", "token": "<TOKEN>"}, None),
+    "schema": ({"properties": {"password": {"type": "string", "minLength": 8}}}, None),
+    "keys of other things": ({"primary_key": "id", "key": "name", "cache_key": "user-1234567890-profile"}, None),
+    "public": ({"public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD"}, None),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_field_name_counts(name):
+    """A field's name says what its value is, where the value alone does not."""
+    value, expected = FIELDS[name]
+
+    assert Redactor(ALL).tree(value)[0] == (value if expected is None else expected)
+
+
+def test_field_names_count_only_for_chosen_entities():
+    """Without SECRET and US_SSN, passwords and social security numbers are nobody's business."""
+    rules = compile_rules(entities=["EMAIL_ADDRESS"])
+
+    assert Redactor(rules).tree({"password": "hunter2", "ssn": "078051120"})[0] == {
+        "password": "hunter2",
+        "ssn": "078051120",
+    }
+
+
+@pytest.mark.parametrize("key", ["Notes", "NOTES", "my_notes", "notes_2"])
+def test_keys_are_globs_in_any_case(key):
+    """The value of a named field goes whatever it is."""
+    redactor = Redactor(compile_rules(entities=[], keys=["*notes*"]))
+
+    assert redactor.tree({key: {"a": [1, 2]}, "x": 1}) == ({key: "[FIELD]", "x": 1}, {FIELD: 1})
+
+
+def test_a_named_field_is_counted_once():
+    """The token of a field is left alone by a second pass."""
+    redactor = Redactor(compile_rules(entities=[], keys=["note"]))
+
+    assert redactor.tree({"note": "[FIELD]"}) == ({"note": "[FIELD]"}, {})
+
+
+def test_name_of_a_field_is_no_reason_for_a_longer_one():
+    """A key without a star names one field."""
+    redactor = Redactor(compile_rules(entities=[], keys=["note"]))
+
+    assert redactor.tree({"notes": 1, "note": 2})[0] == {"notes": 1, "note": "[FIELD]"}
+
+
+@pytest.mark.parametrize("limit", [120, 500, 5_000, 100_000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["x" * 200_000],
+        ["y" * 900 for _ in range(300)],
+        list(range(60_000)),
+        {f"key{i}": {"a": [i] * 20} for i in range(3_000)},
+        [HumanMessage('\n"é' * 3_000) for _ in range(30)],
+        "z" * 300_000,
+        {"k" * 300_000: 1},
+    ],
+    ids=["one string", "strings", "numbers", "dicts", "messages", "text", "key"],
+)
+def test_cut(value, limit):
+    """What is too long is cut to what is allowed, is JSON still, and says so."""
+    text, _ = Redactor(ALL, max_payload_chars=limit).json(value)
+
+    assert len(text) <= limit
+    assert "[cut: " in text
+    json.loads(text)
+
+
+def test_cut_uses_the_room():
+    """Most of what is allowed is used."""
+    text, _ = Redactor(ALL, max_payload_chars=10_000).json([HumanMessage("a" * 5_000) for _ in range(5)])
+
+    assert len(text) > 8_000
+
+
+def test_cut_keeps_short_strings():
+    """One long string does not cost the others."""
+    tree, _ = Redactor(ALL, max_payload_chars=3_000).tree({"a": "short", "b": "x" * 50_000, "c": ["also short"]})
+
+    assert (tree["a"], tree["c"]) == ("short", ["also short"])
+
+
+def test_not_cut_at_the_limit():
+    """A payload of exactly the allowed length is whole; one more and it is cut."""
+    assert Redactor(ALL, max_payload_chars=1_002).json("a" * 1_000)[0] == '"' + "a" * 1_000 + '"'
+    assert "[cut: " in Redactor(ALL, max_payload_chars=1_001).json("a" * 1_000)[0]
+
+
+@pytest.mark.parametrize("place", range(960, 1_010, 3))
+def test_redacted_before_it_is_cut(place):
+    """A value across the cut is gone as a whole, not only the part that would be kept."""
+    text, _ = Redactor(ALL, max_payload_chars=1_000).json("x" * (place - 1) + " " + MAIL + " " + "y" * 200_000)
+
+    assert "bob" not in text
+
+
+def test_private_key_across_the_end_of_what_is_looked_at():
+    """A key block longer than what is scanned of a string goes to the end."""
+    block = "-----BEGIN PRIVATE KEY-----\n" + "QUJD" * 30_000
+
+    assert Redactor(ALL, max_payload_chars=1_000).tree({"a": "pem " + block})[0] == {"a": "pem [SECRET]"}
+
+
+def test_cache_is_bounded():
+    """The oldest go when there are too many, or too long ones."""
+    cache = LeafCache(max_entries=10, max_chars=1_000)
+    redactor = Redactor(ALL, cache=cache)
+    for i in range(100):
+        redactor.text(f"text {i} " + "x" * 200)
+
+    assert len(cache) <= 5
+    assert cache.chars <= 1_000
+    redactor.text("y" * 900)
+    assert cache.chars <= 1_000
+
+
+def test_secret_never_in_the_error_of_text():
+    """`text` fails as `json` does."""
+    with pytest.raises(RedactionError, match=r"^[A-Za-z]+Error$"):
+        Redactor(ALL).text(b"bob@example.com")
+
+
+def test_stream_is_one_text():
+    """Pieces of a streamed value, joined, are one text: no piece of it is recognised alone."""
+    pieces = ["ghp_A1b2C3d4E5f6G7h8", "I9j0K1l2M3n4O5p6Q7r8"]
+
+    assert Redactor(ALL).text("".join(pieces)) == ("[SECRET]", {SECRET: 1})

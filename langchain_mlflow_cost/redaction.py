@@ -119,12 +119,15 @@ _PLAIN_NAME = _Name(None, {}, None)
 class _Piece:
     """A model that was redacted and serialised before."""
 
-    __slots__ = ("counts", "fragment", "tree")
+    __slots__ = ("counts", "fragment", "lengths", "size", "tree")
 
     def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
         self.tree = tree
         self.fragment = orjson.Fragment(text)
+        self.size = len(text)
         self.counts = counts
+        self.lengths: list[int] | None = None
+        """Of its strings, in characters; counted when a payload that holds it is first cut."""
 
 
 class LeafCache:
@@ -1054,7 +1057,11 @@ def _lengths(tree: Any, lengths: list[int]) -> None:
         for item in tree:
             _lengths(item, lengths)
     elif type(tree) is _Piece:
-        _lengths(tree.tree, lengths)
+        # The same message is in one payload after another: it is measured once.
+        if tree.lengths is None:
+            tree.lengths = []
+            _lengths(tree.tree, tree.lengths)
+        lengths.extend(tree.lengths)
 
 
 def _limit(lengths: list[int], room: int) -> int:
@@ -1094,6 +1101,9 @@ def _shortened(tree: Any, room: _Room) -> Any:
             items.append(_shortened(item, room))
         return items
     if type(tree) is _Piece:
+        if tree.lengths is not None and tree.size < room.left and max(tree.lengths, default=0) <= room.string:
+            room.left -= tree.size
+            return tree
         return _shortened(tree.tree, room)
     room.left -= 8
     return tree

@@ -9,10 +9,10 @@ import re
 from langchain_mlflow_cost.detectors.view import Span, View, is_glued, text_pattern
 
 _CARD = re.compile(
-    r"(?<![0-9])(?<![0-9][.,])(?:[0-9]{12,19}"
+    r"(?<![0-9])(?<![0-9][.])(?:[0-9]{12,19}"
     r"|[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?"
     r"|[0-9]{4}([ .-])[0-9]{6}\2[0-9]{4,5}"
-    r"|[0-9]{4}([ .-])[0-9]{4}\3[0-9]{5})(?![0-9])(?![.,][0-9])",
+    r"|[0-9]{4}([ .-])[0-9]{4}\3[0-9]{5})(?![0-9])(?![.][0-9])",
     re.ASCII,
 )
 # Issuers' first digits and the lengths that they use. Source: ISO/IEC 7812 and the networks' own pages.
@@ -42,20 +42,35 @@ def passes_luhn(digits: str) -> bool:
 
 
 def find_cards(view: View, found: list[Span]) -> None:
-    """Find payment cards."""
+    """Find payment cards, also where other numbers stand before or after them: 4111 1111 1111 1111 12/26."""
     text = view.ascii
-    for start, end, digits_here in view.number_runs:
-        if digits_here < 12:
+    for start, end, digits in view.number_runs:
+        if digits < 12:
             continue
-        for match in _CARD.finditer(text, start, end):
-            digits = match.group().translate(_NO_SEPARATORS)
-            if (
-                passes_luhn(digits)
-                and _ISSUERS.fullmatch(digits)
-                and not is_glued(text, match.start(), match.end())
-                and len(set(digits)) > 1
-            ):
-                found.append((match.start(), match.end(), "CREDIT_CARD"))
+        position = start
+        while match := _CARD.search(text, position, end):
+            here, stop = match.span()
+            if not _is_card(text, here, stop):
+                # The group behind may be no part of it.
+                stop = here + _FOUR_GROUPS
+                if stop >= match.end() or text[stop] not in " .-" or not _is_card(text, here, stop):
+                    position = here + 1
+                    continue
+            found.append((here, stop, "CREDIT_CARD"))
+            position = stop
+
+
+_FOUR_GROUPS = 4 * 4 + 3
+
+
+def _is_card(text: str, start: int, end: int) -> bool:
+    digits = text[start:end].translate(_NO_SEPARATORS)
+    return (
+        passes_luhn(digits)
+        and _ISSUERS.fullmatch(digits) is not None
+        and not is_glued(text, start, end)
+        and len(set(digits)) > 1
+    )
 
 
 _SSN = re.compile(
@@ -85,7 +100,7 @@ def find_social_security(view: View, found: list[Span]) -> None:
             ):
                 found.append((start, end, "US_SSN"))
             continue
-        if end - start < digits + 2:
+        if end - start < digits + 2 or (digits == 9 and end - start != 11):
             continue
         for match in _SSN.finditer(text, start, end):
             here = match.start()

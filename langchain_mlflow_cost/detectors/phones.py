@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.detectors.addresses import IPV4
 from langchain_mlflow_cost.detectors.phone_lengths import PHONE_LENGTHS
@@ -113,7 +113,7 @@ def _overlaps(taken: list[Span], start: int, end: int) -> bool:
 
 
 def _in_decimal(text: str, start: int) -> bool:
-    return start > 1 and text[start - 1] in ".," and text[start - 2].isdigit()
+    return start > 1 and text[start - 1] == "." and text[start - 2].isdigit()
 
 
 def _phones_in(view: View, start: int, end: int) -> list[tuple[int, int]]:
@@ -185,8 +185,8 @@ def _hint(view: View, start: int) -> int:
         before = before[line + 1 :] if before[line + 1 :].strip() else before.rstrip()
     if before.endswith(_NO_PHONE_AFTER):
         return -1
-    phone = max((end for _, end in spans(_PHONE_WORDS, before)), default=-1)
-    other = max((end for _, end in spans(_OTHER_WORDS, before)), default=-1)
+    phone = _last_end(_PHONE_WORDS, before)
+    other = _last_end(_OTHER_WORDS, before)
     if phone < 0 and other < 0:
         return 0
     # "order number 4155550132": the plain word "number" says nothing against the word before it.
@@ -196,6 +196,13 @@ def _hint(view: View, start: int) -> int:
         return -1
     # "Number 8, pp. 1371-1374": the word belongs to another number.
     return 0 if _ANY_DIGIT_BYTES.search(before, phone) else 1
+
+
+def _last_end(pattern: Any, data: bytes) -> int:
+    last = -1
+    for _, end in spans(pattern, data):
+        last = end
+    return last
 
 
 _ANY_DIGIT_BYTES = re.compile(rb"[0-9]")

@@ -218,7 +218,7 @@ def test_resume_is_a_trace_of_its_own(handler: MlflowCostHandler) -> None:
 
 async def cancelled_when_asked(start: Callable[[], Any], asked: asyncio.Event) -> None:
     task = asyncio.ensure_future(start())
-    await asked.wait()
+    await asyncio.wait([task, asyncio.ensure_future(asked.wait())], return_when=asyncio.FIRST_COMPLETED)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -236,7 +236,8 @@ class Endless(FakeStream):
 
     async def _astream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
         for chunk in itertools.islice(self._chunks(messages), self.words):
-            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
         assert self.before is not None
         self.before()

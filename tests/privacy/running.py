@@ -19,7 +19,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache as NodeCache
 from langgraph.checkpoint.memory import InMemorySaver
@@ -320,7 +320,13 @@ def _agent(words: Words) -> Any:
         call = {"name": "lookup", "args": {"query": words.told}, "id": "1"}
         return AIMessage("", tool_calls=[call])  # type: ignore[list-item]
 
-    return create_agent(Chat(reply=reply), [lookup], middleware=[Watching()])
+    agent = create_agent(Chat(reply=reply), [lookup], middleware=[Watching()])
+
+    def quiet(state: State) -> Any:
+        # Not the whole state: what its model is told is private, the others' words too.
+        return {"messages": agent.invoke({"messages": [HumanMessage(words.told)]})["messages"][1:]}
+
+    return quiet
 
 
 @way
@@ -554,7 +560,7 @@ def with_config_and_config(words: Words, config: dict[str, Any]) -> None:
 
 @way
 def again_in_the_node(words: Words, config: dict[str, Any]) -> None:
-    def quiet(state: State, given: RunnableConfig) -> State:
+    def quiet(state: State) -> State:
         return {"messages": [Chat(reply=words.said).invoke(words.told, config)]}
 
     graph(("quiet", quiet), ("after", closing(words))).invoke(words.question, config)

@@ -35,6 +35,8 @@ KEEPS = {
     "redacted": (False, False, True),
 }
 """Whether what was told, what was said and what others said are to be stored."""
+ESTIMATED = frozenset(way for way in WAYS if "closed early" in way or "string model" in way)
+"""Ways whose tokens are estimated from the texts, which differ from run to run."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def test_structure_survives(recording: Any, way: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name != "full"])
-@pytest.mark.parametrize("way", [way for way in WAYS if "closed early" not in way])
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in ESTIMATED])
 def test_calls_survive(recording: Any, way: str, policy: str) -> None:
     """Models, tokens and costs of calls are those of the level that keeps everything."""
     assert recording(way, "full").calls == recording(way, policy).calls

@@ -156,6 +156,34 @@ def test_what_is_no_secret_stays(text):
     assert [one for one in scan(text, ALL) if one.entity == SECRET] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "entity"),
+    [
+        ("4111 1111 1111 1111 12/26", "4111 1111 1111 1111", "CREDIT_CARD"),
+        ("2026 4111 1111 1111 1111", "4111 1111 1111 1111", "CREDIT_CARD"),
+        ("4111 1111 1111 1111 123", "4111 1111 1111 1111", "CREDIT_CARD"),
+        ("4111111111111111 123", "4111111111111111", "CREDIT_CARD"),
+        ("Bob,30,4111111111111111,5", "4111111111111111", "CREDIT_CARD"),
+        ("Bob,30,415-555-0132,5", "415-555-0132", "PHONE_NUMBER"),
+        ("12/11/2024 415-555-0132", "415-555-0132", "PHONE_NUMBER"),
+        ("30,078-05-1123,x", "078-05-1123", "US_SSN"),
+        ("7,192.168.1.1,8", "192.168.1.1", "IP_ADDRESS"),
+        ("XX12 DE89 3704 0044 0532 0130 00", "DE89 3704 0044 0532 0130 00", "IBAN_CODE"),
+        ("http://10.1.2.3:8080/x", "10.1.2.3", "IP_ADDRESS"),
+        ("a=1&email=bob%40example.com&b=2", "bob%40example.com", "EMAIL_ADDRESS"),
+        ("[bob@example.com](mailto:x)", "bob@example.com", "EMAIL_ADDRESS"),
+        ("bob@example.com.", "bob@example.com", "EMAIL_ADDRESS"),
+        ("bob@example.com.Then", "bob@example.com", "EMAIL_ADDRESS"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_found_among_its_neighbours(text, value, entity):
+    """Numbers before and after, commas and punctuation do not hide a value nor go with it."""
+    start = text.index(value)
+
+    assert scan(text, ALL) == [Found(start, start + len(value), entity)]
+
+
 @pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
 def test_private_key_goes_to_its_end(kind):
     """A PEM block goes from BEGIN to END and no farther."""

@@ -72,9 +72,8 @@ def test_planted_values_are_gone(planted, strategy):
     value = [f"{before} {plant} {after}" for before, plant, after in planted]
     redactor = Redactor(rules(strategy))
 
-    tree, counts = redactor.tree(value)
+    tree, _ = redactor.tree(value)
 
-    assert counts
     for text, redacted in zip(value, tree, strict=True):
         found = [text[one.start : one.end] for one in redactor.rules.find(text)]
         for one in found:

@@ -267,7 +267,10 @@ FIELDS = {
     "phone": ({"phone": "555 0132", "mobile": 4155550132}, {"phone": "[PHONE_NUMBER]", "mobile": "[PHONE_NUMBER]"}),
     "name and value": ({"name": "API_KEY", "value": "a1b2c3d4e5f6a7b8"}, {"name": "API_KEY", "value": "[SECRET]"}),
     "name and value of something else": ({"name": "city", "value": "a1b2c3d4e5f6a7b8"}, None),
-    "value of a list": ({"key": "password", "value": ["hunter2", 7]}, {"key": "password", "value": ["[SECRET]", 7]}),
+    "value of a list": (
+        {"key": "password", "value": ["hunter2", 7]},
+        {"key": "password", "value": ["[SECRET]", "[SECRET]"]},
+    ),
     "counters": ({"total_tokens": 123456789, "max_tokens": 4096, "tokenizer": "cl100k_base"}, None),
     "streamed token": ({"token": "Hello", "tokens": ["Hel", "lo"]}, None),
     "nothing": ({"password": None, "api_key": "", "secret": "none", "token": "<TOKEN>"}, None),

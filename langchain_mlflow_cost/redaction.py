@@ -119,7 +119,7 @@ _PLAIN_NAME = _Name(None, {}, None)
 class _Piece:
     """A model that was redacted and serialised before."""
 
-    __slots__ = ("counts", "fragment", "lengths", "size", "tree")
+    __slots__ = ("counts", "fragment", "lengths", "short", "size", "tree")
 
     def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
         self.tree = tree
@@ -128,6 +128,17 @@ class _Piece:
         self.counts = counts
         self.lengths: list[int] | None = None
         """Of its strings, in characters; counted when a payload that holds it is first cut."""
+        self.short: tuple[int, _Piece] | None = None
+        """What it was last cut to, and the length of string that was asked for."""
+
+    def cut_to(self, limit: int) -> _Piece:
+        """The piece with no string longer than `limit`, itself if it has none."""
+        if self.lengths is not None and max(self.lengths, default=0) <= limit:
+            return self
+        if self.short is None or self.short[0] != limit:
+            tree = _shortened(self.tree, _Room(limit, sys.maxsize))
+            self.short = (limit, _Piece(tree, _dumps(tree), self.counts))
+        return self.short[1]
 
 
 class LeafCache:
@@ -634,7 +645,13 @@ class _Walk:
         self._values_left = limit + 1
         self._longest = limit + _MARGIN
         self._path: set[int] = set()
-        self._pending: dict[str, list[tuple[Any, Any, Any]]] = {}
+        # The unknown strings and, in parallel, where each stands and what stays there if nothing is found in it. Flat
+        # lists, since a tuple for each place would keep the garbage collector busy longer than the walk takes.
+        self._pending: dict[str, int] = {}
+        self._numbers: list[int] = []
+        self._containers: list[Any] = []
+        self._slots: list[Any] = []
+        self._originals: list[Any] = []
         self._renamed: list[tuple[dict[str, Any], dict[str, str]]] = []
 
     def run(self, value: Any) -> Any:
@@ -656,15 +673,14 @@ class _Walk:
         redactor.cache.put_all(
             (text, leaf, len(text)) for text, leaf in zip(texts, leaves, strict=True) if len(text) <= longest
         )
-        for text, leaf in zip(texts, leaves, strict=True):
-            places = self._pending[text]
+        places = zip(self._numbers, self._containers, self._slots, self._originals, strict=True)
+        for number, container, slot, original in places:
+            leaf = leaves[number]
             if leaf is _CLEAN:
-                for container, slot, original in places:
-                    container[slot] = original
+                container[slot] = original
             else:
-                for container, slot, _ in places:
-                    container[slot] = leaf.text
-                    self.counts.update(leaf.counts)
+                container[slot] = leaf.text
+                self.counts.update(leaf.counts)
 
     def _visit(self, value: Any, container: Any, slot: Any, depth: int) -> Any:
         """Give what stands for `value`; None for now if that is only known after `_resolve`."""
@@ -687,12 +703,13 @@ class _Walk:
                 return text if original is None else original
             self.counts.update(leaf.counts)
             return leaf.text
-        place = (container, slot, text if original is None else original)
-        places = self._pending.get(text)
-        if places is None:
-            self._pending[text] = [place]
-        else:
-            places.append(place)
+        number = self._pending.get(text)
+        if number is None:
+            number = self._pending[text] = len(self._pending)
+        self._numbers.append(number)
+        self._containers.append(container)
+        self._slots.append(slot)
+        self._originals.append(text if original is None else original)
         return None
 
     def _integer(self, value: int, container: Any, slot: Any) -> Any:
@@ -1025,6 +1042,8 @@ def _cut(tree: Any, max_chars: int) -> str:
         limit = _limit(lengths, int(room * share))
         if limit < _MIN_STRING:
             break
+        # To one of few lengths, so that the messages of a growing state need not be cut anew for each payload.
+        limit = min(limit, 1 << (limit.bit_length() - 1) | (limit & 1 << max(limit.bit_length() - 2, 0)))
         text = _dumps(_shortened(tree, _Room(limit, total))).decode()
         if len(text) <= max_chars:
             return text
@@ -1101,9 +1120,10 @@ def _shortened(tree: Any, room: _Room) -> Any:
             items.append(_shortened(item, room))
         return items
     if type(tree) is _Piece:
-        if tree.lengths is not None and tree.size < room.left and max(tree.lengths, default=0) <= room.string:
-            room.left -= tree.size
-            return tree
+        piece = tree.cut_to(room.string)
+        if piece.size < room.left:
+            room.left -= piece.size
+            return piece
         return _shortened(tree.tree, room)
     room.left -= 8
     return tree

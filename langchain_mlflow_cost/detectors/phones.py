@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +77,16 @@ def find_phones(view: View, found: list[Span]) -> None:
     """Find phone numbers where nothing else was found."""
     text = view.ascii
     taken = sorted(found)
+    last = len(taken)
     done = -1
+    near = 0
     for start, end, digits in view.number_runs:
         if digits < 7 or start < done:
             continue
         # The cheap questions first: in JSON most numbers are dates and ids, in a list of people most are known by now.
-        if (taken and _overlaps(taken, start, end)) or _in_decimal(text, start):
+        while near < last and taken[near][1] <= start:
+            near += 1
+        if (near < last and taken[near][0] < end) or _in_decimal(text, start):
             continue
         if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):
             continue
@@ -105,11 +108,6 @@ def _may_be_bare(view: View, start: int, digits: int) -> bool:
         or text.startswith(")", start + digits)
         or _PHONE_WORDS.search(view.before(start, _NEAR)) is not None
     )
-
-
-def _overlaps(taken: list[Span], start: int, end: int) -> bool:
-    i = bisect.bisect_left(taken, (start,))
-    return (i < len(taken) and taken[i][0] < end) or (i > 0 and taken[i - 1][1] > start)
 
 
 def _in_decimal(text: str, start: int) -> bool:

@@ -95,7 +95,7 @@ def _usable(uri: str) -> str:
         f"the MLflow server {_shown(uri)} did not answer its health check within {HEALTH_TIMEOUT_S:g} s; "
         f"traces go to {DEFAULT_TRACKING_URI} instead",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
     return DEFAULT_TRACKING_URI
 

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 def account(span: GuardedSpan) -> None:
     """Price a foreign model span from the usage and model that are written in it, once, and add it up."""
     run: Run | None = span.lmc_state.owner
-    if run is None or not _is_model(span) or _below_a_model(span, run):
+    if run is None or not _is_model(span):
+        return
+    if _below_a_model(span, run):
+        # Counted above; without a cost of its own MLflow's store would price it once more.
+        internals.write_raw(span, {SpanAttributeKey.LLM_COST: _dumped(_NOTHING)})
         return
     attributes = span.attributes or {}
     counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
@@ -63,6 +67,9 @@ def account(span: GuardedSpan) -> None:
     for invocation, call in told:
         if invocation.governor.on_cost is not None:
             invocation.governor.on_cost(call)
+
+
+_NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 
 
 def _spend(invocation: Invocation, run: Run, call: Call, usd: Decimal | None) -> None:

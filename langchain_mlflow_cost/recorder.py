@@ -132,8 +132,11 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     if state is None:
         return None, not (isinstance(active, SdkSpan) and internals.ended(active))
     owner: Run | None = state.owner
-    if owner is None or state.final or state.held:
+    if state.final or state.held:
         return None, False
+    if owner is None:
+        # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
+        return None, True
     lineage = owner.lineage()
     if owner.run_id not in RUNS or any(suspended(run) for run in (lineage[0], lineage[-1])):
         return None, False
@@ -149,7 +152,13 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
         guard.govern_without_span(_spanless_state(run))
         return
     is_structure = run.name == (metadata or {}).get("langgraph_node")
+    if run.parent is None and inherit:
+        around = guard.state_of(internals.active_span())
+        if around is not None:
+            # A second invocation inside one span of the user's: what was private in the first is so in all the trace.
+            run.scopes += tuple(scope for scope in around.scopes if scope not in run.scopes)
     state = SpanState(run.enforcement, run.scope, run.kind, owner=run, name_is_structure=is_structure)
+    state.scopes = run.scopes
     taken = internals.take_over_native_span(run.run_id)
     if taken is not None:
         span, run.token = taken

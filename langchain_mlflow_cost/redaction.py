@@ -352,7 +352,9 @@ class Rules:
 
     def token(self, entity: str, value: str) -> str | None:
         """Give what stands in place of a value; None where the string that holds it goes as a whole."""
-        strategy = self.strategy(entity)
+        strategy = self._strategies.get(entity, "redact")
+        if strategy == "redact":
+            return f"[{entity}]"
         if strategy == "drop":
             return None
         if strategy == "mask":
@@ -360,7 +362,7 @@ class Rules:
             return "****" + ("".join(digits[-4:]) if len(digits) >= _HIDES_HALF else "")
         if strategy == "hash":
             return f"[{entity}:{self._digest(entity, value)}]"
-        return f"[{entity}]"
+        raise ValueError(strategy)
 
     def _digest(self, entity: str, value: str) -> str:
         """Give 64 bits as letters only: digits could pass for a card's, or for a part of the next number."""

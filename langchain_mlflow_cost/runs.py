@@ -89,14 +89,14 @@ class Governor:
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
         self._lock = threading.Lock()
-        self._invocations: OrderedDict[str, Invocation] = OrderedDict()
+        self._invocations: OrderedDict[UUID, Invocation] = OrderedDict()
         self._latest: Invocation | None = None
 
     def began(self, invocation: Invocation) -> None:
         """Remember an invocation for `summary`, and let go of the oldest finished ones."""
         with self._lock:
             self._latest = invocation
-            self._invocations[invocation.trace_id or str(invocation.root_id)] = invocation
+            self._invocations[invocation.root_id] = invocation
             while len(self._invocations) > KEPT_SUMMARIES:
                 self._invocations.popitem(last=False)
 
@@ -109,7 +109,7 @@ class Governor:
                 found = [i for i in self._invocations.values() if i.trace_id == trace_id]
         if not found:
             return None
-        return found[-1].ledger.summary(found[-1].trace_id)
+        return found[0].ledger.summary(found[0].trace_id, *(each.ledger for each in found[1:]))
 
 
 class Invocation:
@@ -170,6 +170,7 @@ class Run:
         "reservations",
         "run_id",
         "scope",
+        "scopes",
         "span",
         "start_ns",
         "state",
@@ -189,6 +190,7 @@ class Run:
         self.invocations: tuple[Invocation, ...] = ()
         self.enforcement: Enforcement
         self.scope: Scope
+        self.scopes: tuple[Scope, ...] = ()
         self.span: LiveSpan | None = None
         self.state: SpanState | None = None
         self.token: Any = None
@@ -276,9 +278,10 @@ def open_run(
     session = session_of(metadata)
     if parent is None:
         run.scope = new_scope()
+        run.scopes = (run.scope,)
         run.invocations = (Invocation(governor, run_id, session),)
     else:
-        run.scope = parent.scope
+        run.scope, run.scopes = parent.scope, parent.scopes
         run.invocations = parent.invocations
         if run.govern(governor, session) and governor.policy.has_private_nodes:
             run.scope.holding = True

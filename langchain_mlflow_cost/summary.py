@@ -178,6 +178,20 @@ class Ledger:
             self._running.pop(key, None)
             self._entered.pop(key, None)
 
+    def _with(self, others: Iterable[Ledger]) -> Ledger:
+        together = Ledger()
+        for ledger in (self, *others):
+            with ledger._lock:
+                together._totals = _joined(together._totals, ledger._totals)
+                for name, node in ledger._nodes.items():
+                    sums = together._nodes.setdefault(name, _NodeTotals())
+                    sums.totals = _joined(sums.totals, node.totals)
+                    sums.models |= node.models
+                together._unpriced_models |= ledger._unpriced_models
+                together._running.update(ledger._running)
+                together._entered.update(ledger._entered)
+        return together
+
     def add(self, call: Call, spans: Iterable[Totals] = (), *, key: object = None) -> None:
         """Add a finished call to the trace, its node, and the span totals given (its own and those above it)."""
         with self._lock:
@@ -197,13 +211,10 @@ class Ledger:
             if call.input_usd is None:
                 unpriced_models.add(call.model)
 
-    def totals(self) -> Totals:
-        """A copy of the finished calls' sums."""
-        with self._lock:
-            return _copy(self._totals)
-
-    def summary(self, trace_id: str = "") -> CostSummary:
-        """The sums at this moment, running estimates included."""
+    def summary(self, trace_id: str = "", *others: Ledger) -> CostSummary:
+        """The sums at this moment, running estimates included; with those of other invocations in the same trace."""
+        if others:
+            return self._with(others).summary(trace_id)
         with self._lock:
             totals = _copy(self._totals)
             nodes = {name: _NodeTotals(_copy(node.totals), set(node.models)) for name, node in self._nodes.items()}
@@ -232,6 +243,18 @@ class Ledger:
                 for name, node in nodes.items()
             },
         )
+
+
+def _joined(one: Totals, other: Totals) -> Totals:
+    return Totals(
+        EXACT.add(one.input_usd, other.input_usd),
+        EXACT.add(one.output_usd, other.output_usd),
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.llm_calls + other.llm_calls,
+        one.cached_calls + other.cached_calls,
+        one.unpriced_calls + other.unpriced_calls,
+    )
 
 
 def _copy(totals: Totals) -> Totals:

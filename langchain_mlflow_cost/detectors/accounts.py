@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from langchain_mlflow_cost.detectors.view import WORD, Span, View, byte_pattern, first_start, spans
+from langchain_mlflow_cost.detectors.view import WORD, Span, View
 
 _IBAN_LENGTHS = {
     entry[:2]: int(entry[2:])
@@ -22,7 +22,6 @@ _IBAN_LENGTHS = {
 }
 """Country to the length of its accounts, by SWIFT's IBAN registry, release 101, and the partial list at iban.com."""
 
-_IBAN = byte_pattern(r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}")
 _IBAN_WHOLE = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,29}", re.ASCII)
 _SEPARATORS = frozenset(" -")
 
@@ -37,17 +36,12 @@ def passes_mod_97(iban: str) -> bool:
 
 def find_ibans(view: View, found: list[Span]) -> None:
     """Find account numbers, written in one or with a space or hyphen after every four characters."""
-    position = 0
-    while True:
-        start = first_start(_IBAN, view.bytes, position)
-        if start < 0:
-            return
-        end = _iban_end(view.ascii, start)
+    done = 0
+    for start in view.accounts:
+        end = _iban_end(view.ascii, start) if start >= done else -1
         if end > 0:
             found.append((start, end, "IBAN_CODE"))
-            position = end
-        else:
-            position = start + 4
+            done = end
 
 
 def _iban_end(text: str, start: int) -> int:
@@ -67,9 +61,10 @@ def _iban_end(text: str, start: int) -> int:
     return end if passes_mod_97(value) else -1
 
 
-_WALLET = byte_pattern(
-    r"\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11,87}\b|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11,87}\b"
-    r"|\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b|\b0x[0-9a-fA-F]{40}\b"
+_WALLET = re.compile(
+    r"(?:(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11,87}+|(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11,87}+"
+    r"|[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}+|0x[0-9a-fA-F]{40})(?!\w)",
+    re.ASCII,
 )
 _BASE58 = {character: i for i, character in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
 _BECH32 = {character: i for i, character in enumerate("qpzry9x8gf2tvdw0s3jn54khce6mua7l")}
@@ -77,8 +72,11 @@ _BECH32 = {character: i for i, character in enumerate("qpzry9x8gf2tvdw0s3jn54khc
 
 def find_wallets(view: View, found: list[Span]) -> None:
     """Find addresses of currencies that have a checksum, and Ethereum's, of which few have one."""
-    for start, end in spans(_WALLET, view.bytes):
-        value = view.ascii[start:end]
+    for start in view.accounts:
+        match = _WALLET.match(view.ascii, start)
+        if not match:
+            continue
+        value = match.group()
         if value.startswith("0x"):
             real = len(set(value[2:])) > 4
         elif value[:3].lower() in {"bc1", "tb1", "ltc"}:
@@ -86,7 +84,7 @@ def find_wallets(view: View, found: list[Span]) -> None:
         else:
             real = passes_base58check(value)
         if real:
-            found.append((start, end, "CRYPTO"))
+            found.append((start, match.end(), "CRYPTO"))
 
 
 def passes_base58check(address: str) -> bool:

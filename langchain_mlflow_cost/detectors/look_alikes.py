@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,13 @@ from langchain_mlflow_cost.detectors.view import text_pattern
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_INVISIBLE = "\u00ad\u034f\u061c\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
+# Soft hyphen, joiners, direction marks, variation selectors, tags and the like.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0001-\U000e007f"
+)
+# Beyond the first two planes there are no digits.
+_LAST_DIGITS = 0x20000
 
 
 def _look_alikes() -> dict[str, str]:
@@ -36,7 +41,7 @@ def _look_alikes() -> dict[str, str]:
         "\u3002": ".",
         "\uff61": ".",
     }
-    for code in range(0x80, sys.maxunicode + 1):
+    for code in range(0x80, _LAST_DIGITS):
         character = chr(code)
         if character.isdecimal():
             folded[character] = str(unicodedata.decimal(character))
@@ -51,7 +56,7 @@ _FOLDED = _look_alikes()
 FOLD_TABLE = str.maketrans(_FOLDED)
 # Chinese text is full of full-width commas and brackets: they alone are no reason to fold it.
 _COMMON = set("，．：；！？（）、。～｛｝［］＝＜＞＂＇　—–‒―…") & set(_FOLDED)
-_BASIC = sorted(character for character in _FOLDED if character < "\U00010000" and character not in _COMMON)
+_RARE = sorted(character for character in _FOLDED if character not in _COMMON)
 
 
 def _ranges(characters: list[str]) -> str:
@@ -69,9 +74,7 @@ _INVISIBLE_SET = frozenset(
     for first, last in (match.groups() for match in re.finditer(r"(.)(?:-(.))?", _INVISIBLE))
     for code in range(ord(first), ord(last or first) + 1)
 )
-_SUSPICIOUS = text_pattern(
-    f"[{_ranges(_BASIC)}{_INVISIBLE}\U0001d400-\U0001d7ff]|[0-9A-Za-z][．：＝–‒―—　]|[．：＝–‒―—　][0-9A-Za-z]"
-)
+_SUSPICIOUS = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}]|[0-9A-Za-z][．：＝–‒―—　]|[．：＝–‒―—　][0-9A-Za-z]")
 _MANY = 40
 
 

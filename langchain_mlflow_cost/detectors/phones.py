@@ -71,6 +71,7 @@ _OTHER_WORDS = text_pattern(
 _ANY_NUMBER = re.compile(rb"[ ._:#-]*(?:number|num|nr|no|numero)(?: is)?")
 _NO_PHONE_AFTER = tuple(mark.encode() for mark in "$€£¥₹#%")
 _NEAR = 32
+_NO_SEPARATORS = str.maketrans("", "", " .-()/")
 
 
 def find_phones(view: View, found: list[Span]) -> None:
@@ -235,7 +236,7 @@ def _international_end(match: re.Match[str]) -> int:
     rest = match.group("rest")
     if "-." in rest or ".-" in rest:
         return -1  # a drawing's path: 003-.37.224-.67
-    digits = "".join(_GROUP.findall(rest))
+    digits = rest.translate(_NO_SEPARATORS)
     for length in (1, 2, 3):
         limits = PHONE_LENGTHS.get(digits[:length])
         if limits:

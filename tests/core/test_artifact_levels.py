@@ -133,7 +133,7 @@ def test_stream_events(store: str, level: str, kept: bool) -> None:
     assert kept is ("short" in " ".join(words))
 
 
-class Broken(RuntimeError):
+class Broken(RuntimeError):  # noqa: N818 - it is not the application that is tested
     pass
 
 

@@ -22,7 +22,7 @@ from ways import ASK, given, one_node
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary
 
 
-class Broken(RuntimeError):
+class Broken(RuntimeError):  # noqa: N818 - it is not the application that is tested
     """What the applications here raise."""
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from fake_models import MINI_USD, FakeChat
+from langchain_core.runnables import RunnableConfig  # noqa: TC002 - LangGraph reads the node's annotations
+from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, model_spans, only_trace
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, cost_summary
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
 
 CARD = "4111 1111 1111 1111"
 TOLD = {"messages": [("user", f"my card is {CARD}, my mail jane.doe@example.com")]}
@@ -55,7 +57,9 @@ def test_config_and_constructor_price_each_for_itself(store: str) -> None:
 @pytest.mark.parametrize("first_is_strict", [True, False])
 def test_the_stricter_policy_holds_in_each_point(store: str, place: str, first_is_strict: bool) -> None:
     """A call under two handlers is stored under the stricter of their policies, level and redaction apart."""
-    mails = MlflowCostHandler({"artifact_level": "full", "redact_pii": True, "redaction": {"entities": ["EMAIL_ADDRESS"]}})
+    mails = MlflowCostHandler(
+        {"artifact_level": "full", "redact_pii": True, "redaction": {"entities": ["EMAIL_ADDRESS"]}}
+    )
     cards = MlflowCostHandler({"redact_pii": True, "redaction": {"entities": ["CREDIT_CARD"]}})
     one, two = (mails, cards) if first_is_strict else (cards, mails)
     if place == "config":
@@ -83,8 +87,6 @@ def test_a_models_handler_governs_that_model_only(store: str) -> None:
 
 def test_either_budget_refuses(store: str) -> None:
     """A call is sent only if the budgets of all its handlers allow it, in whichever place they are."""
-    from langchain_mlflow_cost import BudgetExceededError
-
     broke = MlflowCostHandler({"budget": {"max_cost_usd": 0}})
     model = FakeChat(callbacks=[broke])
     with pytest.raises(BudgetExceededError):
@@ -114,7 +116,10 @@ def test_threads_with_a_handler_each(store: str) -> None:
         assert stored == handler.summary()
     assert 4 == len(all_traces())
     assert sorted(["minimal", "full"] * 4) == sorted(
-        span.get_attribute("policy.artifact_level") for trace in all_traces() for span in trace.data.spans if span.name != "LangGraph"
+        span.get_attribute("policy.artifact_level")
+        for trace in all_traces()
+        for span in trace.data.spans
+        if span.name != "LangGraph"
     )
 
 
@@ -128,8 +133,6 @@ def test_tasks_with_a_handler_each(store: str) -> None:
 
         async def node(state: Any) -> Any:
             return {"messages": [await model.ainvoke(state["messages"])]}
-
-        from langgraph.graph import START, MessagesState, StateGraph
 
         graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
         await asyncio.gather(*(graph.ainvoke(ASK, given(handler)) for handler in handlers))
@@ -156,9 +159,6 @@ def test_one_handler_in_many_threads(store: str) -> None:
 
 def test_a_plain_thread_in_a_node(store: str) -> None:
     """A call in a thread that the node starts itself, with the node's `config`, is part of the trace."""
-    from langchain_core.runnables import RunnableConfig
-    from langgraph.graph import START, MessagesState, StateGraph
-
     model, handler = FakeChat(), MlflowCostHandler()
 
     def node(state: MessagesState, config: RunnableConfig) -> Any:

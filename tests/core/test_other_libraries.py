@@ -198,3 +198,16 @@ def test_two_graphs_in_one_own_span(store: str, server: ProviderServer) -> None:
 
     assert cost_summary(trace.info.trace_id).total_cost_usd == pytest.approx(2 * USD, rel=1e-9)
     assert handler.summary(trace.info.trace_id).total_cost_usd == pytest.approx(2 * USD, rel=1e-9)
+
+
+def test_private_text_of_an_earlier_graph(store: str, server: ProviderServer) -> None:
+    """What a private node of the first graph was told is in no span of a second graph in the same trace."""
+    handler = MlflowCostHandler({"artifact_level": "full", "nodes": {"node": {"log_prompts": False}}})
+    said = "the penguin wants forty herrings"
+    with mlflow.start_span("request") as span:
+        one_node(lambda _: ask_by_langchain(server).invoke(said)).invoke(ASK, given(handler))
+        ask_by_langchain(server).invoke(said, given(handler))
+        span.set_outputs(said)
+    (trace,) = all_traces()
+
+    assert "herrings" not in trace.to_json()

@@ -17,6 +17,7 @@ CASES = {
     "mathematical digits": ("𝟒𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏", "𝟒𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏𝟏", "CREDIT_CARD"),
     "zero-width space": ("4111\u200b1111\u200b1111\u200b1111", "4111\u200b1111\u200b1111\u200b1111", "CREDIT_CARD"),
     "zero-width joiner in an address": ("b\u200dob@exam\u200dple.com", "b\u200dob@exam\u200dple.com", "EMAIL_ADDRESS"),
+    "tag characters": ("bob\U000e0041@example.com", "bob\U000e0041@example.com", "EMAIL_ADDRESS"),
     "byte order mark": ("\ufeffbob@example.com", "bob@example.com", "EMAIL_ADDRESS"),
     "soft hyphen": ("bob@exam\u00adple.com", "bob@exam\u00adple.com", "EMAIL_ADDRESS"),
     "right-to-left marks": ("\u202bbob@example.com\u202c", "bob@example.com", "EMAIL_ADDRESS"),
@@ -57,6 +58,7 @@ def test_found_in_the_text_as_it_is(name):
         "❤️ 👩‍👩‍👧 12 345",
         "a\u200bb\u200cc",
         "Ⅳ ½ ² ①②③ ٣",
+        "𝚤 𝛼 𝛁 123 456",
     ],
 )
 def test_ordinary_text_is_left_as_it_is(text):
@@ -71,3 +73,12 @@ def test_many_different_look_alikes_at_once():
     start = text.index("４")
 
     assert scan(text, ALL) == [Found(start, start + 16, "CREDIT_CARD")]
+
+
+@pytest.mark.parametrize("other", ["𝚤", "𝛼", "\U000e0041", "\u3164", "ﬁ", "\ufffd"])
+def test_offsets_behind_other_odd_characters(other):
+    """A character that is neither folded nor taken out counts as one."""
+    text = f"{other} \u200b １ {other} bob@example.com"
+    start = text.index("bob")
+
+    assert scan(text, ALL) == [Found(start, len(text), "EMAIL_ADDRESS")]

@@ -1,0 +1,44 @@
+"""`docs/_channels.md` says of every channel what the tests prove; run this file as a program to write it anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scenes import ALLOWED, PRESENT, SCENES
+
+TABLE = Path(__file__).parents[2] / "docs" / "_channels.md"
+LEVELS = ("minimal", "standard", "full")
+
+
+def table() -> str:
+    """One row for each channel in which `scenes.py` plants a text."""
+    rows = [
+        "| channel | minimal | standard | full | text of a private node | test |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for scene in SCENES.values():
+        for channel, keeps in scene.channels.items():
+            levels = [_cell(level in PRESENT[keeps], level in ALLOWED[keeps]) for level in LEVELS]
+            cells = [_escaped(channel), *levels, "gone", f"`tests/privacy/test_channels.py -k '{channel}'`"]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(present: bool, allowed: bool) -> str:  # noqa: FBT001 - two facts of one row
+    if present:
+        return "kept"
+    return "kept in part" if allowed else "gone"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("@", "&#64;") if text.startswith("@") else text
+
+
+def test_table_is_what_the_scenes_prove() -> None:
+    """The table in the documentation is the one that the tests are made from."""
+    assert table() == TABLE.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -1,0 +1,189 @@
+"""What is exported, and what the texts say of it: the README's example, its links and its keys are true."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import langchain_mlflow_cost
+from langchain_mlflow_cost import Policy
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "examples" / "quickstart.py"
+
+PUBLIC = {
+    "BudgetExceededError": "class",
+    "CostSummary": "class",
+    "MlflowCostHandler": "class",
+    "Policy": "class",
+    "PolicyError": "class",
+    "configure": "function",
+    "cost_summary": "function",
+    "trace_decorator": "function",
+}
+"""The names that a user can rely on."""
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_is_the_public_names() -> None:
+    """Nothing is exported that is not promised, and nothing promised is missing."""
+    assert sorted(langchain_mlflow_cost.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_name_can_be_imported(name: str) -> None:
+    """Each name comes from the package itself, is listed by `dir`, and says what it is."""
+    found: Any = getattr(importlib.import_module("langchain_mlflow_cost"), name)
+
+    assert isinstance(found, type) is (PUBLIC[name] == "class")
+    assert callable(found)
+    assert found.__doc__
+    assert name in dir(langchain_mlflow_cost)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A misspelt name fails as in any module."""
+    with pytest.raises(AttributeError, match="MlflowCostHandlr"):
+        _ = langchain_mlflow_cost.MlflowCostHandlr
+
+
+@pytest.mark.parametrize("what", ["", ".policy", ".summary", ".prices", ".private_text"])
+def test_import_leaves_mlflow_alone(what: str) -> None:
+    """Neither the package nor its pure parts import MLflow or LangChain: `--help` need not wait for them."""
+    program = f"import sys, langchain_mlflow_cost{what}; print(*sorted({{'mlflow', 'langchain_core'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert done.stdout.strip() == ""
+
+
+def test_types_are_shipped() -> None:
+    """Type checkers read the annotations."""
+    assert (ROOT / "langchain_mlflow_cost" / "py.typed").is_file()
+
+
+# --- the README ----------------------------------------------------------------------------------------------------
+
+
+def block(language: str) -> str:
+    found = re.search(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert found, f"the README has no block of {language}"
+    return found[1]
+
+
+def test_readme_shows_the_example() -> None:
+    """The README's program is the file in `examples`, but for the file's docstring."""
+    _, _, body = EXAMPLE.read_text(encoding="utf-8").partition("\n\n")
+
+    assert block("python") == body
+
+
+def test_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """The program runs in an empty folder, without a key or a network, and prints those lines and no others."""
+    done = subprocess.run(
+        [sys.executable, "-c", block("python")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_MODEL_CATALOG_URI": "",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == block("text").splitlines()
+
+
+def keys_of(table_head: str) -> list[str]:
+    _, _, rest = README.partition(table_head)
+    rows = [line for line in rest.partition("\n\n")[0].splitlines() if line.startswith("| `")]
+    return [key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def test_readme_names_real_keys() -> None:
+    """Every key of the README's table is a key of the policy."""
+    keys = keys_of("| key | default | |")
+
+    assert len(keys) > 10
+    assert [key for key in keys if key not in Policy.model_fields] == []
+
+
+def test_readme_policy_is_valid() -> None:
+    """The README's YAML loads as it stands, with its nodes and budgets."""
+    import yaml
+
+    policy = Policy.load(yaml.safe_load(block("yaml")))
+
+    assert (set(policy.nodes), len(policy.budget)) == ({"diagnosis", "team/*"}, 2)
+
+
+# --- links and texts -----------------------------------------------------------------------------------------------
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!_]*.md"))]
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link is to a file that exists, and to a heading that it has."""
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = page.parent / path if path else page
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if fragment else []
+        if not target.exists() or (fragment and fragment not in map(anchor, headings)):
+            dead.append(link)
+
+    assert dead == []
+
+
+def tracked_files() -> list[Path]:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    done = subprocess.run([git, "ls-files", "-z"], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        pytest.skip("git does not list the files")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# In pieces, so that this file is not the one that is found.
+OF_ONE_MACHINE = [
+    ".".join(parts)
+    for parts in (("pypi", "org"), ("files", "pythonhosted", "org"), ("registry", "npmjs", "org"), ("deb", "debian", "org"))
+] + ["/" + folder + "/" for folder in ("work", "root")]
+
+
+@pytest.mark.parametrize("text", OF_ONE_MACHINE)
+def test_no_file_depends_on_one_machine(text: str) -> None:
+    """No file that is handed on names a registry's host or a folder of the machine that it was written on."""
+    # A URL's path may hold such a folder's name; a path of the machine begins with it.
+    pattern = re.compile((r"(?<![\w.])" if text.startswith("/") else r"\b").encode() + re.escape(text.encode()))
+    found = []
+    for file in tracked_files():
+        content = file.read_bytes()
+        if b"\0" not in content[:8000] and pattern.search(content):
+            found.append(file.relative_to(ROOT).as_posix())
+
+    assert found == []

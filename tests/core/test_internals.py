@@ -1,0 +1,451 @@
+"""Every name that is not public, and that `mlflow_internals` builds on, is there and does what the module relies on."""
+
+from __future__ import annotations
+
+import ast
+import re
+import socket
+import uuid
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
+from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
+from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
+from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
+from mlflow.tracing import context as trace_context
+from mlflow.tracing import provider
+from mlflow.tracing.attachments import Attachment
+from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.utils import gorilla
+from mlflow.utils import providers as catalogue
+from opentelemetry import trace as otel_trace
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import SpanProcessor
+
+from langchain_mlflow_cost import MlflowCostHandler, attribute_keys, mlflow_internals, recorder
+
+OWN = {"_lmc_yields"}
+"""A mark of our own on another's class."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "sdk": ("_Span",),
+    "context": ("_USER_TRACE_CONTEXT",),
+    "mlflow_provider": (
+        "_get_span_processors",
+        "_get_tracer",
+        "detach_span_from_context",
+        "get_context_api",
+        "get_current_context",
+        "get_current_otel_span",
+        "provider",
+        "set_span_in_context",
+    ),
+    "provider": ("_active_span_processor",),
+    "composite": ("_lock", "_span_processors"),
+    "live": ("_attachments", "_links", "_span"),
+    "span": (
+        "_attributes",
+        "_end_time",
+        "_events",
+        "_links",
+        "_lock",
+        "_new_events",
+        "_new_links",
+        "_span_processor",
+        "_status",
+    ),
+    "manager": ("get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
+    "InMemoryTraceManager": ("get_instance", "get_trace"),
+    "tracer": ("_run_span_mapping",),
+    "patched": ("_gorilla_active_patch___init__",),
+    "gorilla": ("get_original_attribute",),
+    "catalogue": ("_list_provider_names", "_load_bundled_provider"),
+}
+"""Owner to the names that the module uses of it."""
+PUBLIC_OWNERS = {"mlflow_provider", "manager", "InMemoryTraceManager", "gorilla", "catalogue"}
+"""Modules and classes without documentation for users: every name of theirs counts."""
+
+
+class Watcher(SpanProcessor):
+    """Notes the spans that it sees."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: list[str] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.started.append(span.name)
+
+    def on_end(self, span: Any) -> None:
+        self.ended.append(span.name)
+
+
+@pytest.fixture
+def watcher(store: str, monkeypatch: pytest.MonkeyPatch) -> Watcher:
+    """Installed as the guard is, and taken out again."""
+    monkeypatch.setattr(provider, "_get_span_processors", provider._get_span_processors)
+    watcher = Watcher()
+    mlflow_internals.install_first(watcher)
+    return watcher
+
+
+def constants(owner: type) -> dict[str, str]:
+    return {name: value for name, value in vars(owner).items() if name.isupper() and isinstance(value, str)}
+
+
+# --- the list ------------------------------------------------------------------------------------------------------
+
+
+def used_names() -> set[str]:
+    """Private attributes, imports and names in strings; of undocumented modules and classes, all attributes."""
+    tree = ast.parse(Path(mlflow_internals.__file__).read_text())
+    found: set[str] = set()
+    private = re.compile(r"_(?!_)\w+")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if private.fullmatch(node.attr) or owner in PUBLIC_OWNERS:
+                found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names if private.fullmatch(alias.name)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and private.fullmatch(node.value):
+            found.add(node.value)
+    return found - OWN
+
+
+def test_list_is_complete() -> None:
+    """The table above names what the module uses, no more and no less."""
+    assert used_names() == {name for names in NAMES.values() for name in names}
+
+
+@pytest.mark.parametrize("owner", NAMES)
+def test_names_exist(owner: str, store: str) -> None:
+    """What the module uses is there, on a live object where it is made per object."""
+    mlflow.langchain.autolog()
+    with mlflow.start_span("a") as live:
+        current = provider.provider.get()
+        owners = {
+            "sdk": sdk,
+            "context": trace_context,
+            "mlflow_provider": provider,
+            "provider": current,
+            "composite": current._active_span_processor,
+            "live": live,
+            "span": live._span,
+            "manager": InMemoryTraceManager.get_instance(),
+            "InMemoryTraceManager": InMemoryTraceManager,
+            "tracer": MlflowLangchainTracer(),
+            "patched": BaseCallbackManager,
+            "gorilla": gorilla,
+            "catalogue": catalogue,
+        }
+
+        assert [name for name in NAMES[owner] if not hasattr(owners[owner], name)] == []
+
+
+def test_self_test_finds_nothing() -> None:
+    """With these versions the handler need not keep payloads to itself."""
+    assert mlflow_internals.self_test() is None
+
+
+@pytest.mark.parametrize("name", ["_new_events", "_new_links"])
+def test_self_test_says_what_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is gone is named."""
+    monkeypatch.delattr(sdk.Span, name)
+
+    assert mlflow_internals.self_test() == f"Span.{name}"
+
+
+# --- the provider --------------------------------------------------------------------------------------------------
+
+
+def new_experiment() -> None:
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(uuid.uuid4().hex))
+
+
+def off_and_on() -> None:
+    mlflow.tracing.disable()
+    mlflow.tracing.enable()
+
+
+@pytest.mark.parametrize("change", [mlflow.tracing.reset, new_experiment, off_and_on], ids=lambda f: f.__name__)
+def test_new_provider_asks_for_processors(watcher: Watcher, change: Any) -> None:
+    """Whatever makes MLflow build a provider anew, it asks `_get_span_processors` for its processors."""
+    change()
+    with mlflow.start_span("a"):
+        pass
+
+    assert mlflow_internals.guarded(watcher)
+    assert (watcher.started, watcher.ended) == (["a"], ["a"])
+
+
+def test_guard_is_first(store: str) -> None:
+    """Processors stand in a tuple, in the order in which they are told, and our guard is the first, once."""
+    MlflowCostHandler()
+    with mlflow.start_span("a"):
+        processors = provider.provider.get()._active_span_processor._span_processors
+
+    assert isinstance(processors, tuple)
+    assert [number for number, processor in enumerate(processors) if processor is recorder._GUARD] == [0]
+    assert len(processors) > 1
+
+
+def test_present_provider_is_guarded_too(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that is in use when the guard comes gets it at the front."""
+    with mlflow.start_span("before"):
+        pass
+    monkeypatch.setattr(provider, "_get_span_processors", provider._get_span_processors)
+    watcher = Watcher()
+    mlflow_internals.install_first(watcher)
+    with mlflow.start_span("after"):
+        pass
+
+    assert provider.provider.get()._active_span_processor._span_processors[0] is watcher
+    assert watcher.started == ["after"]
+
+
+def test_held_span_goes_to_the_provider_of_today(watcher: Watcher) -> None:
+    """A span is told to the processor that it holds when it ends, and that can be changed."""
+    span = mlflow.start_span_no_context("a")
+    retired = span._span._span_processor
+    mlflow.tracing.reset()
+    with mlflow.start_span("b"):
+        pass
+    mlflow_internals.redirect_to_current_provider(span._span)
+
+    assert span._span._span_processor is provider.provider.get()._active_span_processor is not retired
+    span.end()
+    assert watcher.ended == ["b", "a"]
+
+
+# --- spans ---------------------------------------------------------------------------------------------------------
+
+
+def test_withheld_span_reaches_nobody(watcher: Watcher) -> None:
+    """A span whose processor is replaced by an empty one is exported nowhere."""
+    span = mlflow.start_span_no_context("a")
+    mlflow_internals.withhold(span._span)
+    span.end()
+
+    assert mlflow_internals.ended(span._span)
+    assert watcher.ended == []
+
+
+class Loud(mlflow_internals.ConcreteSpan):
+    def set_attribute(self, key: str, value: Any) -> None:
+        super().set_attribute(key, value.upper() if isinstance(value, str) else value)
+
+
+def test_class_of_a_started_span_can_change(store: str) -> None:
+    """A started span goes by the methods of the class that it is given, and MLflow stores what they write."""
+    with mlflow.start_span("a") as live:
+        assert type(live._span) is mlflow_internals.ConcreteSpan
+        live._span.__class__ = Loud
+        live.set_attribute("word", "quiet")
+
+    assert mlflow.get_trace(live.trace_id).data.spans[0].get_attribute("word") == "QUIET"
+
+
+def test_live_span_of_an_sdk_span(store: str) -> None:
+    """MLflow keeps its object for each open span under ids that follow from OpenTelemetry's; it is found again."""
+    with mlflow.start_span("a") as above, mlflow.start_span("b") as below:
+        assert mlflow_internals.live_span(mlflow_internals.otel(below)) is below
+        assert mlflow_internals.open_ancestors(mlflow_internals.otel(below)) == [above]
+
+
+def test_trace_in_memory(store: str) -> None:
+    """A trace is in memory, with its info, until its root ends; one that is not there is None."""
+    with mlflow.start_span("a") as span, mlflow_internals.trace_info(span.trace_id) as info:
+        assert info.trace_id == span.trace_id
+    with mlflow_internals.trace_info(span.trace_id) as info:
+        assert info is None
+
+
+def test_attachments(store: str) -> None:
+    """A file in a payload is in `_attachments` by id, and what is deleted there is not uploaded."""
+    with mlflow.start_span("a") as span:
+        span.set_inputs({"file": Attachment(content_type="text/plain", content_bytes=b"words")})
+        found = mlflow_internals.attachments_of(span)
+        ((key, attachment),) = found.items()
+
+        assert (attachment.id, attachment.content_bytes) == (key, b"words")
+        assert found is span._attachments
+        found.clear()
+
+
+def test_fields_can_be_replaced(store: str) -> None:
+    """Attributes are replaced, events and links emptied, a final status described anew; the stored span has that."""
+    with mlflow.start_span("a") as live:
+        span = mlflow_internals.otel(live)
+        span.set_attribute("word", '"secret"')
+        span.add_event("told", {"text": "secret"})
+        span.add_link(otel_trace.SpanContext(1, 2, is_remote=False), {"text": "secret"})
+        span.set_status(otel_trace.StatusCode.ERROR, "secret")
+        attributes, events, links = mlflow_internals.fields_of(span)
+
+        assert ([event.name for event in events], len(links), attributes["word"]) == (["told"], 1, '"secret"')
+        kept = {key: value for key, value in attributes.items() if key != "word"}
+        mlflow_internals.replace_fields(span, attributes={**kept, "other": '"x"'}, drop_events=True, drop_links=True)
+        mlflow_internals.replace_status(span, "said otherwise")
+        assert not mlflow_internals.ended(span)
+        span.end()
+
+    (stored,) = mlflow.get_trace(live.trace_id).data.spans
+    assert stored.get_attribute("other") == "x"
+    assert stored.status.description == "said otherwise"
+    assert (stored.events, len(span.links)) == ([], 0)
+    assert "secret" not in str(stored.to_dict())
+
+
+def test_mlflow_keeps_its_own_links(store: str) -> None:
+    """A link that is set on MLflow's object is in a list beside OpenTelemetry's."""
+    from mlflow.entities import Link
+
+    with mlflow.start_span("a") as live:
+        live.add_link(Link(trace_id="tr-" + "1" * 32, span_id="2" * 16))
+
+        assert len(mlflow_internals.mlflow_links_of(live)) == 1
+        mlflow_internals.mlflow_links_of(live).clear()
+
+
+# --- MLflow's LangChain tracer -------------------------------------------------------------------------------------
+
+
+def handlers_in_a_manager(*handlers: BaseCallbackHandler) -> list[type]:
+    manager = CallbackManager.configure(inheritable_callbacks=list(handlers))
+    return [type(handler) for handler in manager.inheritable_handlers]
+
+
+def test_stand_in_keeps_autologs_tracer_out(store: str) -> None:
+    """Autolog adds its tracer to any handler but one whose class is registered with the tracer's metaclass."""
+
+    class Stranger(BaseCallbackHandler): ...
+
+    class StandIn(BaseCallbackHandler): ...
+
+    mlflow_internals.stand_in_for_tracer(StandIn)
+    mlflow_internals._standing_in.discard(StandIn)  # else a handler's shortcut, not autolog, would decide
+    mlflow.langchain.autolog()
+
+    assert MlflowLangchainTracer in handlers_in_a_manager(Stranger())
+    assert handlers_in_a_manager(StandIn()) == [StandIn]
+
+
+def test_tracer_keeps_its_spans_by_run(store: str) -> None:
+    """MLflow's tracer has the span and the context token of an open run under the run's id as text."""
+    run_id, tracer = uuid.uuid4(), MlflowLangchainTracer()
+    tracer.on_chain_start({}, {"x": 1}, run_id=run_id, name="chain")
+    held = tracer._run_span_mapping[str(run_id)]
+
+    assert isinstance(held.span, mlflow_internals.LiveSpan)
+    mlflow_internals.detach(held.token)
+    assert mlflow.get_current_active_span() is None
+    held.span.end()
+
+
+def test_gorilla_keeps_the_original(store: str) -> None:
+    """While autolog is on, the unpatched `__init__` can be had; it adds no tracer."""
+    before = BaseCallbackManager.__init__
+    assert not hasattr(BaseCallbackManager, "_gorilla_active_patch___init__")
+    mlflow.langchain.autolog()
+    original = gorilla.get_original_attribute(BaseCallbackManager, "__init__")
+
+    assert original is before
+    assert BaseCallbackManager.__init__ is not before
+    manager = SimpleNamespace()
+    original(manager, [], [])
+    assert manager.inheritable_handlers == []
+
+
+# --- spellings -----------------------------------------------------------------------------------------------------
+
+KEYS = {name: value for name, value in vars(attribute_keys).items() if name.isupper() and isinstance(value, str)}
+
+
+def test_keys_are_spelled_as_mlflow_does() -> None:
+    """The attribute keys and span types that are written without MLflow are MLflow's own."""
+    theirs = {**constants(mlflow_internals.SpanAttributeKey), **constants(mlflow_internals.SpanType)}
+
+    assert {name: theirs.get(name) for name in KEYS} == KEYS
+
+
+CALL = {"name": "look_up", "args": {"word": "x"}, "id": "1", "type": "tool_call"}
+INVALID = {"name": "look_up", "args": "{", "id": "1", "error": "no JSON", "type": "invalid_tool_call"}
+PARTS: list[str | dict[Any, Any]] = [
+    {"type": "text", "text": "what is it?"},
+    {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}},
+]
+MESSAGES = {
+    "user": HumanMessage("hello"),
+    "user, empty": HumanMessage(""),
+    "user, named": HumanMessage("hello", name="Ada", id="m-1"),
+    "user, parts": HumanMessage(PARTS),
+    "system": SystemMessage("be brief"),
+    "assistant": AIMessage("hello", id="m-2", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
+    "assistant, calls": AIMessage("", tool_calls=[CALL]),
+    "assistant, invalid call": AIMessage("", invalid_tool_calls=[INVALID]),
+    "assistant, parts": AIMessage([{"type": "text", "text": "hello"}]),
+    "assistant, OpenAI's calls": AIMessage(
+        "",
+        additional_kwargs={
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+        },
+    ),
+    "assistant, old call": AIMessage("", additional_kwargs={"function_call": {"name": "look_up", "arguments": "{}"}}),
+    "assistant, refusal": AIMessage("", additional_kwargs={"refusal": "no"}),
+    "tool": ToolMessage("found", tool_call_id="call-1"),
+    "tool, named, failed": ToolMessage("found", tool_call_id="call-2", name="look_up", status="error"),
+    "function": FunctionMessage("found", name="look_up"),
+    "other role": ChatMessage("hello", role="user"),
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=list(MESSAGES))
+def test_chat_message_is_mlflows_form(message: Any) -> None:
+    """A message is written exactly as MLflow's own conversion does, also by the short cut."""
+    assert mlflow_internals.chat_message(message) == convert_lc_message_to_chat_message(message).model_dump()
+
+
+# --- prices --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Notes whom a socket or a look-up of a name asked for, and refuses; nothing tells MLflow to stay at home."""
+    asked: list[Any] = []
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        raise OSError("no network in this test")
+
+    monkeypatch.delenv("MLFLOW_MODEL_CATALOG_URI", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    catalogue._load_bundled_provider.cache_clear()
+    return asked
+
+
+def test_catalogue_is_read_from_the_package(no_network: list[Any]) -> None:
+    """Prices of a known model are exact, of the version that is installed, and nobody is asked over the network."""
+    rates = mlflow_internals.catalogue_rates("openai", "gpt-4o")
+
+    assert no_network == []
+    assert rates is not None
+    assert rates.model == "openai/gpt-4o"
+    assert rates.source == f"mlflow {mlflow.__version__} catalogue"
+    assert {"input": Decimal("0.0000025"), "output": Decimal("0.00001")}.items() <= rates.rates.items()
+    assert {type(rate) for rate in rates.rates.values()} == {Decimal}
+
+
+@pytest.mark.parametrize(("model", "known"), [("gpt-4o", True), ("vendor/gpt-4o", True), ("acme-unpriced-7", False)])
+def test_what_the_store_would_price(no_network: list[Any], model: str, known: bool) -> None:
+    """Whether MLflow has a price of its own is told without a request."""
+    mlflow_internals.store_would_price.cache_clear()
+
+    assert mlflow_internals.store_would_price(model) is known
+    assert no_network == []

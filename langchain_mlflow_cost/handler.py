@@ -34,6 +34,7 @@ from langchain_mlflow_cost.usage import (
     call_result,
     estimate_prompt_tokens,
     estimated_result,
+    output_text,
 )
 
 try:
@@ -361,7 +362,7 @@ class MlflowCostHandler(BaseCallbackHandler):
                 messages=prompt,
                 batch_size=kwargs.get("batch_size") or 1,
             )
-            run.prompt = prompt
+            run.prompt, run.tools = prompt, params.get("tools")
             for invocation in run.invocations:
                 invocation.ledger.enter(run_id, run.node)
             recorder.hear(run, prompt)
@@ -435,7 +436,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             return
         if not run.tokens:
             run.first_token_ns = time.time_ns()
-        run.tokens.append(token if isinstance(token, str) else _chunk_text(chunk))
+        run.tokens.append(token if token and type(token) is str else _chunk_text(token, chunk))
         if len(run.tokens) % STREAM_CHECK_TOKENS == 0:
             self._running(run)
 
@@ -472,8 +473,8 @@ class MlflowCostHandler(BaseCallbackHandler):
             recorder.hear(run, [getattr(g, "message", None) or g.text for g in generations])
         result = call_result(run.request, response.generations, response.llm_output)
         if result.usage is None and result.billed_usd is None and not result.cached:
-            text = "".join(run.tokens) or "".join(getattr(g, "text", "") or "" for g in generations)
-            result = estimated_result(run.request, _prompt_text(run.prompt), text, told=result)
+            text = output_text(response.generations) or "".join(run.tokens)
+            result = estimated_result(run.request, _sent_text(run), text, told=result)
         self._account(run, result)
         outputs: Any = None
         if run.enforcement.keeps_payload("model"):
@@ -496,7 +497,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             recorder.hear(run, str(error))
         aborted = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
         if run.request is not None and (text or aborted):
-            self._account(run, estimated_result(run.request, _prompt_text(run.prompt), text))
+            self._account(run, estimated_result(run.request, _sent_text(run), text))
         else:
             self._settle(run, Decimal(0))
         self._write_stream(run)
@@ -789,8 +790,15 @@ def _schema(value: Any) -> Any:
     return schema() if isinstance(value, type) and callable(schema) else value
 
 
-def _chunk_text(chunk: Any) -> str:
-    return str(getattr(chunk, "text", "") or "")
+def _chunk_text(token: Any, chunk: Any) -> str:
+    """What a streamed chunk says; a tool call comes in pieces without a token."""
+    if token and isinstance(token, str):
+        return token
+    message = getattr(chunk, "message", None)
+    pieces = getattr(message, "tool_call_chunks", None) or ()
+    return "".join(f"{piece.get('name') or ''}{piece.get('args') or ''}" for piece in pieces) or str(
+        getattr(chunk, "text", "") or ""
+    )
 
 
 def _prompt_text(prompt: Any) -> str:
@@ -799,24 +807,31 @@ def _prompt_text(prompt: Any) -> str:
         return prompt
     if isinstance(prompt, list | tuple):
         return "\n".join(_prompt_text(member) for member in prompt)
+    if isinstance(prompt, Mapping):
+        return orjson.dumps(prompt, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     content = getattr(prompt, "content", None)
-    if isinstance(content, str):
-        return content
     if isinstance(content, list):
-        return "\n".join(
+        content = "\n".join(
             block if isinstance(block, str) else str(block.get("text") or block.get("content") or "")
             for block in content
         )
-    return "" if prompt is None else str(prompt)
+    if not isinstance(content, str):
+        return "" if prompt is None else str(prompt)
+    calls = getattr(prompt, "tool_calls", None) or ()
+    return "\n".join([content, *(f"{call.get('name', '')}{call.get('args', '')}" for call in calls)])
+
+
+def _sent_text(run: Run) -> str:
+    """The prompt and the tool definitions beside it."""
+    return "\n".join((_prompt_text(run.prompt), _prompt_text(run.tools)))
 
 
 def _prompt_tokens(run: Run) -> int:
     if run.request is None:
         return 0
-    cached = run.attributes.get("_prompt_tokens")
-    if isinstance(cached, int):
-        return cached
-    return estimate_prompt_tokens(run.request, _prompt_text(run.prompt))
+    if run.prompt_tokens is None:
+        run.prompt_tokens = estimate_prompt_tokens(run.request, _sent_text(run))
+    return run.prompt_tokens
 
 
 def _estimate(run: Run, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:

@@ -166,6 +166,7 @@ class Run:
         "parent",
         "path",
         "prompt",
+        "prompt_tokens",
         "request",
         "reservations",
         "run_id",
@@ -176,6 +177,7 @@ class Run:
         "state",
         "token",
         "tokens",
+        "tools",
         "totals",
         "where",
     )
@@ -199,6 +201,8 @@ class Run:
         self.totals = Totals()
         self.request: CallRequest | None = None
         self.prompt: Any = None
+        self.tools: Any = None
+        self.prompt_tokens: int | None = None
         self.reservations: list[tuple[Budgets, Reservation]] = []
         self.tokens: list[str] = []
         self.first_token_ns: int | None = None

@@ -64,6 +64,8 @@ class CostSummary(BaseModel):
     """Those of them that LangChain's LLM cache answered, at no cost."""
     unpriced_calls: int = 0
     """Those of them whose model no price source knows; they are in no sum of USD."""
+    estimated_calls: int = 0
+    """Those of them whose tokens were counted by us from the text, because the provider did not say."""
     unpriced_models: tuple[str, ...] = ()
     """The models of those calls, sorted."""
     node_breakdown: Mapping[str, NodeCost] = Field(default_factory=dict)
@@ -96,6 +98,7 @@ class Totals:
     llm_calls: int = 0
     cached_calls: int = 0
     unpriced_calls: int = 0
+    estimated_calls: int = 0
 
     @property
     def total_usd(self) -> Decimal:
@@ -110,6 +113,7 @@ class Totals:
     def add(self, call: Call) -> None:
         """Add one call; tokens of a cached answer were not used again and are left out."""
         self.llm_calls += 1
+        self.estimated_calls += call.estimated
         if call.cached:
             self.cached_calls += 1
         else:
@@ -232,6 +236,7 @@ class Ledger:
             llm_calls=totals.llm_calls,
             cached_calls=totals.cached_calls,
             unpriced_calls=totals.unpriced_calls,
+            estimated_calls=totals.estimated_calls,
             unpriced_models=tuple(sorted(unpriced)),
             node_breakdown={
                 name: NodeCost(
@@ -254,6 +259,7 @@ def _joined(one: Totals, other: Totals) -> Totals:
         one.llm_calls + other.llm_calls,
         one.cached_calls + other.cached_calls,
         one.unpriced_calls + other.unpriced_calls,
+        one.estimated_calls + other.estimated_calls,
     )
 
 
@@ -266,4 +272,5 @@ def _copy(totals: Totals) -> Totals:
         totals.llm_calls,
         totals.cached_calls,
         totals.unpriced_calls,
+        totals.estimated_calls,
     )

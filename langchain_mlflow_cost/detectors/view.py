@@ -10,6 +10,8 @@ No rule crosses the character U+001F, so that many texts can be joined with it a
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import re2
@@ -30,10 +32,23 @@ Span = tuple[int, int, str]
 """A `Found` in the making: a plain tuple, which costs a tenth."""
 
 
+class Runs(NamedTuple):
+    """Stretches of digits and of what stands between digits, by what their shape lets them be: start and end."""
+
+    numbers: list[tuple[int, int, int]]
+    """All of at least seven digits, and how many: no entity has fewer, but for IPv4."""
+    dotted: list[tuple[int, int]]
+    """Those with three full stops."""
+    cards: list[tuple[int, int]]
+    """Those in which a payment card may be."""
+    social: list[tuple[int, int]]
+    """Those in which a social security number may be."""
+
+
 class View:
     """A text as the detectors look at it, with its anchors, each searched for once and only if somebody asks."""
 
-    __slots__ = ("_accounts", "_at_signs", "_dotted_runs", "_hex_groups", "_number_runs", "ascii", "bytes", "text")
+    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "text")
 
     def __init__(self, text: str) -> None:
         """Take the ASCII view, of the same length, of a text in which look-alikes are folded."""
@@ -44,39 +59,30 @@ class View:
         else:
             self.bytes = text.encode("ascii", "replace")
             self.ascii = self.bytes.decode("ascii")
-        self._number_runs: list[tuple[int, int, int]] | None = None
-        self._dotted_runs: list[tuple[int, int]] = []
+        self._runs: Runs | None = None
         self._at_signs: list[int] | None = None
         self._accounts: list[int] | None = None
         self._hex_groups: list[int] | None = None
 
     @property
-    def number_runs(self) -> list[tuple[int, int, int]]:
-        """Give the stretches that are digits and what stands between digits: start, end, and how many digits.
-
-        Those of fewer than seven digits are left out: no entity has fewer, but for IPv4 (`dotted_runs`).
-        """
-        if self._number_runs is None:
-            self._find_runs()
-        return self._number_runs or []
-
-    @property
-    def dotted_runs(self) -> list[tuple[int, int]]:
-        """Give those of the stretches of digits that have three full stops: start and end."""
-        if self._number_runs is None:
-            self._find_runs()
-        return self._dotted_runs
-
-    def _find_runs(self) -> None:
-        runs = self._number_runs = []
-        data = self.bytes
-        for start, end in spans(_NUMBER_RUN, data):
-            run = data[start:end]
-            digits = len(run.translate(None, b" ().-/"))
-            if digits >= 7:
-                runs.append((start, end, digits))
-            if run.count(b".") >= 3:
-                self._dotted_runs.append((start, end))
+    def runs(self) -> Runs:
+        """Give the stretches that are digits and what stands between digits."""
+        if self._runs is None:
+            runs = self._runs = Runs([], [], [], [])
+            data = self.bytes
+            for span in spans(_NUMBER_RUN, data):
+                start, end = span
+                shape = data[start:end].translate(_SHAPE)
+                digits, dotted, card, social = _known_shape(shape) if end - start < _LONG_RUN else _shape(shape)
+                if digits >= 7:
+                    runs.numbers.append((start, end, digits))
+                if dotted:
+                    runs.dotted.append(span)
+                if card:
+                    runs.cards.append(span)
+                if social:
+                    runs.social.append(span)
+        return self._runs
 
     @property
     def at_signs(self) -> list[int]:
@@ -136,6 +142,11 @@ def spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
         yield span
 
 
+def is_in(pattern: Any, data: bytes) -> bool:
+    """Say whether an RE2 pattern is found anywhere; see `spans`."""
+    return pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0  # type: ignore[no-any-return]  # noqa: SLF001
+
+
 def first_start(pattern: Any, data: bytes, position: int) -> int:
     """Give where an RE2 pattern is found first, from a position on; -1 if nowhere."""
     start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - as in `spans`
@@ -173,6 +184,27 @@ def is_glued(text: str, start: int, end: int) -> bool:
 
 
 _NUMBER_RUN = byte_pattern(r"[0-9][0-9 ().\-/]{5,}[0-9]")
+# Every digit as 0: what a stretch looks like is told faster than what it is, and most look alike.
+_SHAPE = bytes.maketrans(b"123456789", b"000000000")
+_CARD_SHAPE = re.compile(rb"0{12}|0{4}[ .-]0{4}[ .-]0{4}|0{4}[ .-]0{6}[ .-]0{4}")
+_SOCIAL_SHAPE = re.compile(rb"000([ .-])00\1(?=0000)")
+# Longer ones are rare, and not worth the memory.
+_LONG_RUN = 40
+
+
+def _shape(shape: bytes) -> tuple[int, bool, bool, bool]:
+    """Say how many digits such a stretch has, and whether it has three full stops, a card's or an SSN's shape."""
+    digits = shape.count(b"0")
+    return (
+        digits,
+        shape.count(b".") >= 3,
+        digits >= 12 and _CARD_SHAPE.search(shape) is not None,
+        shape == b"000000000" or (len(shape) > digits and _SOCIAL_SHAPE.search(shape) is not None),
+    )
+
+
+_known_shape = functools.lru_cache(maxsize=4096)(_shape)
+
 _AT_SIGNS = byte_pattern(r"[A-Za-z0-9._%+'&~!#$\"?\-](?:@|%40)[A-Za-z0-9\[?]")
 _ACCOUNTS = byte_pattern(
     r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}"

@@ -60,7 +60,9 @@ def test_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("what", ["", ".policy", ".summary", ".prices", ".private_text"])
 def test_import_leaves_mlflow_alone(what: str) -> None:
     """Neither the package nor its pure parts import MLflow or LangChain: `--help` need not wait for them."""
-    program = f"import sys, langchain_mlflow_cost{what}; print(*sorted({{'mlflow', 'langchain_core'}} & set(sys.modules)))"
+    program = (
+        f"import sys, langchain_mlflow_cost{what}; print(*sorted({{'mlflow', 'langchain_core'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert done.stdout.strip() == ""
@@ -171,7 +173,12 @@ def tracked_files() -> list[Path]:
 # In pieces, so that this file is not the one that is found.
 OF_ONE_MACHINE = [
     ".".join(parts)
-    for parts in (("pypi", "org"), ("files", "pythonhosted", "org"), ("registry", "npmjs", "org"), ("deb", "debian", "org"))
+    for parts in (
+        ("pypi", "org"),
+        ("files", "pythonhosted", "org"),
+        ("registry", "npmjs", "org"),
+        ("deb", "debian", "org"),
+    )
 ] + ["/" + folder + "/" for folder in ("work", "root")]
 
 

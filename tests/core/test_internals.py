@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import socket
 import uuid
@@ -14,10 +15,10 @@ from typing import Any
 import mlflow
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
+from langchain_core.callbacks.manager import ParentRunManager
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
-from mlflow.tracing import context as trace_context
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.trace_manager import InMemoryTraceManager
@@ -45,6 +46,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "provider",
         "set_span_in_context",
     ),
+    "holder": ("get",),
     "provider": ("_active_span_processor",),
     "composite": ("_lock", "_span_processors"),
     "live": ("_attachments", "_links", "_span"),
@@ -61,13 +63,22 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "manager": ("get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
     "InMemoryTraceManager": ("get_instance", "get_trace"),
+    "run manager": ("get_child",),
     "tracer": ("_run_span_mapping",),
     "patched": ("_gorilla_active_patch___init__",),
     "gorilla": ("get_original_attribute",),
     "catalogue": ("_list_provider_names", "_load_bundled_provider"),
 }
 """Owner to the names that the module uses of it."""
-PUBLIC_OWNERS = {"mlflow_provider", "manager", "InMemoryTraceManager", "gorilla", "catalogue"}
+UNDOCUMENTED = {
+    "InMemoryTraceManager",
+    "InMemoryTraceManager.get_instance()",
+    "catalogue",
+    "gorilla",
+    "manager",
+    "mlflow_provider",
+    "mlflow_provider.provider",
+}
 """Modules and classes without documentation for users: every name of theirs counts."""
 
 
@@ -108,13 +119,18 @@ def used_names() -> set[str]:
     private = re.compile(r"_(?!_)\w+")
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            if private.fullmatch(node.attr) or owner in PUBLIC_OWNERS:
+            if private.fullmatch(node.attr) or ast.unparse(node.value) in UNDOCUMENTED:
                 found.add(node.attr)
         elif isinstance(node, ast.ImportFrom):
             found |= {alias.name for alias in node.names if private.fullmatch(alias.name)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and private.fullmatch(node.value):
-            found.add(node.value)
+        elif (isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}) or isinstance(
+            node, ast.Tuple
+        ):
+            first, *others = node.args if isinstance(node, ast.Call) else [*node.elts, ast.Constant("")]
+            # `hasattr(owner, name)`, and `(owner, name)` in the table of `self_test`.
+            if not isinstance(first, ast.Constant):
+                texts = [other.value for other in others if isinstance(other, ast.Constant)]
+                found |= {text for text in texts if isinstance(text, str) and private.fullmatch(text)}
     return found - OWN
 
 
@@ -131,14 +147,16 @@ def test_names_exist(owner: str, store: str) -> None:
         current = provider.provider.get()
         owners = {
             "sdk": sdk,
-            "context": trace_context,
+            "context": importlib.import_module("mlflow.tracing.context"),
             "mlflow_provider": provider,
+            "holder": provider.provider,
             "provider": current,
             "composite": current._active_span_processor,
             "live": live,
             "span": live._span,
             "manager": InMemoryTraceManager.get_instance(),
             "InMemoryTraceManager": InMemoryTraceManager,
+            "run manager": ParentRunManager,
             "tracer": MlflowLangchainTracer(),
             "patched": BaseCallbackManager,
             "gorilla": gorilla,
@@ -386,7 +404,9 @@ MESSAGES = {
     "user, named": HumanMessage("hello", name="Ada", id="m-1"),
     "user, parts": HumanMessage(PARTS),
     "system": SystemMessage("be brief"),
-    "assistant": AIMessage("hello", id="m-2", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
+    "assistant": AIMessage(
+        "hello", id="m-2", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    ),
     "assistant, calls": AIMessage("", tool_calls=[CALL]),
     "assistant, invalid call": AIMessage("", invalid_tool_calls=[INVALID]),
     "assistant, parts": AIMessage([{"type": "text", "text": "hello"}]),

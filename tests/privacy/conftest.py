@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     import mlflow.langchain.langchain_tracer  # noqa: F401
 
-from leaks import Collector, Sinks
+from leaks import Collector, Sinks, flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,16 +61,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.create_experiment("privacy", artifact_location=f"{folder}/artifacts")
     return folder
-
-
-def flush() -> None:
-    import mlflow
-    from mlflow.tracing import provider
-
-    mlflow.flush_trace_async_logging()
-    for flushable in (provider.provider.get(), metrics.get_meter_provider()):
-        if hasattr(flushable, "force_flush"):
-            flushable.force_flush()
 
 
 @pytest.fixture(scope="module")

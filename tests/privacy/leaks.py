@@ -162,6 +162,18 @@ def folder_bytes(folder: Path) -> bytes:
     return b"\n".join(parts)
 
 
+def flush() -> None:
+    """Let everything that is queued leave."""
+    import mlflow
+    from mlflow.tracing import provider
+    from opentelemetry import metrics
+
+    mlflow.flush_trace_async_logging()
+    for flushable in (provider.provider.get(), metrics.get_meter_provider()):
+        if hasattr(flushable, "force_flush"):
+            flushable.force_flush()
+
+
 @dataclass
 class Sinks:
     """Where traces go in a test."""
@@ -228,7 +240,7 @@ def within(seconds: float, condition: Callable[[], Any]) -> Any:
 
 
 __all__ = [
-    "PREFIX", "Collector", "Outcome", "Planted", "Sinks", "cells", "email", "folder_bytes",
+    "PREFIX", "Collector", "Outcome", "Planted", "Sinks", "cells", "email", "flush", "folder_bytes",
     "forget_traces", "kept", "letters",
     "prose", "spelling_in", "spellings", "within",
 ]  # fmt: skip

@@ -143,7 +143,9 @@ def workers(plant: Planted, callbacks: list[Any]) -> None:
 
     def work(state: State) -> State:
         fetch.invoke({"query": plant("tool: input")})
-        fetch.invoke({"type": "tool_call", "id": "1", "name": "fetch", "args": {"query": plant("tool: input of a call")}})
+        fetch.invoke(
+            {"type": "tool_call", "id": "1", "name": "fetch", "args": {"query": plant("tool: input of a call")}}
+        )
         for failing in (broken, group):
             with contextlib.suppress(ValueError, ExceptionGroup):
                 failing.invoke({"query": "x"})
@@ -221,7 +223,9 @@ def shapes(plant: Planted, callbacks: list[Any]) -> None:
             {"a": {"b": [{plant("shape: deep key"): {"c": (plant("shape: deep value"),)}}]}},
             {"raw": plant("shape: bytes").encode()},
             Card(plant("shape: dataclass"), more=[Card(plant("shape: dataclass in a list"))]),
-            Person(name=plant("shape: pydantic"), aliases={"x": plant("shape: pydantic dict")}, other=plant("shape: extra")),
+            Person(
+                name=plant("shape: pydantic"), aliases={"x": plant("shape: pydantic dict")}, other=plant("shape: extra")
+            ),
             {plant("shape: set")},
             f'{{"inner": "{plant("shape: JSON in a string")}"}}'.replace("\n", "\\n"),
             Opaque(plant("shape: repr")),
@@ -332,7 +336,9 @@ def own_spans(plant: Planted, callbacks: list[Any]) -> None:
             span.record_exception(ValueError(plant("span: recorded exception")))
             span.set_status(status_error(plant("span: status")))
             span.set_outputs({"out": plant("span: output")})
-        free = mlflow.start_span_no_context("free", parent_span=mlflow.get_current_active_span(), inputs=plant("free: input"))
+        free = mlflow.start_span_no_context(
+            "free", parent_span=mlflow.get_current_active_span(), inputs=plant("free: input")
+        )
         free.end(outputs=plant("free: output"), attributes={"at_end": plant("free: attribute at the end")})
         return {}
 
@@ -375,7 +381,11 @@ def files(plant: Planted, callbacks: list[Any]) -> None:
                         },
                         {
                             "type": "image",
-                            "source": {"type": "base64", "media_type": "image/png", "data": data("file: Anthropic image")},
+                            "source": {
+                                "type": "base64",
+                                "media_type": "image/png",
+                                "data": data("file: Anthropic image"),
+                            },
                         },
                         {"type": "input_audio", "input_audio": {"data": data("file: audio"), "format": "wav"}},
                         {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{data('file: PDF')}"}},
@@ -387,7 +397,9 @@ def files(plant: Planted, callbacks: list[Any]) -> None:
         with mlflow.start_span("attached") as span:
             from mlflow.tracing.attachments import Attachment
 
-            span.set_inputs({"a": Attachment(content_type="text/plain", content_bytes=plant("file: attachment").encode())})
+            span.set_inputs(
+                {"a": Attachment(content_type="text/plain", content_bytes=plant("file: attachment").encode())}
+            )
         return {}
 
     run_in_node(work, plant, callbacks)

@@ -19,7 +19,6 @@ CHANNELS = [(scene, channel) for scene in SCENES for channel in SCENES[scene].ch
 IDS = [channel for _, channel in CHANNELS]
 
 
-
 @pytest.fixture(scope="module")
 def outcome(sinks: Sinks) -> Any:
     """Run a scene under a policy, once; the answer is what it left behind."""
@@ -89,5 +88,3 @@ def test_private_producer(outcome: Any, scene: str) -> None:
     }
 
     assert {c: left.leak(c) for c in SCENES[scene].channels if c not in kept and left.leak(c)} == {}
-
-

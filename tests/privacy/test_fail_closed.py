@@ -212,7 +212,9 @@ class Failed:
     text: str
 
 
-def below_a_failing_redactor(sinks: Sinks, caplog: pytest.LogCaptureFixture, fill: Callable[[Any, str], None]) -> Failed:
+def below_a_failing_redactor(
+    sinks: Sinks, caplog: pytest.LogCaptureFixture, fill: Callable[[Any, str], None]
+) -> Failed:
     """One span whose redactor raises for every text with a mark in it."""
     MlflowCostHandler(FULL)
     text = prose()
@@ -275,7 +277,9 @@ def test_one_warning(sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
 
     below_a_failing_redactor(sinks, caplog, fill)
 
-    assert 1 == sum(record.name == "langchain_mlflow_cost" and record.levelno >= logging.WARNING for record in caplog.records)
+    assert 1 == sum(
+        record.name == "langchain_mlflow_cost" and record.levelno >= logging.WARNING for record in caplog.records
+    )
 
 
 # --- a held trace that grows too large ------------------------------------------------------------------------------

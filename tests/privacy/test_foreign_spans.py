@@ -11,7 +11,10 @@ import pytest
 from fakes import Chat, State, graph
 from langchain_core.messages import HumanMessage
 from leaks import kept, prose, spelling_in, within
-from mlflow.tracing.distributed import get_tracing_context_headers_for_http_request, set_tracing_context_from_http_request_headers
+from mlflow.tracing.distributed import (
+    get_tracing_context_headers_for_http_request,
+    set_tracing_context_from_http_request_headers,
+)
 from mlflow.tracing.provider import get_bridged_tracer_provider
 from opentelemetry import trace as otel
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
@@ -45,7 +48,11 @@ def library(text: str) -> None:
     elsewhere = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1))
     with tracer.start_as_current_span(
         "llm call",
-        attributes={"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.input.messages": text},
+        attributes={
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "gpt-4o-mini",
+            "gen_ai.input.messages": text,
+        },
         links=[Link(elsewhere, {"linked": text})],
     ) as span:
         span.set_attribute("gen_ai.output.messages", text)
@@ -75,7 +82,9 @@ def nodes(text: str, marker: str, work: Callable[[], None], *, told: bool = True
 
     return {
         "sync": lambda config: graph(("work", working), ("quiet", quiet)).invoke({"messages": []}, config),
-        "async": lambda config: asyncio.run(graph(("work", async_working), ("quiet", quiet)).ainvoke({"messages": []}, config)),
+        "async": lambda config: asyncio.run(
+            graph(("work", async_working), ("quiet", quiet)).ainvoke({"messages": []}, config)
+        ),
     }
 
 
@@ -110,7 +119,9 @@ def test_model_call_of_a_bridged_library(sinks: Sinks, bridged: None) -> None:
         library(text)
         return {"extra": [marker, f"it said {text}"]}
 
-    graph(("work", work)).invoke({"messages": [HumanMessage(text)]}, {"callbacks": [MlflowCostHandler(POLICIES["private"])]})
+    graph(("work", work)).invoke(
+        {"messages": [HumanMessage(text)]}, {"callbacks": [MlflowCostHandler(POLICIES["private"])]}
+    )
     stored = sinks.everything()
 
     assert spelling_in(text, stored) is None

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from leaks import Sinks
 
-BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+BOUNDED = settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 
 SECRET, OTHER = "\ue000", "\ue001"
 """Stand for the text that must go and the one that must stay, until a payload is made of them."""
@@ -40,7 +42,9 @@ wrappings: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
     ]
 )
 words = st.one_of(st.just(SECRET), st.text(max_size=12), st.just("yes"))
-leaves = st.one_of(words, st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(allow_nan=False), st.binary(max_size=8))
+leaves = st.one_of(
+    words, st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(allow_nan=False), st.binary(max_size=8)
+)
 payloads = st.recursive(
     leaves,
     lambda inner: st.one_of(
@@ -111,7 +115,8 @@ overrides = st.fixed_dictionaries(
         "artifact_level": st.sampled_from(["minimal", "standard", "full"]),
         "redact_pii": st.booleans(),
     },
-)
+).filter(lambda one: one.get("log_artifacts") is not False or "artifact_level" not in one)
+"""Settings of a node; one that contradicts itself is refused when it is loaded."""
 NAMES = ("first", "second", "third")
 LEVELS = ("minimal", "standard", "full")
 
@@ -162,7 +167,9 @@ def test_any_policy(sinks: Sinks, defaults: dict[str, Any], nodes: dict[str, Any
 
 Step = tuple[str, bool]
 steps = st.lists(
-    st.tuples(st.sampled_from(["say", "pass on", "trace", "raise", "stream", "sub"]), st.booleans()), min_size=1, max_size=6
+    st.tuples(st.sampled_from(["say", "pass on", "trace", "raise", "stream", "sub"]), st.booleans()),
+    min_size=1,
+    max_size=6,
 )
 
 

@@ -27,7 +27,9 @@ SECRETS: dict[str, Callable[[], str]] = {
     "lines": lambda: "\n".join(letters(8) for _ in range(6)),
     "Cyrillic": lambda: "Пароль от сейфа: " + "".join(chr(0x430 + ord(c) % 32) for c in letters(24)),
     "Chinese": lambda: "".join(chr(0x4E00 + ord(c) * 37) for c in letters(30)),
-    "short Chinese": lambda: "".join(chr(0x4E00 + ord(a) * 37 + ord(b)) for a, b in zip(letters(9), letters(9), strict=True)),
+    "short Chinese": lambda: "".join(
+        chr(0x4E00 + ord(a) * 37 + ord(b)) for a, b in zip(letters(9), letters(9), strict=True)
+    ),
     "accents": lambda: "é".join(letters(9) for _ in range(5)),
     "emoji": lambda: "🦭".join(letters(14) for _ in range(3)),
     "short phrase": lambda: f"{letters(4)} {letters(3)} {letters(3)}",

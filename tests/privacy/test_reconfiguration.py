@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -45,7 +46,9 @@ MARK = "the-users-processor-was-here"
 
 
 def another_store(folder: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/{letters(6)}.db")
+    name = letters(6)
+    shutil.copy(folder / "mlflow.db", folder / f"{name}.db")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/{name}.db")
 
 
 def another_experiment(folder: Path) -> None:

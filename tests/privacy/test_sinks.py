@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
-from conftest import flush
-from leaks import Planted, Sinks, email, folder_bytes, prose, spelling_in, within
+from leaks import Planted, Sinks, email, flush, folder_bytes, prose, spelling_in, within
 from scenes import PRESENT, SCENES
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -35,7 +35,11 @@ SETTINGS: dict[str, dict[str, str]] = {
     "SQLite, export in threads": {},
     "file store": {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false"},
     "OTLP alone": OTLP,
-    "GenAI conventions": {**OTLP, "MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT": "true", "MLFLOW_ENABLE_OTEL_GENAI_SEMCONV": "true"},
+    "GenAI conventions": {
+        **OTLP,
+        "MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT": "true",
+        "MLFLOW_ENABLE_OTEL_GENAI_SEMCONV": "true",
+    },
     "server": {},
 }
 
@@ -79,8 +83,6 @@ def sink(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: Path, collector: Collector
 ) -> Iterator[Sinks]:
     """A sink of each kind, empty, and MLflow pointed to it."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("sink")
     uri, server = f"sqlite:///{folder}/mlflow.db", None
     shutil.copy(template / "mlflow.db", folder / "mlflow.db")

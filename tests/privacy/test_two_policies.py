@@ -134,7 +134,9 @@ def test_two_handlers_on_one_invocation(sinks: Sinks, order: str) -> None:
     assert spelling_in(text, sinks.everything()) is None
 
 
-@pytest.mark.parametrize("inner", [MINIMAL, {"log_prompts": False, "artifact_level": "full"}], ids=["minimal", "private"])
+@pytest.mark.parametrize(
+    "inner", [MINIMAL, {"log_prompts": False, "artifact_level": "full"}], ids=["minimal", "private"]
+)
 def test_stricter_handler_inside_a_node(sinks: Sinks, inner: dict[str, Any]) -> None:
     """A second handler that a node passes to its model governs that model's run and what is private in it."""
     text, other = prose(), kept()
@@ -152,7 +154,9 @@ def test_stricter_handler_inside_a_node(sinks: Sinks, inner: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("autolog", [True, False], ids=["with autolog", "without autolog"])
-@pytest.mark.parametrize("policy", [MINIMAL, {"log_prompts": False, "artifact_level": "full"}], ids=["minimal", "private"])
+@pytest.mark.parametrize(
+    "policy", [MINIMAL, {"log_prompts": False, "artifact_level": "full"}], ids=["minimal", "private"]
+)
 def test_in_a_models_constructor(sinks: Sinks, autolog: bool, policy: dict[str, Any]) -> None:
     """A handler in a model's constructor governs that model's run, alone or below a graph that has no handler."""
     text, other = prose(), kept()

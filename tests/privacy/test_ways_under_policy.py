@@ -61,9 +61,7 @@ def recording(sinks: Sinks) -> Callable[[str, str], Recording]:
             handler = MlflowCostHandler(POLICIES[policy])
             WAYS[way](words, {"callbacks": [handler]})
             structure, calls = look()
-            known[way, policy] = Recording(
-                words, sinks.everything(), structure, calls, handler.summary().llm_calls
-            )
+            known[way, policy] = Recording(words, sinks.everything(), structure, calls, handler.summary().llm_calls)
         return known[way, policy]
 
     return record

@@ -1,0 +1,115 @@
+"""However invocations end, what is kept of them does not grow with their number."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from fake_models import FakeChat, FakeStream
+from langgraph.graph import START, MessagesState, StateGraph
+from ways import ASK, given, one_node
+
+from langchain_mlflow_cost import MlflowCostHandler, runs
+from langchain_mlflow_cost.budget import Reservation
+from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState
+from langchain_mlflow_cost.private_text import PrivateText
+from langchain_mlflow_cost.redaction import Redactor
+from langchain_mlflow_cost.runs import RUNS, Invocation, Run
+from langchain_mlflow_cost.summary import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INVOCATIONS = 150
+KEPT = 4
+"""Summaries that a handler still tells, here."""
+SLACK = 4
+"""Objects of a class that may be alive for other reasons: the last run of a thread, a cached class's first span."""
+LET_GO = (Run, Scope, SpanState, GuardedSpan, Redactor, PrivateText, Reservation)
+REMEMBERED = (Invocation, Ledger)
+
+
+class Broken(RuntimeError):  # noqa: N818 - it is not the application that is tested
+    """What the application here raises."""
+
+
+def good(configs: list[Any]) -> None:
+    model = FakeChat()
+    graph = one_node(lambda state: model.invoke(state["messages"]))
+    for config in configs:
+        graph.invoke(ASK, config)
+
+
+def raising(configs: list[Any]) -> None:
+    model = FakeChat()
+
+    def node(state: MessagesState) -> None:
+        model.invoke(state["messages"])
+        raise Broken("the reason why")
+
+    graph = one_node(node)
+    for config in configs:
+        with pytest.raises(Broken):
+            graph.invoke(ASK, config)
+
+
+def dropped(configs: list[Any]) -> None:
+    model = FakeStream(answers=["some words in all"])
+    graph = one_node(lambda state: list(model.stream(state["messages"])))
+    for config in configs:
+        next(graph.stream(ASK, config, stream_mode="messages"))
+
+
+def cancelled(configs: list[Any]) -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def never() -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        model = FakeChat(before_async=never)
+
+        async def node(state: MessagesState) -> Any:
+            return {"messages": [await model.ainvoke(state["messages"])]}
+
+        graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+        for config in configs:
+            asked.clear()
+            task = asyncio.create_task(graph.ainvoke(ASK, config))
+            await asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+
+
+def alive() -> Counter[type]:
+    gc.collect()
+    return Counter(type(thing) for thing in gc.get_objects() if type(thing) in {*LET_GO, *REMEMBERED})
+
+
+@pytest.mark.parametrize("ending", [good, raising, dropped, cancelled], ids=lambda ending: ending.__name__)
+def test_nothing_grows(ending: Callable[[list[Any]], None], store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run stays open, no span active, and of the objects of many invocations only the kept summaries are alive."""
+    monkeypatch.setattr(runs, "KEPT_SUMMARIES", KEPT)
+    handlers = [
+        MlflowCostHandler({"redact_pii": True, "budget": {"max_cost_usd": 1}}),
+        MlflowCostHandler({"artifact_level": "full", "nodes": {"node": {"log_prompts": False}}}),
+    ]
+    before = alive()
+    ending([given(handlers[number % 2]) for number in range(INVOCATIONS)])
+    mlflow.flush_trace_async_logging()
+
+    assert len(RUNS) == 0
+    assert mlflow.get_current_active_span() is None
+    grown = alive() - before
+    assert {kind.__name__: grown[kind] for kind in LET_GO if grown[kind] > SLACK} == {}
+    allowed = len(handlers) * KEPT + SLACK
+    assert {kind.__name__: grown[kind] for kind in REMEMBERED if grown[kind] > allowed} == {}
+    assert all(handler.summary().llm_calls == 1 for handler in handlers)

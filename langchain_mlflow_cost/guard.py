@@ -456,7 +456,7 @@ def _hear_foreign(state: SpanState, value: Any) -> None:
 
 
 def _key(state: SpanState, key: str) -> str:
-    return key if key in _CHANNELS else state.text(key, "attributes")
+    return key if key in _CHANNELS else state.text(key, "attributes") or "redacted"
 
 
 def _scalar(state: SpanState, value: Any, channel: str) -> Any:
@@ -522,7 +522,7 @@ def _admitted_event(
     written = {}
     for key, value in attributes.items():
         try:
-            written[state.text(key, "events")] = _scalar(state, value, "events")
+            written[state.text(key, "events") or "redacted"] = _scalar(state, value, "events")
         except Exception as error:  # noqa: BLE001 - fail closed
             state.fault("events", error)
     return event_name, written, timestamp

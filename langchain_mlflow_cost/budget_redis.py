@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 import threading
@@ -108,6 +109,30 @@ return answer
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
+_NEEDS_EXTRA = 'a budget\'s `store` needs an extra: pip install "langchain-mlflow-cost[redis]"'
+_NO_REDIS_URL = (
+    "a budget's `store` is not the URL of a Redis: expected redis://HOST:PORT/DB, rediss://... or unix://PATH"
+)
+_SCHEMES = frozenset({"redis", "rediss", "unix"})
+
+
+def check_store(url: str) -> None:
+    """Find out whether a store could be opened, without opening it or importing redis-py.
+
+    Raises:
+        PolicyError: redis-py is not installed, or the URL is none.
+    """
+    try:
+        parts = urlsplit(url)
+        is_redis = parts.scheme in _SCHEMES and "://" in url and (parts.port is None or parts.scheme != "unix")
+    except ValueError:  # A port that is no number; the message would quote it, and it can be a password's end.
+        is_redis = False
+    if not is_redis:
+        raise PolicyError(_NO_REDIS_URL)
+    if importlib.util.find_spec("redis") is None:
+        raise PolicyError(_NEEDS_EXTRA)
+
+
 class _Unsent:
     """What calls of one sum have cost, and Redis has not confirmed."""
 
@@ -165,13 +190,14 @@ class RedisSums:
         max_unsent: int = MAX_UNSENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        check_store(url)
         try:
             # Here, for redis-py is an extra, and takes 0.3 s to import (8.1: it imports numpy where that is installed).
             import redis  # noqa: PLC0415
             from redis.backoff import NoBackoff  # noqa: PLC0415
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError as error:
-            raise PolicyError("a budget's `store` needs an extra: pip install langchain-mlflow-cost[redis]") from error
+            raise PolicyError(_NEEDS_EXTRA) from error
         self._script_missing = redis.exceptions.NoScriptError
         try:
             parts = urlsplit(url)
@@ -184,9 +210,7 @@ class RedisSums:
                 decode_responses=True,
             )
         except ValueError:  # Its message can quote the URL, and that a password.
-            raise PolicyError(
-                "a budget's `store` is not the URL of a Redis: expected redis://HOST:PORT/DB, rediss://... or unix://..."
-            ) from None
+            raise PolicyError(_NO_REDIS_URL) from None
         self._ttls = {"call_ttl_ms": int(reservation_ttl_s * 1000), "session_ttl_ms": int(session_ttl_s * 1000)}
         self._pause_s = pause_s
         self._max_unsent = max_unsent

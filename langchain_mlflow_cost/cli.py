@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -30,7 +31,6 @@ from langchain_mlflow_cost.errors import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from decimal import Decimal
 
     from mlflow.entities import Experiment, Trace
 
@@ -144,10 +144,15 @@ def demo(
 def report(
     tracking_uri: TrackingUri = None,
     experiment: ExperimentName = None,
-    by: Annotated[str, typer.Option(metavar="WHAT", help="node, model, session, user, or tag:NAME.")] = "node",
+    by: Annotated[
+        str, typer.Option(metavar="WHAT", help="node, model, session, user, or tag:NAME; see above.")
+    ] = "node",
     last: Annotated[int, typer.Option(metavar="N", help="How many traces, from the latest back.", min=1)] = PAGE,
 ) -> None:
-    """Show what stored traces cost, by node or model."""
+    """Show what traces cost, by node, model, session, user or tag.
+
+    A tag's NAME is a LangChain tag, one of the policy's trace_metadata, or a tag of MLflow's.
+    """
     kind, _, tag = by.partition(":")
     if kind not in {"node", "model", "session", "user", "tag"} or (kind == "tag") != bool(tag):
         raise typer.BadParameter(f"{by!r} is none of node, model, session, user, tag:NAME", param_hint="--by")
@@ -159,6 +164,8 @@ def report(
     from langchain_mlflow_cost.summary import Ledger
 
     traces = list(_latest(found, last))
+    if kind == "tag" and traces and not any(_tagged(tag, trace) for trace in traces):
+        raise CommandError(_no_such_tag(tag, traces))
     ledger = Ledger()
     with_calls = 0
     for trace in traces:
@@ -207,10 +214,43 @@ def _group(kind: str, tag: str, trace: Trace, attributes: Mapping[str, Any]) -> 
         case "model":
             value = attributes.get("mlflow.llm.model")
         case "tag":
-            value = trace.info.tags.get(tag)
+            value = _tagged(tag, trace)
         case _:
             value = trace.info.trace_metadata.get(f"mlflow.trace.{kind}")
     return str(value or "")
+
+
+_LANGCHAIN_TAGS = "langchain.tags"
+
+
+def _tagged(tag: str, trace: Trace) -> str | None:
+    """The value of a tag or metadata key; of a LangChain tag, which has none, its name."""
+    value = trace.info.tags.get(tag) or trace.info.trace_metadata.get(tag)
+    return value or (tag if tag in _langchain_tags(trace) else None)
+
+
+def _langchain_tags(trace: Trace) -> list[str]:
+    try:
+        tags = json.loads(trace.info.trace_metadata.get(_LANGCHAIN_TAGS, "[]"))
+    except json.JSONDecodeError:  # MLflow cuts long metadata.
+        return []
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+def _no_such_tag(tag: str, traces: list[Trace]) -> str:
+    names: set[str] = set()
+    for trace in traces:
+        keys = (*trace.info.tags, *trace.info.trace_metadata)
+        names |= {key for key in keys if not key.startswith("mlflow.") and key != _LANGCHAIN_TAGS}
+        names.update(_langchain_tags(trace))
+    near = difflib.get_close_matches(tag, names, 1)
+    if near:
+        remedy = f"did you mean tag:{near[0]}?"
+    elif names:
+        remedy = f"there are {', '.join(sorted(names)[:10])}"
+    else:
+        remedy = "pass tags in the run's config, or name metadata keys in the policy's trace_metadata"
+    return f"none of the {_plural(len(traces), 'trace')} has a tag or metadata key {tag}; {remedy}"
 
 
 def _period(traces: list[Trace]) -> str:
@@ -238,10 +278,11 @@ def explain(
         table.add_column(head, overflow="fold")
     for applied in (everywhere, *told["nodes"]):
         table.add_row(
-            applied.get("node", "(outside nodes)"),
+            _named(applied),
             ", ".join(applied.get("entries", ())),
             "stored" if applied["log_prompts"] else "never",
-            applied["artifact_level"],
+            # What a private node is told and says is in all its payloads.
+            applied["artifact_level"] if applied["log_prompts"] else "minimal",
             f"{applied['max_payload_chars']:,}",
             "\n".join(_budget(budget["max_cost_usd"], budget["scope"]) for budget in applied.get("budgets", ())),
         )
@@ -250,17 +291,39 @@ def explain(
     console.print(f"Redacted: {_redacted(everywhere)}")
     for applied in told["nodes"]:
         if _redacted(applied) != _redacted(everywhere):
-            console.print(f"  in {applied['node']}: {_redacted(applied)}")
+            console.print(f"  in {_named(applied)}: {_redacted(applied)}")
     for rule in loaded.budgets:
         console.print(f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
+    for line in _prices(told["settings"].get("prices", {})):
+        console.print(line)
     for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
         console.print(f"{name}: {_plain(told['settings'].get(name))}")
 
 
 _SHOWN_PER_NODE = {
-    "artifact_level", "budget", "log_artifacts", "log_prompts", "max_payload_chars", "nodes", "redact_pii",
-    "redact_secrets", "redaction",
+    "artifact_level", "budget", "log_artifacts", "log_prompts", "max_payload_chars", "nodes", "prices",
+    "redact_pii", "redact_secrets", "redaction",
 }  # fmt: skip
+
+
+def _named(applied: Mapping[str, Any]) -> str:
+    # An entry's pattern, and not the example of a node that it means: there may be none of that name.
+    return str(applied.get("entry") or applied.get("node", "(outside nodes)"))
+
+
+def _prices(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, target in settings.get("aliases", {}).items():
+        yield f"Price of {name}: as {target}"
+    for name, rates in settings.get("overrides", {}).items():
+        yield f"Price of {name}: {', '.join(f'{kind} {_price(kind, usd)}' for kind, usd in rates.items())}"
+    for name, off in settings.get("discounts", {}).items():
+        yield f"Discount of {'everything' if name == '*' else name}: {_number(Decimal(off) * 100)} %"
+
+
+def _price(kind: str, usd: str) -> str:
+    from langchain_mlflow_cost.prices import FEE_CLASSES
+
+    return f"${usd} a {'call' if kind == 'request' else 'use'}" if kind in FEE_CLASSES else f"${usd} per million tokens"
 
 
 def _plain(value: Any) -> str:
@@ -329,11 +392,16 @@ def prices(
     """Show what a model costs, and who says so."""
     from langchain_mlflow_cost.mlflow_internals import catalogue_rates
     from langchain_mlflow_cost.policy import Policy
+    from langchain_mlflow_cost.price_doubts import is_known_provider, nearest_provider
     from langchain_mlflow_cost.providers import model_id, provider_id
     from langchain_mlflow_cost.usage import CallRequest, CallResult
 
     used = None if usage is None else _usage(usage)
     book = (_policy(policy) if policy else Policy()).price_book(catalogue_rates)
+    if provider and not is_known_provider(provider):
+        near = nearest_provider(provider)
+        hint = f"did you mean {near}?" if near else "prices go by the model's name alone, if at all"
+        sys.stderr.write(f"mlflow-cost: provider {provider} is unknown; {hint}\n")
     listed = book.describe(provider, model)
     if listed is None:
         at = f" at {provider}" if provider else ""
@@ -487,6 +555,9 @@ def migrate(
         raise CommandError(f"{folder} is no folder")
     if database.exists():
         raise CommandError(f"{database} is there already; name a new file")
+    if not _is_file_store(folder):
+        near = f"; did you mean {folder / 'mlruns'}?" if _is_file_store(folder / "mlruns") else ""
+        raise CommandError(f"{folder} holds no file store: no folder in it has a meta.yaml{near}")
     database.parent.mkdir(parents=True, exist_ok=True)
     command = ["migrate-filestore", "--source", str(folder), "--target", f"{SQLITE}{database}"]
     # The command and not the function behind it: only the command is public.
@@ -496,6 +567,11 @@ def migrate(
     # Not through the console: it would break the address in two.
     sys.stdout.write(f"\nNow set tracking_uri: {SQLITE}{database}\n")
     sys.stdout.write(f"{folder} is as it was; delete it when you have looked.\n")
+
+
+def _is_file_store(folder: Path) -> bool:
+    # MLflow keeps an experiment in a folder of its own, a deleted one below `.trash`.
+    return any(next(folder.glob(pattern), None) for pattern in ("*/meta.yaml", ".trash/*/meta.yaml"))
 
 
 def _path_of(uri: str) -> str:

@@ -181,7 +181,7 @@ A prompt that prints a state has them in it; as keys of other payloads they are 
 def without_private_text(text: str, private: PrivateText) -> tuple[str, int]:
     """A payload, JSON or plain, without any text that a private node's model was told or said."""
     scrubbed, hits = private.scrub(text)
-    if not hits:
+    if not hits and text[:1] not in ("{", "["):
         return text, 0
     try:
         loaded = orjson.loads(text)
@@ -189,9 +189,17 @@ def without_private_text(text: str, private: PrivateText) -> tuple[str, int]:
         return scrubbed, hits
     if isinstance(loaded, int | float | bool) or loaded is None:
         return text, 0
+    if not hits and not _is_spread(loaded, private):
+        return text, 0
     found = [0]
     cleaned = _cleaned(loaded, private, found)
     return (orjson.dumps(cleaned).decode(), found[0]) if found[0] else (text, 0)
+
+
+def _is_spread(value: Any, private: PrivateText) -> bool:
+    """Whether a private text is spread over the members of a collection, a word in each."""
+    # With numbers or names of fields between the words, as in log probabilities, or without.
+    return any(private.scrub(" ".join(_leaves(value, words_only=words)))[1] for words in (True, False))
 
 
 def _cleaned(value: Any, private: PrivateText, found: list[int]) -> Any:
@@ -212,23 +220,25 @@ def _cleaned(value: Any, private: PrivateText, found: list[int]) -> Any:
         return text if hits else value
     else:
         return value
-    # A text may be spread over the members, a word in each.
-    hits = private.scrub(" ".join(_leaves(cleaned)))[1]
-    if hits:
-        found[0] += hits
+    if _is_spread(cleaned, private):
+        found[0] += 1
         return _blanked(cleaned)
     return cleaned
 
 
-def _leaves(value: Any) -> list[str]:
+def _leaves(value: Any, *, words_only: bool) -> list[str]:
     if isinstance(value, str):
         return [] if value == TOKEN else [value]
     if isinstance(value, dict):
-        keys = ([] if key in FIELD_NAMES else [key] for key in value)
-        return [leaf for key, member in zip(keys, value.values(), strict=True) for leaf in (*key, *_leaves(member))]
+        leaves = []
+        for key, member in value.items():
+            if key not in FIELD_NAMES and not words_only:
+                leaves.append(key)
+            leaves += _leaves(member, words_only=words_only)
+        return leaves
     if isinstance(value, list):
-        return [leaf for member in value for leaf in _leaves(member)]
-    return [] if value is None or isinstance(value, bool) else [str(value)]
+        return [leaf for member in value for leaf in _leaves(member, words_only=words_only)]
+    return [] if value is None or isinstance(value, bool) or words_only else [str(value)]
 
 
 def _blanked(value: Any) -> Any:

@@ -104,11 +104,17 @@ _PAST_LIMIT = "held trace too large"
 class Scope:
     """One root invocation: what was said in its private nodes, and the spans that wait for its end."""
 
-    def __init__(self, *, holding: bool, price_foreign: Callable[[GuardedSpan], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        holding: bool,
+        price_foreign: Callable[[GuardedSpan], None] | None = None,
+        private: PrivateText | None = None,
+    ) -> None:
         self.lock = threading.RLock()
         self.holding = holding
         self.released = False
-        self.private = PrivateText()
+        self.private = PrivateText() if private is None else private
         self.private_blobs: set[bytes] = set()
         self.private_errors: list[BaseException] = []
         self.held: list[GuardedSpan] = []
@@ -118,23 +124,37 @@ class Scope:
         self.price_foreign = price_foreign
         self.info_seen: dict[str, Any] = {}
 
-    def hear(self, value: Any, depth: int = 0) -> None:
-        """Remember what a model in a private node was told or said: every string of a value."""
+    def hear(self, value: Any, depth: int = 0, *, values: bool = False) -> None:
+        """Remember what a model in a private node was told or said: every string and number of a value.
+
+        Args:
+            value: A text, a content block, a tool call's arguments, or a collection of these.
+            depth: Of JSON in strings.
+            values: Every field holds somebody's words, as in arguments; a content block's `id` and `type` do not.
+        """
         if isinstance(value, str):
-            self.private.add(value)
+            is_file = len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS] and self._hear_file(value)
+            self.private.add(value, encoded=not is_file)
             if value[:1] in "{[" and depth < _MAX_JSON_DEPTH:
                 with contextlib.suppress(orjson.JSONDecodeError):
-                    self.hear(orjson.loads(value), depth + 1)
-            if len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS]:
-                with contextlib.suppress(binascii.Error, ValueError):
-                    self.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
+                    self.hear(orjson.loads(value), depth + 1, values=True)
         elif isinstance(value, Mapping):
             for key, member in value.items():
-                if key not in ("type", "id", "index", "role", "finish_reason"):
-                    self.hear(member, depth)
+                if values or key not in ("type", "id", "index", "role", "finish_reason"):
+                    self.hear(member, depth, values=values or key in ("input", "args", "arguments"))
+                if values and isinstance(key, str) and not key.isidentifier():
+                    self.private.add(key)
         elif isinstance(value, list | tuple):
             for member in value:
-                self.hear(member, depth)
+                self.hear(member, depth, values=values)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            self.private.add(str(value))
+
+    def _hear_file(self, value: str) -> bool:
+        with contextlib.suppress(binascii.Error, ValueError):
+            self.private_blobs.add(base64.b64decode(value.partition(";base64,")[2] or value, validate=True))
+            return True
+        return False
 
     def admit(self, chars: int) -> bool:
         """Whether a held trace has room for a payload of this size."""
@@ -573,6 +593,7 @@ def release(scope: Scope, *, root_end: int | None = None) -> None:
         _really_end(span, span.lmc_state.end_time)
     if scope.root is not None and root_end is not None:
         _really_end(scope.root, root_end)
+    scope.private.forget_answers()
 
 
 def _hear_redacted(scope: Scope, spans: Sequence[GuardedSpan]) -> None:

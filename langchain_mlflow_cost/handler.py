@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import logging
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import orjson
 from langchain_core.callbacks import BaseCallbackHandler
@@ -148,6 +149,16 @@ class MlflowCostHandler(BaseCallbackHandler):
             _switch_autolog_on()
         # Not for a handler that is off: autolog would take it for its tracer all the same, and trace nothing.
         self.__class__ = _tracing_class(type(self))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Copied with a config or a graph: the copy belongs to the same invocations, budgets and sums.
+        return self
+
+    def __reduce__(self) -> tuple[type[MlflowCostHandler], tuple[Policy]]:
+        return MlflowCostHandler, (self.policy,)
 
     # --- what it knows ----------------------------------------------------------------------------------------------
 
@@ -850,7 +861,10 @@ def _estimate(run: Run, prices: PriceBook) -> tuple[Decimal | None, Decimal | No
 
 def dumped(value: Any) -> str:
     """A plain value as the JSON text of an attribute."""
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly
 
 
 def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[str, str]:

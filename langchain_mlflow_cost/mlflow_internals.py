@@ -177,6 +177,11 @@ def otel(span: LiveSpan) -> SdkSpan:
     return cast("SdkSpan", span._span)  # noqa: SLF001
 
 
+def otel_is(span: LiveSpan | None, inner: Any) -> bool:
+    """Whether this is the OpenTelemetry span inside that one."""
+    return span is not None and span._span is inner  # noqa: SLF001
+
+
 def write_raw(span: SdkSpan, attributes: Mapping[str, str | int | float | bool]) -> None:
     """Set attributes past any subclass's own checks."""
     SdkSpan.set_attributes(span, attributes)

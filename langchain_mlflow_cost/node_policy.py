@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -247,9 +247,13 @@ class Resolution:
         Raises:
             Problem: With the place of the setting.
         """
-        self._check_alone((), self._policy, self._defaults)
-        for entry in self.entries:
-            self._check_alone(entry.location, entry.overrides, self._defaults.under(entry.overrides))
+        alone: list[tuple[Location, Policy | NodeOverrides, Effective]] = [((), self._policy, self._defaults)]
+        alone += [(each.location, each.overrides, self._defaults.under(each.overrides)) for each in self.entries]
+        unknown = [problem for each in alone for problem in self._unknown_entities(*each)]
+        if unknown:
+            raise Problem(str(unknown[0]), unknown[0].location, unknown[1:])
+        for each in alone:
+            self._check_alone(*each)
         # In an order of their own, so that a policy is refused or taken whatever the order in the file.
         for first, second in combinations(sorted(self.entries, key=lambda entry: entry.pattern.text), 2):
             key = _disagreement(first.overrides, second.overrides)
@@ -268,32 +272,40 @@ class Resolution:
         redaction = written.redaction
         if redaction is not None and redaction.entities is not None:
             at = (*location, "redaction", "entities")
-            self._check_entities([(entity, (*at, i)) for i, entity in enumerate(redaction.entities)], effective)
             if written.redact_pii and not effective.personal:
                 raise Problem(
                     f"{dotted(at)}: holds no personal entity, which contradicts redact_pii: true beside it; "
                     "leave out one of them",
                     at,
                 )
-        if redaction is not None and isinstance(redaction.strategy, Mapping):
-            at = (*location, "redaction", "strategy")
-            self._check_entities([(entity, (*at, entity)) for entity in redaction.strategy], effective)
         try:
             effective.compiled()
         except PolicyError as error:
             raise problem_of(error, location, "redaction") from None
 
     @staticmethod
-    def _check_entities(entities: Iterable[tuple[str, Location]], effective: Effective) -> None:
-        if effective.engine == "presidio":
+    def _unknown_entities(
+        location: Location, written: Policy | NodeOverrides, effective: Effective
+    ) -> Iterator[Problem]:
+        redaction = written.redaction
+        if redaction is None or effective.engine == "presidio":
             return  # What it knows depends on its version and set-up: it says itself what it does not.
-        known = (*sorted(PII_ENTITIES), SECRET, FIELD, *dict(effective.patterns))
-        for entity, location in entities:
+        known = (*sorted(PII_ENTITIES), SECRET, *dict(effective.patterns))
+        at = (*location, "redaction")
+        named: list[tuple[str, Location]] = [
+            (entity, (*at, "entities", i)) for i, entity in enumerate(redaction.entities or ())
+        ]
+        if isinstance(redaction.strategy, Mapping):
+            named += [(entity, (*at, "strategy", entity)) for entity in redaction.strategy if entity != FIELD]
+        for entity, place in named:
             if entity not in known:
                 near = nearest(entity, known)
-                others = f"known are {', '.join(known)}, and others with engine: presidio"
-                remedy = f'did you mean "{near}"?' if near else others
-                raise Problem(f'{dotted(location)}: unknown entity "{entity}"; {remedy}', location)
+                remedy = f"known are {', '.join(known)}, and others with engine: presidio"
+                if near:
+                    remedy = f'did you mean "{near}"?'
+                elif entity == FIELD:
+                    remedy = "the fields that `keys` names are found without it, leave it out"
+                yield Problem(f'{dotted(place)}: unknown entity "{entity}"; {remedy}', place)
 
     def explain(self, paths: Iterable[NodePath]) -> dict[str, Any]:
         """See `Policy.explain`."""

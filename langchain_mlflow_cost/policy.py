@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -29,10 +28,20 @@ from pydantic import (
 )
 
 from langchain_mlflow_cost.budget import BudgetRule
+from langchain_mlflow_cost.budget_redis import check_store
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.node_policy import ArtifactLevel, Engine, NodePolicy, Resolution, Strategy, problem_of
-from langchain_mlflow_cost.policy_file import ONE_FOR_ALL, Location, Settings, described, read_file, read_mapping
+from langchain_mlflow_cost.policy_file import (
+    ONE_FOR_ALL,
+    Location,
+    Settings,
+    described,
+    path_of,
+    read_file,
+    read_mapping,
+)
 from langchain_mlflow_cost.policy_problems import PolicyWarning, policy_error, unknown_key, warn
+from langchain_mlflow_cost.price_doubts import price_doubts
 from langchain_mlflow_cost.prices import ModelRates, PriceBook
 
 if TYPE_CHECKING:
@@ -181,6 +190,13 @@ class Budget(BaseModel):
     store: Annotated[str | None, BeforeValidator(_expand)] = Field(default=None, repr=False)
     """For `scope: session` over several processes: `redis://host:6379/0`. `${VAR}` is an environment variable."""
 
+    @field_validator("store")
+    @classmethod
+    def _can_be_opened(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_store(value)
+        return value
+
     @model_validator(mode="after")
     def _store_is_for_sessions(self) -> Self:
         if self.store is not None and self.scope != "session":
@@ -281,7 +297,7 @@ class Policy(BaseModel):
     """Whether `configure` lets MLflow export in the background."""
 
     autolog_enabled: bool = True
-    """Switch `mlflow.langchain.autolog()` on if it is off."""
+    """Switch `mlflow.langchain.autolog()` on if it is off: for the whole process, see below."""
 
     trace_metadata: Names = ()
     """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
@@ -309,7 +325,7 @@ class Policy(BaseModel):
         Raises:
             PolicyError: With the file, the line, the key and what to do.
         """
-        return cls._filled(read_file(Path(path), **_KEYS))
+        return cls._filled(read_file(path_of(path), **_KEYS))
 
     @classmethod
     def load(cls, policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None) -> Policy:
@@ -491,6 +507,11 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
         if part not in _RUN_NAME_PARTS:
             text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"
             doubts.append((("run_name",), text, PolicyWarning))
+    prices = policy.prices
+    doubts += [
+        (location, text, PolicyWarning)
+        for location, text in price_doubts(prices.aliases, prices.overrides, prices.discounts)
+    ]
     doubts += [
         ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
         for key in ("enable_judges", "enable_prompt_registry")

@@ -6,8 +6,11 @@ Knows the shapes in which settings are written, not what they mean: that is `pol
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import yaml
@@ -15,7 +18,7 @@ import yaml
 from langchain_mlflow_cost.errors import PolicyError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
 Location: TypeAlias = tuple[str | int, ...]
 
@@ -101,7 +104,30 @@ class Settings:
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """Return the known word that was probably meant."""
     close = difflib.get_close_matches(word.lower(), [each.lower() for each in known], n=1, cutoff=0.7)
-    return next((each for each in known if close and each.lower() == close[0]), None)
+    if close:
+        return next(each for each in known if each.lower() == close[0])
+    # A name cut short: EMAIL for EMAIL_ADDRESS. ADDRESS could be any of several, so nothing is said of it.
+    longer = [each for each in known if word.lower() in each.lower().split("_")]
+    return longer[0] if len(longer) == 1 else None
+
+
+_STORE_SCHEME: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|databricks$)", re.IGNORECASE)
+_YAML_LINE: Final = re.compile(r"\s*(?:[\[{]|---|- |[^/\\:]+:(?:\s|$))")
+_EXPECTED_PATH: Final = "policy: expected the path of a YAML file"
+
+
+def path_of(source: str | os.PathLike[str]) -> Path:
+    """Take the path of a policy.
+
+    Raises:
+        PolicyError: It is where MLflow stores, which the policy only names.
+    """
+    # Without the address itself: it may hold a password.
+    if isinstance(source, str) and _STORE_SCHEME.match(source):
+        raise PolicyError(
+            f'{_EXPECTED_PATH}, found a URL; for where MLflow stores, pass a mapping: {{"tracking_uri": "..."}}'
+        )
+    return Path(source)
 
 
 def read_file(path: Path, *, node_keys: Sequence[str], policy_keys: Sequence[str]) -> Settings:
@@ -186,16 +212,21 @@ def described(value: object) -> str:
     if isinstance(value, str):
         cut = value if len(value) <= _QUOTED_LENGTH else f"{value[:_QUOTED_LENGTH]}..."
         return f'the text "{cut}"'
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
+        if value != value:  # noqa: PLR0124 - true of nan alone
+            return "nan, which is not a number"
         return f"the number {value}"
     if isinstance(value, Unreadable):
         return f"a value tagged {value.tag}"
     return next((words for kind, words in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
+_FOUND_YAML: Final = "found a YAML text; save it in a file, or pass what it says as a mapping (yaml.safe_load)"
+
+
 def _text(path: Path) -> str:
     if "\n" in str(path):
-        raise PolicyError("policy: expected the path of a YAML file, found a text of several lines; pass a mapping")
+        raise PolicyError(f"{_EXPECTED_PATH}, {_FOUND_YAML}")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -204,6 +235,8 @@ def _text(path: Path) -> str:
     except IsADirectoryError:
         raise PolicyError(f"{path}: is a directory; name the YAML file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
+        if len(path.parts) == 1 and _YAML_LINE.match(str(path)):
+            raise PolicyError(f"{_EXPECTED_PATH}, {_FOUND_YAML}") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise PolicyError(
             f"{path}: cannot be read: {reason}; give the path of a YAML file, a mapping or a Policy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import warnings
@@ -26,9 +27,11 @@ class PolicyWarning(UserWarning):
 class Problem(ValueError):  # noqa: N818 - it never reaches a user; what does is a PolicyError
     """What is wrong with a setting, and which; where it stands is known to whoever read it."""
 
-    def __init__(self, text: str, location: Location) -> None:
+    def __init__(self, text: str, location: Location, others: Sequence[Problem] = ()) -> None:
         super().__init__(text)
         self.location = location
+        self.others = tuple(others)
+        """What was found together with it."""
 
 
 _PACKAGE: Final = str(Path(__file__).parent)
@@ -54,15 +57,19 @@ def policy_error(settings: Settings, error: ValidationError, known_keys: KnownKe
         context = each.get("ctx") or {}
         problem = context.get("error")
         if isinstance(problem, Problem):
-            at = settings.as_written(problem.location)
-            text = str(problem)
-        elif each["type"] == "extra_forbidden":
+            for one in (problem, *problem.others):
+                at = settings.as_written(one.location)
+                found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {one}", at))
+            continue
+        if each["type"] == "extra_forbidden":
             text = unknown_key(at, known_keys)
         elif each["type"] == "missing":
             at, key = at[:-1], at[-1]
             text = f"{dotted(at)} needs {key}; add it"
         else:
             expected, remedy = _expected(each["type"], each["input"], context, each["msg"])
+            if remedy:
+                remedy = _as_it_should_be(each["type"], each["input"], at) or remedy
             found = described(each["input"]) if _UNQUOTED.isdisjoint(at) else "something else"
             text = f"{dotted(at)}: {expected}" + (f", found {found}; {remedy}" if remedy else "")
         found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {text}", at))
@@ -108,6 +115,23 @@ def _expected(kind: str, value: object, context: Mapping[str, Any], message: str
     if kind == "string_type":
         return "expected a text", "put it in quotes" if isinstance(value, bool | int | float) else _CORRECT
     return _EXPECTED.get(kind, (message, None))
+
+
+_LISTS: Final = frozenset({"entities", "keys", "trace_metadata"})
+_QUOTED_LENGTH: Final = 40
+
+
+def _as_it_should_be(kind: str, value: object, at: Location) -> str | None:
+    """Write a value in the form that was meant, for the two that are most often written in another one."""
+    # `nodes.budget` is a node of that name.
+    limit = next((step for step in reversed(at) if isinstance(step, str)), "") == "budget" and at != ("nodes", "budget")
+    if limit and kind in {"model_type", "model_attributes_type"} and not isinstance(value, bool):
+        amount = value if isinstance(value, int | float) else "0.50"
+        one = f"{{max_cost_usd: {amount}}}"
+        return f"write `{one}`" if isinstance(at[-1], int) else f"write `budget: {one}`, or a list of such"
+    if kind == "tuple_type" and at[-1] in _LISTS and isinstance(value, str) and len(value) <= _QUOTED_LENGTH:
+        return f"write `[{value if re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', value) else json.dumps(value)}]`"
+    return None
 
 
 def _either(choices: Sequence[str]) -> str:

@@ -2,9 +2,9 @@ r"""Recognise, anywhere, text that a model in a private node was told or said.
 
 Pure: strings in, strings out. What counts as the same text, exactly:
 
-* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, JSON escapes (`\n`,
-  `\u00e9`, also escaped twice) and URL escapes (`%20`) make no difference; characters above ASCII count as they are,
-  those of Chinese and its like twice.
+* Text is compared by its letters and digits alone. ASCII case, white space, punctuation, and the escapes of JSON
+  (`\n`, `\u00e9`, also twice), of bytes (`\xe9`), of URLs (`%20`) and of HTML (`&lt;`) make no difference; characters
+  above ASCII count as they are, those of Chinese and its like twice.
 * Every run of `SHINGLE` or more of those characters that stands in a private text is recognised inside any other
   text, so a quotation, an f-string, a prefix or a truncated copy is found; so are they in base64, at any offset.
 * A private string shorter than that, down to `SHORTEST`, is recognised where it stands between word boundaries, if
@@ -20,6 +20,7 @@ search.
 from __future__ import annotations
 
 import base64
+import html
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -63,12 +64,18 @@ with np.errstate(over="ignore"):
         _power = _power * _MULTIPLIER
 
 
-_ESCAPE = re.compile(r"(?:\\+u[0-9a-fA-F]{4})+|\\+[nrt]|(?:%[0-9A-Fa-f]{2})+")
+_ESCAPE = re.compile(
+    r"(?:\\+u[0-9a-fA-F]{4})+|\\+[nrt]|(?:\\+x[0-9a-fA-F]{2})+|(?:%[0-9A-Fa-f]{2})+|&(?:[a-zA-Z]{2,8}|#[0-9]{1,7});"
+)
 _CODE_UNIT = re.compile(r"u([0-9a-fA-F]{4})")
 
 
 def _unescaped(escape: str) -> str:
     """What a run of escapes stands for; never longer than the run."""
+    if escape[0] == "&":
+        return html.unescape(escape)
+    if "x" in escape:
+        return bytes.fromhex(escape.replace("\\", "").replace("x", "")).decode("utf-8", "replace")
     if escape[0] == "%":
         return bytes.fromhex(escape.replace("%", "")).decode("utf-8", "replace")
     if escape[-1] in "nrt":
@@ -80,7 +87,7 @@ def _unescaped(escape: str) -> str:
 def _folded(text: str) -> tuple[_Codes, _Positions]:
     """The letters and digits of a text, folded, and where each of them stands in it."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    if "\\" in text or "%" in text:
+    if "\\" in text or "%" in text or "&" in text:
         codes = codes.copy()
         for escape in _ESCAPE.finditer(text):
             plain = np.frombuffer(_unescaped(escape[0]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -123,9 +130,14 @@ def _hashes(folded: _Codes, length: int) -> _Hashes:
 def _found(hashes: _Hashes, known: _Hashes) -> NDArray[np.bool_]:
     if not len(known) or not len(hashes):
         return np.zeros(len(hashes), dtype=bool)
-    at = np.searchsorted(known, hashes)
+    # Looking up in order is many times faster than at random.
+    order = np.argsort(hashes)
+    ordered = hashes[order]
+    at = np.searchsorted(known, ordered)
     at[at == len(known)] = 0
-    return np.equal(known[at], hashes, dtype=bool)
+    found = np.empty(len(hashes), dtype=bool)
+    found[order] = known[at] == ordered
+    return found
 
 
 class PrivateText:
@@ -142,8 +154,13 @@ class PrivateText:
     def __bool__(self) -> bool:
         return bool(self._seen)
 
-    def add(self, text: str) -> None:
-        """Remember a text; one that was added before costs nothing."""
+    def add(self, text: str, *, encoded: bool = True) -> None:
+        """Remember a text; one that was added before costs nothing.
+
+        Args:
+            text: What was told or said.
+            encoded: Recognise it in base64 as well; not for a text that is base64 already.
+        """
         with self._lock:
             if text in self._seen:
                 return
@@ -154,19 +171,19 @@ class PrivateText:
         if len(folded) >= SHINGLE:
             fresh.append((SHINGLE, _hashes(folded, SHINGLE)))
             raw = text.encode("utf-8", "replace")
-            for offset in range(3):
-                encoded, _ = _folded(base64.b64encode(raw[offset:]).decode())
-                fresh.append((SHINGLE, _hashes(encoded, SHINGLE)))
+            for offset in range(3 if encoded else 0):
+                letters, _ = _folded(base64.b64encode(raw[offset:]).decode())
+                fresh.append((SHINGLE, _hashes(letters, SHINGLE)))
         elif len(folded) >= SHORTEST and not _is_plain(text.strip()):
             fresh.append((len(folded), _hashes(folded, len(folded))))
             raw = text.encode("utf-8", "replace")
             for offset in range(3):
                 # Only whole groups of three bytes have the same letters wherever the text stands.
                 whole = raw[offset : offset + (len(raw) - offset) // 3 * 3]
-                encoded, _ = _folded(base64.b64encode(whole).decode())
-                length = min(len(encoded), SHINGLE)
+                letters, _ = _folded(base64.b64encode(whole).decode())
+                length = min(len(letters), SHINGLE)
                 if length >= SHORTEST:
-                    fresh.append((length if length == SHINGLE else -length, _hashes(encoded, length)))
+                    fresh.append((length if length == SHINGLE else -length, _hashes(letters, length)))
         with self._lock:
             for length, hashes in fresh:
                 self._fresh.setdefault(length, []).append(hashes)
@@ -177,6 +194,11 @@ class PrivateText:
             variant = variant_of(text)
             if variant:
                 self.add(variant)
+
+    def forget_answers(self) -> None:
+        """Let go of what `scrub` remembers of the texts that it was asked for."""
+        with self._lock:
+            self._cache.clear()
 
     def scrub(self, text: str) -> tuple[str, int]:
         """Replace every private stretch of a text by `[PRIVATE]`; also how many there were."""
@@ -196,7 +218,9 @@ class PrivateText:
     def _settle(self) -> None:
         for length, arrays in self._fresh.items():
             before = self._known.get(length)
-            self._known[length] = np.unique(np.concatenate([*arrays, *([] if before is None else [before])]))
+            # Sorting and comparing neighbours: `np.unique` takes a hash table, 20 times slower for distinct numbers.
+            merged = np.sort(np.concatenate([*arrays, *([] if before is None else [before])]))
+            self._known[length] = merged[np.concatenate(([True], merged[1:] != merged[:-1]))] if len(merged) else merged
         self._fresh.clear()
 
     @staticmethod
@@ -235,7 +259,7 @@ class PrivateText:
 def _ends_of_escapes(text: str) -> dict[int, int]:
     """Where the escape or token ends that a folded character came from: it stands at the start of all that."""
     ends: dict[int, int] = {}
-    for pattern, signs in ((_ESCAPE, "\\%"), (_REDACTED, "[*")):
+    for pattern, signs in ((_ESCAPE, "\\%&"), (_REDACTED, "[*")):
         if any(sign in text for sign in signs):
             for match in pattern.finditer(text):
                 ends.update(dict.fromkeys(range(match.start(), match.end()), match.end()))

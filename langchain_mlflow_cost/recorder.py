@@ -17,7 +17,7 @@ from langchain_mlflow_cost import mlflow_internals as internals
 from langchain_mlflow_cost.enforcement import Enforcement
 from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState, starting
 from langchain_mlflow_cost.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
-from langchain_mlflow_cost.runs import RUNS, Governor, Run, caller, mark_place, open_run, suspended
+from langchain_mlflow_cost.runs import RUNS, Governor, Run, caller, mark_place, open_run, session_of, suspended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def begin(
         kind,
         name,
         metadata,
-        lambda: Scope(holding=governor.policy.has_private_nodes, price_foreign=foreign.account),
+        lambda: _new_scope(governor, session_of(metadata)),
     )
     mark_place(run)
     opened, stale = RUNS.add(run)
@@ -106,6 +106,12 @@ def adopter(parent_run_id: UUID | None) -> Any:
     """The handler to be told of a run that only MLflow's tracer was told of; None where nobody governs it."""
     parent, _ = _parent_of(parent_run_id)
     return None if parent is None else parent.invocations[0].governor.handler
+
+
+def _new_scope(governor: Governor, session: str | None) -> Scope:
+    holding = governor.policy.has_private_nodes
+    private = governor.private_text(session) if holding else None
+    return Scope(holding=holding, price_foreign=foreign.account, private=private)
 
 
 def _join(run: Run, governor: Governor) -> None:
@@ -336,7 +342,7 @@ def hear(run: Run, messages: Any) -> None:
             run.scope.hear(getattr(message, field, None))
         for field in ("tool_calls", "invalid_tool_calls"):
             for call in getattr(message, field, None) or ():
-                run.scope.hear(call.get("args"))
+                run.scope.hear(call.get("args"), values=True)
 
 
 def hear_tools(run: Run, params: Mapping[str, Any]) -> None:
@@ -344,13 +350,15 @@ def hear_tools(run: Run, params: Mapping[str, Any]) -> None:
     if not run.enforcement.log_prompts:
         for key in ("tools", "functions", "response_format"):
             _hear_descriptions(run.scope, params.get(key))
+        for key in ("instructions", "stop", "stop_sequences", "system", "system_instruction", "suffix"):
+            run.scope.hear(params.get(key))
 
 
 def _hear_descriptions(scope: Scope, value: Any) -> None:
     # Names and types are structure that other nodes share; descriptions are what the model is told.
     if isinstance(value, dict):
         for key, member in value.items():
-            if key == "description" and isinstance(member, str):
+            if key in ("description", "enum", "default", "examples", "title"):
                 scope.hear(member)
             else:
                 _hear_descriptions(scope, member)
@@ -462,6 +470,9 @@ def _detach(run: Run) -> None:
         return
     state = guard.state_of(active)
     owner: Run | None = state.owner if state is not None else None
+    if owner is not None and owner.parent is not None and internals.otel_is(owner.span, active):
+        # A thread that outlives its node: what it records late stays under the node's policy.
+        return
     for above in owner.lineage() if owner is not None else ():
         if above.span is not None and not _is_over(internals.otel(above.span)):
             internals.attach(above.span)

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import itertools
 import json
+import operator
 import re
 import secrets
 import sys
@@ -29,7 +30,7 @@ import pydantic
 import re2
 
 from langchain_mlflow_cost import detectors
-from langchain_mlflow_cost.detectors import ENTITIES, PII_ENTITIES, SECRET, Found
+from langchain_mlflow_cost.detectors import ENTITIES, PII_ENTITIES, SECRET, Found, Span
 from langchain_mlflow_cost.errors import PolicyError
 
 __all__ = [
@@ -70,6 +71,9 @@ _MAX_ROUNDS = 4
 # Farther from a token than this, no built-in rule can find what it did not find before: the words before a number
 # are looked for in 48 characters, and of the longest keys 300 are plenty to be recognised.
 _REACH = 600
+# With a token in fewer characters than this, twice over, looking only near tokens saves nothing.
+_DENSE = 32
+_ENTITY_OF = operator.itemgetter(2)
 # Of the built-in entities, only a card is known by its digits alone, of which it has 12 to 19.
 _MIN_SUSPICIOUS_INT = 10**11
 _MAX_CARD = 10**19
@@ -208,6 +212,10 @@ class Rules:
         self._patterns = patterns
         self._more = more
         self._scanner = detectors.Scanner(entities) if entities else None
+        # Most tokens say nothing of the value that they stand for.
+        self._constant_tokens = {
+            name: f"[{name}]" for name in (*entities, *patterns) if self.strategy(name) == "redact"
+        }
         self._tokens = _token_pattern((*sorted(entities), *patterns, FIELD), presidio=more is not None)
         self.names: dict[str, _Name] = {}
         # A pattern of the user's may be about numbers of any length.
@@ -245,10 +253,10 @@ class Rules:
 
     def find(self, text: str) -> list[Found]:
         """Find everything in a text, in order and without overlaps; offsets count characters."""
-        return self.find_all([text])[0]
+        return [Found(*one) for one in self.find_all([text])[0]]
 
-    def find_all(self, texts: Sequence[str]) -> list[list[Found]]:
-        """Find everything in each of many texts, which costs less than one by one."""
+    def find_all(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Find everything in each of many texts, which costs less than one by one; as plain tuples."""
         found = _found_in_each(self._scanner, texts) if self._scanner else [[] for _ in texts]
         if self._patterns or self._more:
             for text, here in zip(texts, found, strict=True):
@@ -256,17 +264,17 @@ class Rules:
         # Most payloads have no token in them: look for one only where there is something to protect it from.
         return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
 
-    def _find_custom(self, text: str, here: list[Found]) -> None:
+    def _find_custom(self, text: str, here: list[Span]) -> None:
         """Add what the policy's own patterns and the optional engine find."""
-        added = []
+        added: list[Span] = []
         for name, pattern in self._patterns.items():
-            added += [Found(match.start(), match.end(), name) for match in pattern.finditer(text) if match.group()]
+            added += [(match.start(), match.end(), name) for match in pattern.finditer(text) if match.group()]
         if self._more:
             added += self._more(_blank(text, [*here, *added]))
         if added:
             here[:] = detectors.without_overlaps([*here, *added])
 
-    def _spare_tokens(self, text: str, here: list[Found]) -> list[Found]:
+    def _spare_tokens(self, text: str, here: list[Span]) -> list[Span]:
         """Leave tokens of an earlier redaction alone, else `password=[SECRET]` would be found again and again."""
         if "[" not in text and "****" not in text:
             return here
@@ -276,11 +284,12 @@ class Rules:
         """Say whether a text is the token of an earlier redaction and nothing else."""
         return self._tokens.fullmatch(text) is not None
 
-    def _is_in_token(self, text: str, one: Found) -> bool:
+    def _is_in_token(self, text: str, one: Span) -> bool:
+        first, last, _ = one
         for opening, longest in (("[", _LONGEST_TOKEN), ("****", 8)):
-            start = text.rfind(opening, max(0, one.start - longest), one.start + len(opening))
+            start = text.rfind(opening, max(0, first - longest), first + len(opening))
             token = self._tokens.match(text, start) if start >= 0 else None
-            if token and token.start() <= one.start and one.end <= token.end():
+            if token and token.start() <= first and last <= token.end():
                 return True
         return False
 
@@ -296,12 +305,13 @@ class Rules:
                 if not here:
                     continue
                 counts = collections.Counter(leaves[i].counts)
-                counts.update(one.entity for one in here)
-                replaced, tokens = self._replace(current[i], here)
+                counts.update(map(_ENTITY_OF, here))
+                pieces = self._replace(current[i], here)
+                replaced = "".join(pieces) if pieces is not None else None
                 leaves[i] = _Leaf(replaced, counts)
-                if replaced is not None:
+                if pieces is not None and replaced is not None:
                     current[i] = replaced
-                    if self._may_find_more(replaced, tokens):
+                    if self._may_find_more(replaced, pieces):
                         again.append(i)
             todo = again
             if not todo:
@@ -314,17 +324,19 @@ class Rules:
                 leaves[i] = _Leaf(current[i], {})
         return leaves
 
-    def _may_find_more(self, text: str, tokens: Sequence[tuple[int, int]]) -> bool:
+    def _may_find_more(self, text: str, parts: Sequence[str]) -> bool:
         """Say whether a text must be scanned once more after tokens were put into it.
 
         Only what is near a token can have come into reach of a built-in rule, so that of a long text with few of
         them the rest need not be looked at again.
         """
-        if len(text) < 8 * _REACH or self._patterns or self._more:
+        if len(text) < 8 * _REACH or len(text) < _DENSE * len(parts) or self._patterns or self._more:
             return True
         pieces = []
-        start = end = 0
-        for first, last in tokens:
+        start = end = last = 0
+        for kept, token in zip(parts[::2], parts[1::2], strict=False):
+            first = last + len(kept)
+            last = first + len(token)
             if first - _REACH > end:
                 pieces.append(text[start:end])
                 start = first - _REACH
@@ -334,21 +346,21 @@ class Rules:
             return True
         return any(self.find_all(pieces))
 
-    def _replace(self, text: str, found: Iterable[Found]) -> tuple[str | None, list[tuple[int, int]]]:
-        """Put tokens in place of what was found; also give where they are now."""
+    def _replace(self, text: str, found: Iterable[Span]) -> list[str] | None:
+        """Give the text in pieces: every second one is a token in place of what was found; None if all must go."""
+        constant = self._constant_tokens
         pieces: list[str] = []
-        places = []
-        done = length = 0
+        append = pieces.append
+        done = 0
         for start, end, entity in found:
-            token = self.token(entity, text[start:end])
+            token = constant.get(entity) or self.token(entity, text[start:end])
             if token is None:
-                return None, []
-            pieces += (text[done:start], token)
-            length += start - done + len(token)
-            places.append((length - len(token), length))
+                return None
+            append(text[done:start])
+            append(token)
             done = end
-        pieces.append(text[done:])
-        return "".join(pieces), places
+        append(text[done:])
+        return pieces
 
     def token(self, entity: str, value: str) -> str | None:
         """Give what stands in place of a value; None where the string that holds it goes as a whole."""
@@ -510,7 +522,7 @@ def _token_pattern(names: Iterable[str], *, presidio: bool) -> re.Pattern[str]:
     return re.compile(rf"\[(?:{any_name})(?::[a-p]{{16}})?\]|\*{{4}}(?:[0-9]{{4}})?")
 
 
-def _blank(text: str, found: Iterable[Found]) -> str:
+def _blank(text: str, found: Iterable[Span]) -> str:
     """Put spaces where something was found, so that the optional engine sees only what is left."""
     pieces = []
     done = 0
@@ -531,20 +543,20 @@ def _without_surrogates(text: str) -> str:
     return text
 
 
-def _found_in_each(scanner: detectors.Scanner, texts: Sequence[str]) -> list[list[Found]]:
+def _found_in_each(scanner: detectors.Scanner, texts: Sequence[str]) -> list[list[Span]]:
     """Scan many texts as one, joined by a separator that no rule crosses."""
     if len(texts) == 1:
         return [scanner.find(texts[0])]
-    found: list[list[Found]] = [[] for _ in texts]
+    found: list[list[Span]] = [[] for _ in texts]
     index = 0
     start = 0
     end = len(texts[0]) if texts else 0
-    for one in scanner.find("\x1f".join(texts)):
-        while one.start > end:
+    for first, last, entity in scanner.find("\x1f".join(texts)):
+        while first > end:
             index += 1
             start = end + 1
             end = start + len(texts[index])
-        found[index].append(Found(one.start - start, min(one.end, end) - start, one.entity))
+        found[index].append((first - start, min(last, end) - start, entity))
     return found
 
 

@@ -8,6 +8,7 @@ in which handlers are called is not fixed and the same run may be told to severa
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import sys
 import threading
@@ -17,12 +18,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.enforcement import Enforcement, Kind
+from langchain_mlflow_cost.private_text import PrivateText
 from langchain_mlflow_cost.redaction import Redactor
 from langchain_mlflow_cost.summary import Call, CostSummary, Ledger, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
+    from types import FrameType
     from uuid import UUID
 
     from langchain_mlflow_cost.budget import Budgets, Reservation
@@ -88,9 +91,21 @@ class Governor:
         self.on_cost = on_cost
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
+        self._private: OrderedDict[str, PrivateText] = OrderedDict()
         self._lock = threading.Lock()
         self._invocations: OrderedDict[UUID, Invocation] = OrderedDict()
         self._latest: Invocation | None = None
+
+    def private_text(self, session: str | None) -> PrivateText:
+        """What private nodes of a session were told and said: its later invocations have it in their history."""
+        if session is None:
+            return PrivateText()
+        with self._lock:
+            known = self._private.pop(session, None) or PrivateText()
+            self._private[session] = known
+            while len(self._private) > KEPT_SUMMARIES:
+                self._private.popitem(last=False)
+        return known
 
     def began(self, invocation: Invocation) -> None:
         """Remember an invocation for `summary`, and let go of the oldest finished ones."""
@@ -196,7 +211,7 @@ class Run:
         self.span: LiveSpan | None = None
         self.state: SpanState | None = None
         self.token: Any = None
-        self.frame = 0
+        self.frame: FrameType | None = None
         self.where: tuple[int, int] = (0, 0)
         self.totals = Totals()
         self.request: CallRequest | None = None
@@ -267,6 +282,13 @@ def session_of(metadata: Mapping[str, Any] | None) -> str | None:
     return None if thread is None else str(thread)
 
 
+def _below(outer: NodePath, told: NodePath) -> NodePath:
+    """The path of a run inside another: LangGraph starts anew for a nested graph with a thread of its own."""
+    if told[: len(outer)] == outer:
+        return told
+    return outer if outer[: len(told)] == told else outer + told
+
+
 def open_run(
     governor: Governor,
     run_id: UUID,
@@ -277,7 +299,7 @@ def open_run(
     new_scope: Callable[[], Scope],
 ) -> Run:
     """Make the record of a run: its node, the handlers that govern it, and what they enforce."""
-    path = node_path(metadata) or (parent.path if parent else ())
+    path = _below(parent.path if parent else (), node_path(metadata))
     run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
     session = session_of(metadata)
     if parent is None:
@@ -332,6 +354,7 @@ class Registry:
 
     def remove(self, run: Run) -> None:
         """Close a run."""
+        run.frame = None  # It would keep everything on that stack.
         with self._lock:
             self._runs.pop(run.run_id, None)
             self._roots.pop(run.run_id, None)
@@ -364,12 +387,12 @@ def _is_machinery(module: str) -> bool:
     return _MACHINERY.match(module) is not None
 
 
-def caller() -> int:
-    """The frame of the runnable that told us of a start: its identity while it lives."""
-    frame = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to the caller's frame
+def caller() -> FrameType | None:
+    """The frame of the runnable that told us of a start."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to the caller's frame
     while frame is not None and _is_machinery(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back  # type: ignore[assignment]
-    return id(frame)
+        frame = frame.f_back
+    return frame
 
 
 def _here() -> tuple[int, int]:
@@ -385,19 +408,24 @@ def mark_place(run: Run) -> None:
     run.where = _here()
 
 
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
 def suspended(run: Run) -> bool:
     """Whether a run is a generator that waits for its consumer.
 
     A half-read `graph.stream()` leaves its span active in the consumer's context; what the consumer starts next is
-    not inside it. It is told by the frame in which the run began: it is not on this thread's stack.
+    not inside it. It is told by the generator's frame, which is then not on this thread's stack. (LangGraph tells of a
+    node in a function that has returned by then: its frame is on no stack, and says nothing.)
     """
-    if not run.frame or run.where != _here():
+    begun = run.frame
+    if begun is None or not begun.f_code.co_flags & _GENERATOR or run.where != _here():
         return False
-    frame = sys._getframe(1)  # noqa: SLF001 - as above
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
     while frame is not None:
-        if id(frame) == run.frame:
+        if frame is begun:
             return False
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return True
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
+import sys
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,10 +211,25 @@ def _searched(leaked: list[str], planted: list[str], *, is_private: bool, contro
     return table
 
 
+def mlflow_command() -> str:
+    """How to call MLflow from this folder: by its path where the shell would not find it."""
+    if shutil.which("mlflow"):
+        return "mlflow"
+    # Not resolved: in a virtual environment that would lead out of it.
+    interpreter = Path(sys.executable)
+    beside = interpreter.with_name("mlflow")
+    command = beside if beside.exists() else interpreter
+    with suppress(ValueError):
+        command = command.relative_to(Path.cwd())
+    # A bare name would be looked for on PATH again.
+    shown = shlex.quote(f"./{command}" if len(command.parts) == 1 else str(command))
+    return shown if beside.exists() else f"{shown} -m mlflow"
+
+
 def _how_to_open(trace: Trace, tracking_uri: str, database: Path | None) -> Iterator[str]:
     address = f"http://127.0.0.1:{UI_PORT}"
     if database is None:
         address = tracking_uri.rstrip("/")
     else:
-        yield f"mlflow server --backend-store-uri {shlex.quote(tracking_uri)} --port {UI_PORT}"
+        yield f"{mlflow_command()} server --backend-store-uri {shlex.quote(tracking_uri)} --port {UI_PORT}"
     yield f"{address}/#/experiments/{trace.info.experiment_id}/traces?selectedEvaluationId={trace.info.trace_id}"

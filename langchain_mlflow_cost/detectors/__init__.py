@@ -37,6 +37,7 @@ __all__ = [
     "Entity",
     "Found",
     "Scanner",
+    "Span",
     "field_entity",
     "is_field_value",
     "passes_luhn",
@@ -123,13 +124,14 @@ PII_ENTITIES = frozenset(ENTITIES) - {SECRET}
 _RANK = {name: rank for rank, name in enumerate(ENTITIES)}
 
 
-def without_overlaps(found: Iterable[Span]) -> list[Found]:
+def without_overlaps(found: Iterable[Span]) -> list[Span]:
     """Join what overlaps into one stretch with the name of its longest part, in order."""
-    joined: list[Found] = []
+    joined: list[Span] = []
     last_end = longest = 0
-    for start, end, entity in sorted(found):
+    for span in sorted(found):
+        start, end, entity = span
         if start >= last_end:
-            joined.append(Found(start, end, entity))
+            joined.append(span)
             longest = end - start
             last_end = end
             continue
@@ -138,7 +140,7 @@ def without_overlaps(found: Iterable[Span]) -> list[Found]:
             name = entity
             longest = end - start
         last_end = max(last_end, end)
-        joined[-1] = Found(first, last_end, name)
+        joined[-1] = (first, last_end, name)
     return joined
 
 
@@ -150,7 +152,7 @@ class Scanner:
         chosen = frozenset(entities)
         self._finders = [entity.find for name, entity in ENTITIES.items() if name in chosen]
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Span]:
         """Find everything, in order and without overlaps."""
         if text.isascii():
             return self._find(text)
@@ -162,11 +164,11 @@ class Scanner:
         # Where the text without them is as far along as each of them.
         steps = [position - i for i, position in enumerate(hidden)]
         return [
-            Found(start + bisect.bisect_right(steps, start), end + bisect.bisect_right(steps, end - 1), entity)
+            (start + bisect.bisect_right(steps, start), end + bisect.bisect_right(steps, end - 1), entity)
             for start, end, entity in self._find(shown)
         ]
 
-    def _find(self, text: str) -> list[Found]:
+    def _find(self, text: str) -> list[Span]:
         view = View(text)
         found: list[Span] = []
         for find in self._finders:

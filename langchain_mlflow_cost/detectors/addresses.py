@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from langchain_mlflow_cost.detectors.view import WORD, Span, View, text_pattern
+from langchain_mlflow_cost.detectors.view import WORD, Span, View, is_in, text_pattern
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = re.compile(
@@ -24,7 +24,7 @@ _ADDRESS_WORDS = text_pattern(r"\bip|host|addr|src|dst|source|dest|server|client
 def find_ip_addresses(view: View, found: list[Span]) -> None:
     """Find IPv4 and IPv6 addresses, but not what the words before it make a version."""
     text = view.ascii
-    for start, end in view.dotted_runs:
+    for start, end in view.runs.dotted:
         for match in IPV4.finditer(text, start, end):
             here, stop = match.span()
             following = text[stop : stop + 2]
@@ -35,7 +35,7 @@ def find_ip_addresses(view: View, found: list[Span]) -> None:
             ):
                 continue
             before = view.before(here, 24)
-            if _VERSION_WORDS.search(before) and not _ADDRESS_WORDS.search(before):
+            if is_in(_VERSION_WORDS, before) and not is_in(_ADDRESS_WORDS, before):
                 continue
             found.append((here, stop, "IP_ADDRESS"))
     if b":" in view.bytes:
@@ -62,6 +62,8 @@ def _ipv6_addresses(view: View, found: list[Span]) -> None:
             continue  # far too long, or the time of day
         # A full stop ends the sentence, a colon what the address introduces; `fe80::` ends in two of its own.
         run = text[first:done].rstrip(".")
+        if "::" not in run and run.count(":") < 6:
+            continue
         run = run.removesuffix(":") if not run.endswith("::") else run
         stop = first + len(run)
         if _is_ipv6(text, first, stop):
@@ -135,7 +137,7 @@ def find_mac_addresses(view: View, found: list[Span]) -> None:
         if (
             separator != ":"
             and value.replace(separator, "").isdigit()
-            and not _MAC_WORDS.search(view.before(first, 40))
+            and not is_in(_MAC_WORDS, view.before(first, 40))
         ):
             continue  # 20-11-12-13-14-15 is a time, 1234.5678.9012 a number
         found.append((first, done, "MAC_ADDRESS"))

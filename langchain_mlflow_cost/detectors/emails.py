@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -100,6 +101,7 @@ def _domain_end(view: View, after: int) -> int:
     return literal.end() if literal else -1
 
 
+@functools.lru_cache(maxsize=4096)
 def _known_domain(run: str) -> int:
     """Give the length of the longest domain that a run begins with; -1 if there is none."""
     labels = run.split(".")

@@ -9,7 +9,7 @@ import re
 from langchain_mlflow_cost.detectors.view import Span, View, is_glued, is_in, text_pattern
 
 _CARD = re.compile(
-    r"(?<![0-9])(?<![0-9][.])(?:[0-9]{12,19}"
+    r"(?<![0-9])(?<![0-9][.])(?=[1-6])(?:[0-9]{12,19}"  # of the issuers' first digits
     r"|[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?"
     r"|[0-9]{4}([ .-])[0-9]{6}\2[0-9]{4,5}"
     r"|[0-9]{4}([ .-])[0-9]{4}\3[0-9]{5})(?![0-9])(?![.][0-9])",

@@ -68,14 +68,15 @@ class View:
     def runs(self) -> Runs:
         """Give the stretches that are digits and what stands between digits."""
         if self._runs is None:
-            runs = self._runs = Runs([], [], [], [])
+            numbers: list[tuple[int, int, int]] = []
+            runs = self._runs = Runs(numbers, [], [], [])
             data = self.bytes
             for span in spans(_NUMBER_RUN, data):
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
                 digits, dotted, card, social = _known_shape(shape) if end - start < _LONG_RUN else _shape(shape)
                 if digits >= 7:
-                    runs.numbers.append((start, end, digits))
+                    numbers.append((start, end, digits))
                 if dotted:
                     runs.dotted.append(span)
                 if card:
@@ -165,6 +166,17 @@ def text_pattern(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     return re2.compile(pattern, options)
+
+
+def text_set(*patterns: str) -> Any:
+    """Compile several for RE2, to be asked which of them are anywhere in a piece of UTF-8."""
+    options = re2.Options()
+    options.log_errors = False
+    together = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        together.Add(pattern.encode())
+    together.Compile()
+    return together
 
 
 def positions(data: bytes, wanted: bytes) -> Iterator[int]:

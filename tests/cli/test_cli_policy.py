@@ -71,12 +71,12 @@ def test_overview_lists_all_commands(cli: Cli) -> None:
 
 
 def test_explain_shows_what_applies(cli: Cli, policy: Path) -> None:
-    """Each entry has a row with what applies in its nodes."""
+    """Each entry has a row with what applies in its nodes: in a private one no payload is stored, as at minimal."""
     out = cli("explain", policy).out
 
     assert row_of(out, "(outside")[2:] == ["stored", "full", "100,000"]
-    assert row_of(out, "writer") == ["writer", "writer", "never", "full", "100,000"]
-    assert row_of(out, "team/any")[1:5] == ["team/*", "stored", "minimal", "100,000"]
+    assert row_of(out, "writer") == ["writer", "writer", "never", "minimal", "100,000"]
+    assert row_of(out, "team/*")[1:5] == ["team/*", "stored", "minimal", "100,000"]
     assert "$0.25 a trace" in out
 
 
@@ -93,7 +93,26 @@ def test_explain_shows_redaction(cli: Cli, policy: Path) -> None:
 
     assert sum("EMAIL_ADDRESS" in line for line in lines) == 2
     assert any(line.startswith("Redacted:") for line in lines)
-    assert any(line.startswith("  in team/any:") for line in lines)
+    assert any(line.startswith("  in team/*:") for line in lines)
+
+
+def test_explain_shows_prices(cli: Cli, policy: Path) -> None:
+    """Prices are told a line each, and what is not set is not told."""
+    policy.write_text(
+        "prices:\n  aliases: {house: azure/gpt-4o}\n  overrides: {own: {input: 0.40, request: 0.001}}\n", "utf-8"
+    )
+    out = cli("explain", policy).out
+
+    assert out.endswith(
+        "Price of house: as azure/gpt-4o\nPrice of own: input $0.4 per million tokens, request $0.001 a call\n"
+    )
+
+
+def test_explain_shows_discounts(cli: Cli, policy: Path) -> None:
+    """A discount is told in per cent."""
+    policy.write_text("prices: {discounts: {openai: 0.15, '*': 0.1}}\n", "utf-8")
+
+    assert cli("explain", policy).out.endswith("Discount of openai: 15 %\nDiscount of everything: 10 %\n")
 
 
 def test_explain_shows_other_settings(cli: Cli, policy: Path) -> None:
@@ -242,6 +261,24 @@ def test_unknown_model(cli: Cli) -> None:
     assert done.err == (
         "mlflow-cost: no price is known for house-model; give it one with prices.overrides or prices.aliases\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        pytest.param("foo", "provider foo is unknown; prices go by the model's name alone, if at all", id="no idea"),
+        pytest.param("opnai", "provider opnai is unknown; did you mean openai?", id="misspelt"),
+    ],
+)
+def test_unknown_provider(cli: Cli, provider: str, told: str) -> None:
+    """A price that is shown for a provider that nobody knows comes with a word about it."""
+    assert cli("prices", "gpt-4o", "--provider", provider).err == f"mlflow-cost: {told}\n"
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure_openai"])
+def test_known_provider(cli: Cli, provider: str) -> None:
+    """A provider by genai-prices' name or by LangChain's is known."""
+    assert cli("prices", "gpt-4o", "--provider", provider).err == ""
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def spent(cli: Cli, store: str) -> None:
     At the model's 0.25 USD in, 2 USD out per million: `ask` 1,000 in, 100 out: 0.00045; `sum_up` 2,000 in: 0.0005.
     """
     replies = [Reply("yes", Tokens(input=1_000, output=100)), Reply("ok", Tokens(input=2_000))]
-    handler = MlflowCostHandler()
+    handler = MlflowCostHandler({"trace_metadata": ["tenant"]})
     with ProviderServer(replies * 2) as server:
         model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key="none")
 
@@ -72,7 +72,12 @@ def spent(cli: Cli, store: str) -> None:
         graph.add_edge("sum_up", END)
         agent = graph.compile()
         for session in ("one", "two"):
-            config = {"callbacks": [handler], "configurable": {"thread_id": session}}
+            config = {
+                "callbacks": [handler],
+                "configurable": {"thread_id": session},
+                "metadata": {"tenant": f"tenant-{session}"},
+                "tags": ["beta", "all"] if session == "two" else ["all"],
+            }
             agent.invoke({"messages": [("human", "Hi")]}, config=config)
             mlflow.flush_trace_async_logging()
             mlflow.set_trace_tag(handler.summary().trace_id, "team", f"team-{session}")
@@ -95,6 +100,9 @@ def test_report_by_node(cli: Cli, spent: None) -> None:
         pytest.param("model", {"gpt-5-mini": "0.0019"}, id="model"),
         pytest.param("session", {"one": "0.00095", "two": "0.00095"}, id="session"),
         pytest.param("tag:team", {"team-one": "0.00095", "team-two": "0.00095"}, id="tag"),
+        pytest.param("tag:tenant", {"tenant-one": "0.00095", "tenant-two": "0.00095"}, id="metadata"),
+        pytest.param("tag:beta", {"beta": "0.00095", "(no": "0.00095"}, id="LangChain tag of one"),
+        pytest.param("tag:all", {"all": "0.0019"}, id="LangChain tag of both"),
         pytest.param("user", {"(no": "0.0019"}, id="user, which none has"),
     ],
 )
@@ -103,6 +111,26 @@ def test_report_by_other_things(cli: Cli, spent: None, by: str, rows: dict[str, 
     out = cli("report", "--experiment", EXPERIMENT, "--by", by).out
 
     assert {first: next(word for word in row_of(out, first) if word.startswith("0.")) for first in rows} == rows
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [
+        pytest.param("tenamt", "did you mean tag:tenant?", id="misspelt"),
+        pytest.param("zzz", "there are ", id="no idea"),
+    ],
+)
+def test_report_by_a_tag_that_no_trace_has(cli: Cli, spent: None, tag: str, told: str) -> None:
+    """A tag that no trace has is no table of nothing, but an error that names what there is."""
+    done = cli("report", "--experiment", EXPERIMENT, "--by", f"tag:{tag}")
+
+    assert (done.code, done.out) == (1, "")
+    assert f"none of the 2 traces has a tag or metadata key {tag}; {told}" in done.err
+
+
+def test_report_says_by_what(cli: Cli) -> None:
+    """The headline of the help names all that spend can be seen by."""
+    assert "by node, model, session, user or tag." in cli("report", "--help").out
 
 
 def test_report_last(cli: Cli, spent: None) -> None:
@@ -288,3 +316,23 @@ def test_migrate_overwrites_nothing(cli: Cli, store: str, tmp_path: Path) -> Non
 def test_migrate_from_nowhere(cli: Cli) -> None:
     """A folder that is not there is one line."""
     assert cli("migrate", "mlruns", "new.db") == (1, "", "mlflow-cost: mlruns is no folder\n")
+
+
+@pytest.mark.parametrize(
+    ("has_store_below", "told"),
+    [
+        pytest.param(False, "project holds no file store: no folder in it has a meta.yaml", id="nothing"),
+        pytest.param(True, "did you mean project/mlruns?", id="a store below it"),
+    ],
+)
+def test_migrate_of_no_file_store(cli: Cli, tmp_path: Path, told: str, *, has_store_below: bool) -> None:
+    """A folder that is no file store is told, and nothing is made."""
+    (tmp_path / "project").mkdir()
+    if has_store_below:
+        (tmp_path / "project/mlruns/0").mkdir(parents=True)
+        (tmp_path / "project/mlruns/0/meta.yaml").touch()
+    done = cli("migrate", "project", "new/mlflow.db")
+
+    assert done.code == 1
+    assert told in done.err
+    assert [tmp_path / "project"] == list(tmp_path.iterdir())

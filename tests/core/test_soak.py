@@ -11,6 +11,9 @@ import mlflow
 import pytest
 from fake_models import FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
+from mlflow.entities import Experiment, TraceInfo
+from mlflow.store.tracking.abstract_store import AbstractStore
+from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler, runs
@@ -35,6 +38,39 @@ REMEMBERED = (Invocation, Ledger)
 
 class Broken(RuntimeError):  # noqa: N818 - it is not the application that is tested
     """What the application here raises."""
+
+
+class ForgettingStore(AbstractStore):
+    """Counts the traces that MLflow exports to it: a database would take most of the time, and is not tested here."""
+
+    traces = 0
+
+    def log_spans(self, location: str, spans: list[Any], tracking_uri: str | None = None) -> list[Any]:
+        return spans
+
+    def start_trace(self, trace_info: TraceInfo) -> TraceInfo:
+        # For a store that does not say that it has the spans, MLflow uploads them a second time.
+        trace_info.tags["mlflow.trace.spansLocation"] = "TRACKING_STORE"
+        self.traces += 1
+        return trace_info
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        return Experiment(experiment_id, "soak", "", "active")
+
+    def get_experiment_by_name(self, experiment_name: str) -> Experiment:
+        return Experiment("0", experiment_name, "", "active")
+
+
+@pytest.fixture
+def forgetting(clean_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> ForgettingStore:
+    """The store that MLflow exports to during the test."""
+    store = ForgettingStore()
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+    # No public function registers a scheme but an entry point, which needs an installed package.
+    uri = f"forgetting{id(store)}"
+    _tracking_store_registry.register(uri, lambda *_, **__: store)
+    mlflow.set_tracking_uri(f"{uri}://here")
+    return store
 
 
 def good(configs: list[Any]) -> None:
@@ -95,7 +131,9 @@ def alive() -> Counter[type]:
 
 
 @pytest.mark.parametrize("ending", [good, raising, dropped, cancelled], ids=lambda ending: ending.__name__)
-def test_nothing_grows(ending: Callable[[list[Any]], None], store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_grows(
+    ending: Callable[[list[Any]], None], forgetting: ForgettingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No run stays open, no span active, and of the objects of many invocations only the kept summaries are alive."""
     monkeypatch.setattr(runs, "KEPT_SUMMARIES", KEPT)
     handlers = [
@@ -106,6 +144,7 @@ def test_nothing_grows(ending: Callable[[list[Any]], None], store: str, monkeypa
     ending([given(handlers[number % 2]) for number in range(INVOCATIONS)])
     mlflow.flush_trace_async_logging()
 
+    assert forgetting.traces == INVOCATIONS
     assert len(RUNS) == 0
     assert mlflow.get_current_active_span() is None
     grown = alive() - before
@@ -113,3 +152,14 @@ def test_nothing_grows(ending: Callable[[list[Any]], None], store: str, monkeypa
     allowed = len(handlers) * KEPT + SLACK
     assert {kind.__name__: grown[kind] for kind in REMEMBERED if grown[kind] > allowed} == {}
     assert all(handler.summary().llm_calls == 1 for handler in handlers)
+
+
+def test_what_is_open_is_counted(forgetting: ForgettingStore) -> None:
+    """The count of the test above sees each of the classes while an invocation is under way."""
+    model = FakeStream(answers=["some words in all"])
+    graph = one_node(lambda state: list(model.stream(state["messages"])))
+    before, seen = alive(), Counter[type]()
+    model.between = lambda number: seen.update(alive() - before if number == 0 else ())
+    graph.invoke(ASK, given(MlflowCostHandler({"budget": {"max_cost_usd": 1}})))
+
+    assert [kind.__name__ for kind in (*LET_GO, *REMEMBERED) if not seen[kind]] == []

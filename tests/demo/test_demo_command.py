@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +15,7 @@ import pytest
 
 from langchain_mlflow_cost import cost_summary
 from langchain_mlflow_cost.demo import app
+from langchain_mlflow_cost.demo.run import mlflow_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,6 +183,45 @@ def test_how_to_open(shown: Shown, store: None) -> None:
         f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/traces"
         f"?selectedEvaluationId={shown.trace_id}\n" in shown.out
     )
+
+
+def test_the_command_is_found(shown: Shown) -> None:
+    """The command that is told is there, whether or not its folder is on PATH."""
+    line = next(line for line in shown.out.splitlines() if "mlflow server" in line or "-m mlflow" in line)
+
+    assert shutil.which(shlex.split(line)[0], path=os.environ["PATH"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("programs", "folder", "expected"),
+    [
+        pytest.param(["mlflow"], ".", ".venv/bin/mlflow", id="below the current folder"),
+        pytest.param(["mlflow"], ".venv/bin", "./mlflow", id="in the current folder"),
+        pytest.param(["mlflow"], "other", "{root}/.venv/bin/mlflow", id="elsewhere"),
+        pytest.param([], ".", ".venv/bin/python -m mlflow", id="without a script"),
+    ],
+)
+def test_command_outside_of_an_activated_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: list[str], folder: str, expected: str
+) -> None:
+    """Where PATH has no MLflow, its place beside the interpreter is told, as short as it can be."""
+    for each in (".venv/bin", "other"):
+        (tmp_path / each).mkdir(parents=True)
+    for program in programs:
+        (tmp_path / ".venv/bin" / program).touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    monkeypatch.chdir(tmp_path / folder)
+
+    assert mlflow_command() == expected.format(root=tmp_path)
+
+
+def test_command_in_an_activated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PATH has MLflow, its name is enough."""
+    (tmp_path / "mlflow").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert mlflow_command() == "mlflow"
 
 
 def test_again_with_less_money(shown: Shown) -> None:

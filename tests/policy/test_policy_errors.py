@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -70,11 +73,26 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "strategy of an unknown entity": (
         "redaction:\n  strategy:\n    EMAIL: mask\n",
-        ':3: redaction.strategy.EMAIL: unknown entity "EMAIL"; ',
+        ':3: redaction.strategy.EMAIL: unknown entity "EMAIL"; did you mean "EMAIL_ADDRESS"?',
     ),
     "unknown entity": (
         "redaction:\n  entities:\n    - EMAIL_ADDRESS\n    - PHONE_NUMBERS\n",
         ':4: redaction.entities.1: unknown entity "PHONE_NUMBERS"; did you mean "PHONE_NUMBER"?',
+    ),
+    "an entity cut short": (
+        "redaction: {entities: [EMAIL]}\n",
+        ':1: redaction.entities.0: unknown entity "EMAIL"; did you mean "EMAIL_ADDRESS"?',
+    ),
+    "fields as an entity": (
+        "redaction: {entities: [FIELD]}\n",
+        ':1: redaction.entities.0: unknown entity "FIELD"; the fields that `keys` names are found without it, leave it',
+    ),
+    "an entity that is unknown however it is read": (
+        "redaction: {entities: [ZZZ]}\n",
+        (
+            ':1: redaction.entities.0: unknown entity "ZZZ"; known are CREDIT_CARD, CRYPTO, EMAIL_ADDRESS, IBAN_CODE, '
+            "IP_ADDRESS, MAC_ADDRESS, PHONE_NUMBER, US_SSN, SECRET, and others with engine: presidio"
+        ),
     ),
     "an entity that needs presidio": (
         "nodes:\n  a:\n    redaction: {entities: [PERSON]}\n",
@@ -82,7 +100,15 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "entities as one text": (
         "redaction:\n  entities: EMAIL_ADDRESS\n",
-        ':2: redaction.entities: expected a list, found the text "EMAIL_ADDRESS"; ',
+        ':2: redaction.entities: expected a list, found the text "EMAIL_ADDRESS"; write `[EMAIL_ADDRESS]`',
+    ),
+    "field names as one text": (
+        "redaction:\n  keys: '*_token'\n",
+        ':2: redaction.keys: expected a list, found the text "*_token"; write `["*_token"]`',
+    ),
+    "metadata keys as one text": (
+        "trace_metadata: tenant\n",
+        ':1: trace_metadata: expected a list, found the text "tenant"; write `[tenant]`',
     ),
     "unknown engine": ("redaction:\n  engine: spacy\n", ":2: redaction.engine: expected builtin or presidio, found"),
     "bad regular expression": (
@@ -132,13 +158,35 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         ':2: budget.max_cost_usd: expected a number, found the text "much"; ',
     ),
     "an endless limit": ("budget:\n  max_cost_usd: .inf\n", ":2: budget.max_cost_usd: expected a number, found"),
-    "not a number": ("budget:\n  max_cost_usd: .nan\n", ":2: budget.max_cost_usd: expected a number, found"),
+    "not a number": (
+        "budget:\n  max_cost_usd: .nan\n",
+        ":2: budget.max_cost_usd: expected a number, found nan, which is not a number; ",
+    ),
     "a budget without a limit": ("budget:\n  scope: trace\n", ":1: budget needs max_cost_usd; add it"),
     "a listed budget without a limit": ("budget:\n  - scope: node\n", ":2: budget.0 needs max_cost_usd; add it"),
-    "a budget that is a number": ("budget: 5\n", ":1: budget: expected a mapping, found the number 5; "),
+    "a budget that is a number": (
+        "budget: 0.5\n",
+        ":1: budget: expected a mapping, found the number 0.5; write `budget: {max_cost_usd: 0.5}`, or a list of such",
+    ),
+    "a node's budget that is a number": (
+        "nodes:\n  a:\n    budget: 5\n",
+        ":3: nodes.a.budget: expected a mapping, found the number 5; write `budget: {max_cost_usd: 5}`, or a list",
+    ),
+    "a listed budget that is a number": (
+        "budget: [5]\n",
+        ":1: budget.0: expected a mapping, found the number 5; write `{max_cost_usd: 5}`",
+    ),
+    "a node called budget": (
+        "nodes:\n  budget: 5\n",
+        ":2: nodes.budget: expected a mapping, found the number 5; correct it or leave the key out",
+    ),
     "unknown scope": (
         "budget:\n  max_cost_usd: 1\n  scope: run\n",
         ':3: budget.scope: expected trace, node or session, found the text "run"; ',
+    ),
+    "a store that is no Redis": (
+        "budget:\n  max_cost_usd: 1\n  scope: session\n  store: http://x\n",
+        ":4: budget.store: a budget's `store` is not the URL of a Redis: expected redis://HOST:PORT/DB, rediss://... or ",
     ),
     "a store for one trace": (
         "budget:\n  max_cost_usd: 1\n  store: redis://127.0.0.1\n",
@@ -282,7 +330,15 @@ BAD_MAPPINGS: dict[str, tuple[Any, str]] = {
     "list": ([], "policy: expected a Policy, a mapping or the path of a YAML file, found a list"),
     "YAML itself": (
         "enabled: true\nhash_key: abc\n",
-        "policy: expected the path of a YAML file, found a text of several",
+        "policy: expected the path of a YAML file, found a YAML text; save it in a file, or pass what it says as a ",
+    ),
+    "YAML itself in a line": ("enabled: true", "policy: expected the path of a YAML file, found a YAML text; "),
+    "where MLflow stores": (
+        "http://user:word@127.0.0.1:9",
+        (
+            "policy: expected the path of a YAML file, found a URL; for where MLflow stores, pass a mapping: "
+            '{"tracking_uri": "..."}'
+        ),
     ),
     "workflow": (
         {"observability": {"mlflow": []}},
@@ -554,3 +610,86 @@ def test_a_file_means_what_the_same_mapping_means(tmp_path: Path, mapping: dict[
                 found.append(None)
 
     assert found[0] == found[1]
+
+
+def test_each_unknown_entity_has_a_line(tmp_path: Path) -> None:
+    """All unknown entities of all entries are told at once."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "redaction:\n  entities: [EMAIL]\n  strategy: {PHONE: mask}\nnodes:\n  a:\n    redaction: {entities: [SSN]}\n"
+    )
+
+    with pytest.raises(PolicyError) as caught:
+        Policy.load(file)
+    assert [
+        f'{file}:2: redaction.entities.0: unknown entity "EMAIL"; did you mean "EMAIL_ADDRESS"?',
+        f'{file}:3: redaction.strategy.PHONE: unknown entity "PHONE"; did you mean "PHONE_NUMBER"?',
+        f'{file}:6: nodes.a.redaction.entities.0: unknown entity "SSN"; did you mean "US_SSN"?',
+    ] == str(caught.value).splitlines()
+
+
+STORE: dict[str, Any] = {"budget": {"max_cost_usd": 1, "scope": "session", "store": "redis://127.0.0.1:1/0"}}
+
+
+def test_the_extra_of_a_store_is_missed_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy with a store is refused where redis-py is not installed, and says what to install."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(PolicyError, match=re.escape('pip install "langchain-mlflow-cost[redis]"')):
+        Policy.load(STORE)
+
+
+def test_a_store_is_checked_without_redis_py() -> None:
+    """Loading a policy never imports redis-py."""
+    code = f"import sys; from langchain_mlflow_cost.policy import Policy; Policy.load({STORE!r}); print('redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert "False\n" == done.stdout
+
+
+ODD_PRICES: dict[str, tuple[str, str]] = {
+    "alias to nothing": (
+        "aliases: {house: openai/gpt-nonesuch}",
+        ":1: prices.aliases.house: no price is known for openai/gpt-nonesuch, so calls of house will have none; ",
+    ),
+    "discount of a misspelt provider": (
+        "discounts: {opnai: 0.1}",
+        ':1: prices.discounts: "opnai" is no known provider or model, so it takes nothing off; did you mean "openai"?',
+    ),
+    "discount of a misspelt model": ("discounts: {gpt-4oo-mini: 0.1}", ':1: prices.discounts: "gpt-4oo-mini" is no '),
+    "discount of nobody": (
+        "discounts: {zzz: 0.1}",
+        ':1: prices.discounts: "zzz" is no known provider or model, so it ',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD_PRICES)
+def test_odd_prices(case: str, tmp_path: Path) -> None:
+    """An alias or discount that can do nothing is a warning with its place."""
+    text, expected = ODD_PRICES[case]
+    file = tmp_path / "policy.yaml"
+    file.write_text(f"prices: {{{text}}}\n")
+
+    with pytest.warns(PolicyWarning) as caught:
+        Policy.load(file)
+    assert [f"{file}{expected}"] == [str(each.message)[: len(f"{file}{expected}")] for each in caught]
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [
+        pytest.param({"aliases": {"house": "azure/gpt-4o"}}, id="alias to a maker's model"),
+        pytest.param({"aliases": {"house": "llama-3.3-70b-versatile"}}, id="alias to a model of who is called"),
+        pytest.param({"aliases": {"house": "inner", "inner": "gpt-4o"}}, id="alias to an alias"),
+        pytest.param({"aliases": {"a": "own"}, "overrides": {"own": {"input": 1}}}, id="alias to an override"),
+        pytest.param({"aliases": {"a": "databricks-claude-haiku-4-5"}}, id="alias to what only MLflow knows"),
+        pytest.param({"discounts": {"*": 0.1, "azure_openai": 0.2, "ollama": 0.1, "gpt-4o": 0.1}}, id="discounts"),
+        pytest.param({"discounts": {"openai/gpt-4o": 0.1, "anthropic/claude-haiku-4-5": 0.1}}, id="at a provider"),
+        pytest.param({"discounts": {"own": 0.1}, "overrides": {"Own": {"input": 1}}}, id="discount of an override"),
+        pytest.param({"discounts": {"house": 0.1}, "aliases": {"house": "gpt-4o"}}, id="discount of an alias"),
+    ],
+)
+def test_usable_prices(prices: dict[str, Any]) -> None:
+    """Names that some price source knows are no reason to warn."""
+    assert Policy(prices=prices).prices

@@ -179,7 +179,7 @@ def test_unknown_keys_at_any_depth_are_warnings(tmp_path: Path) -> None:
 
     assert Policy(redact_pii=True, redaction={}, budget={"max_cost_usd": 1}) == policy
     assert [
-        f'{file}:3: ignored unknown key "judges"',
+        f'{file}:3: ignored unknown key "judges"; did you mean "enable_judges"?',
         f'{file}:6: ignored unknown key "strategi" in redaction; did you mean "strategy"?',
         f'{file}:9: ignored unknown key "period" in budget.0',
     ] == [str(each.message) for each in told]

@@ -6,7 +6,7 @@ import base64
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import pydantic
@@ -19,9 +19,11 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
-from leaks import Planted
 from mlflow.entities import SpanType
 from mlflow.entities.span import Link
+
+if TYPE_CHECKING:
+    from leaks import Planted
 
 Keeps = Literal["every level", "standard, full", "full", "full, maybe standard", "maybe full", "maybe standard, full"]
 PRESENT: dict[str, frozenset[str]] = {
@@ -130,7 +132,7 @@ def workers(plant: Planted, callbacks: list[Any]) -> None:
     def broken(query: str) -> str:
         """Fail."""
         try:
-            raise KeyError(plant("exception: cause"))
+            raise KeyError(plant("exception: cause"))  # noqa: TRY301 - to be a cause
         except KeyError as cause:
             error = ValueError(plant("exception: message"))
             error.add_note(plant("exception: note"))
@@ -295,7 +297,7 @@ def root_exception(plant: Planted, callbacks: list[Any]) -> None:
 
     def fail(state: State) -> State:
         try:
-            raise KeyError(plant("root exception: cause"))
+            raise KeyError(plant("root exception: cause"))  # noqa: TRY301 - to be a cause
         except KeyError as cause:
             raise ValueError(plant("root exception: message")) from cause
 

@@ -26,7 +26,7 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _cell(present: bool, allowed: bool) -> str:  # noqa: FBT001 - two facts of one row
+def _cell(present: bool, allowed: bool) -> str:
     if present:
         return "kept"
     return "may be kept" if allowed else "gone"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from leaks import Outcome, Planted, Sinks, email, kept, prose, spelling_in
+from leaks import Outcome, Planted, Sinks, email, prose
 from scenes import ALLOWED, PRESENT, SCENES
 
 from langchain_mlflow_cost import MlflowCostHandler

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leaks import Sinks
 
 BOUNDED = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )
 
 SECRET, OTHER = "\ue000", "\ue001"
@@ -175,7 +175,7 @@ steps = st.lists(
 
 @BOUNDED
 @given(plan=steps, position=st.integers(0, 5))
-def test_any_graph(sinks: Sinks, plan: list[Step], position: int) -> None:
+def test_any_graph(sinks: Sinks, plan: list[Step], position: int) -> None:  # noqa: C901 - a branch for each kind of step
     """A private text that goes through any chain of nodes, before and after its model, is nowhere."""
     secret, other = prose(), kept()
 

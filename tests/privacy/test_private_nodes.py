@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import mlflow
 import pytest
 from fakes import Chat, State, graph
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from leaks import Sinks, kept, letters, prose, spelling_in
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -39,7 +37,7 @@ SECRETS: dict[str, Callable[[], str]] = {
 JOURNEYS: dict[str, Callable[[str], Any]] = {
     "as it is": lambda text: text,
     "in a sentence": lambda text: f"he said: {text}, and left",
-    "in a message": lambda text: HumanMessage(text),
+    "in a message": HumanMessage,
     "in JSON": lambda text: json.dumps({"a": text}),
     "in JSON in JSON": lambda text: json.dumps({"a": json.dumps({"b": text})}),
     "in a list": lambda text: {"found": [{"x": (text,)}]},

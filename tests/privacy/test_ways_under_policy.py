@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 POLICIES: dict[str, dict[str, Any]] = {
     "minimal": {"artifact_level": "minimal"},
-    "standard": {"artifact_level": "standard"},
     "full": {"artifact_level": "full"},
     "private": {"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}},
     "private throughout": {"artifact_level": "full", "log_prompts": False},
@@ -28,7 +27,6 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 KEEPS = {
     "minimal": (False, False, False),
-    "standard": (True, True, True),
     "full": (True, True, True),
     "private": (False, False, True),
     "private throughout": (False, False, False),

@@ -147,6 +147,8 @@ class Scope:
         elif isinstance(value, list | tuple):
             for member in value:
                 self.hear(member, depth, values=values)
+            if values and len(value) > 1 and all(isinstance(member, str) for member in value):
+                self.private.add(" ".join(value))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             self.private.add(str(value))
 

@@ -167,6 +167,7 @@ class Run:
 
     __slots__ = (
         "attributes",
+        "base",
         "children",
         "enforcement",
         "first_token_ns",
@@ -203,6 +204,7 @@ class Run:
         self.path = path
         self.kind = kind
         self.name = name
+        self.base: NodePath = ()
         self.is_node = bool(path) and (parent is None or parent.path != path)
         self.invocations: tuple[Invocation, ...] = ()
         self.enforcement: Enforcement
@@ -282,11 +284,21 @@ def session_of(metadata: Mapping[str, Any] | None) -> str | None:
     return None if thread is None else str(thread)
 
 
-def _below(outer: NodePath, told: NodePath) -> NodePath:
-    """The path of a run inside another: LangGraph starts anew for a nested graph with a thread of its own."""
-    if told[: len(outer)] == outer:
-        return told
-    return outer if outer[: len(told)] == told else outer + told
+def _placed(parent: Run | None, told: NodePath) -> tuple[NodePath, NodePath]:
+    """The path of a run, and what of it LangGraph did not tell.
+
+    A nested graph with a thread of its own begins anew: its runs tell paths that do not begin with the outer node's.
+    """
+    if parent is None:
+        return told, ()
+    outer, base = parent.path, parent.base
+    for prefix in (base, ()):
+        path = prefix + told
+        if path[: len(outer)] == outer:
+            return path, prefix
+        if outer[: len(path)] == path:
+            return outer, prefix
+    return outer + told, outer
 
 
 def open_run(
@@ -299,8 +311,9 @@ def open_run(
     new_scope: Callable[[], Scope],
 ) -> Run:
     """Make the record of a run: its node, the handlers that govern it, and what they enforce."""
-    path = _below(parent.path if parent else (), node_path(metadata))
+    path, base = _placed(parent, node_path(metadata))
     run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
+    run.base = base
     session = session_of(metadata)
     if parent is None:
         run.scope = new_scope()

@@ -139,11 +139,7 @@ class Scope:
                 with contextlib.suppress(orjson.JSONDecodeError):
                     self.hear(orjson.loads(value), depth + 1, values=True)
         elif isinstance(value, Mapping):
-            for key, member in value.items():
-                if values or key not in ("type", "id", "index", "role", "finish_reason"):
-                    self.hear(member, depth, values=values or key in ("input", "args", "arguments"))
-                if values and isinstance(key, str) and not key.isidentifier():
-                    self.private.add(key)
+            self._hear_fields(value, depth, values=values)
         elif isinstance(value, list | tuple):
             for member in value:
                 self.hear(member, depth, values=values)
@@ -151,6 +147,13 @@ class Scope:
                 self.private.add(" ".join(value))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             self.private.add(str(value))
+
+    def _hear_fields(self, fields: Mapping[Any, Any], depth: int, *, values: bool) -> None:
+        for key, member in fields.items():
+            if values or key not in ("type", "id", "index", "role", "finish_reason"):
+                self.hear(member, depth, values=values or key in ("input", "args", "arguments"))
+            if values and isinstance(key, str) and not key.isidentifier():
+                self.private.add(key)
 
     def _hear_file(self, value: str) -> bool:
         with contextlib.suppress(binascii.Error, ValueError):

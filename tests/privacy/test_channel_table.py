@@ -14,6 +14,11 @@ LEVELS = ("minimal", "standard", "full")
 def table() -> str:
     """One row for each channel in which `scenes.py` plants a text."""
     rows = [
+        "# Channels",
+        "",
+        "What stays of a text in each channel, at each level without redaction, and of a text of a private node. Written by",
+        "`tests/privacy/test_channel_table.py` from the scenes that the tests run.",
+        "",
         "| channel | minimal | standard | full | text of a private node | tests in `tests/privacy/test_channels.py` |",
         "| --- | --- | --- | --- | --- | --- |",
     ]

@@ -133,4 +133,4 @@ def ignore(*_: Any, **__: Any) -> None:
     """Do nothing: for what would write a payload."""
 
 
-write_payload = write_details = add_event = flush_attributes = hear = hear_text = ignore
+write_payload = write_details = add_event = flush_attributes = hear = ignore

@@ -458,16 +458,15 @@ class MlflowCostHandler(BaseCallbackHandler):
         input_tokens = _prompt_tokens(run)
         for invocation in run.invocations:
             usd = invocation.governor.prices.estimate_usd(run.request, input_tokens, output_tokens)
-            if invocation.governor is run.invocations[0].governor or len(run.invocations) > 1:
-                estimate = call_of(
-                    run,
-                    model=run.request.model or "",
-                    input_tokens=input_tokens,
-                    output_tokens=output_tokens,
-                    usd=None if usd is None else (usd, Decimal(0)),
-                    estimated=True,
-                )
-                invocation.ledger.run(run.run_id, estimate)
+            estimate = call_of(
+                run,
+                model=run.request.model or "",
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                usd=None if usd is None else (usd, Decimal(0)),
+                estimated=True,
+            )
+            invocation.ledger.run(run.run_id, estimate)
             if usd is not None:
                 for budgets, reservation in run.reservations:
                     if budgets is invocation.governor.budgets:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -175,11 +174,6 @@ def end_span(span: LiveSpan, *, error: str | None, end_time_ns: int | None = Non
 def otel(span: LiveSpan) -> SdkSpan:
     """The OpenTelemetry span inside an MLflow span."""
     return cast("SdkSpan", span._span)  # noqa: SLF001
-
-
-def otel_is(span: LiveSpan | None, inner: Any) -> bool:
-    """Whether this is the OpenTelemetry span inside that one."""
-    return span is not None and span._span is inner  # noqa: SLF001
 
 
 def write_raw(span: SdkSpan, attributes: Mapping[str, str | int | float | bool]) -> None:
@@ -597,9 +591,3 @@ def self_test() -> str | None:
         if not hasattr(SpanAttributeKey, field):
             return f"SpanAttributeKey.{field}"
     return None
-
-
-def usage_attribute(value: Any) -> dict[str, int]:
-    """The token counts of `mlflow.chat.tokenUsage`, as written into an attribute."""
-    loaded = json.loads(value) if isinstance(value, str) else value
-    return {k: v for k, v in loaded.items() if isinstance(v, int)} if isinstance(loaded, dict) else {}

@@ -470,7 +470,7 @@ def _detach(run: Run) -> None:
         return
     state = guard.state_of(active)
     owner: Run | None = state.owner if state is not None else None
-    if owner is not None and owner.parent is not None and internals.otel_is(owner.span, active):
+    if owner is not None and owner.parent is not None and owner.span and internals.otel(owner.span) is active:
         # A thread that outlives its node: what it records late stays under the node's policy.
         return
     for above in owner.lineage() if owner is not None else ():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import orjson
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
 
 from langchain_mlflow_cost import attribute_keys as keys
 from langchain_mlflow_cost import bare_recorder, run_metrics
@@ -27,6 +28,7 @@ from langchain_mlflow_cost.budget_redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.policy import Policy
 from langchain_mlflow_cost.prices import PriceBook, PricedCall, warm_up
+from langchain_mlflow_cost.redaction import Converted
 from langchain_mlflow_cost.runs import RUNS, Governor, Run, call_of, cost_attribute
 from langchain_mlflow_cost.summary import Call, CostSummary
 from langchain_mlflow_cost.usage import (
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
 
     from langchain_core.agents import AgentAction, AgentFinish
     from langchain_core.documents import Document
-    from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
     from tenacity import RetryCallState
 
@@ -753,12 +754,21 @@ def _literal(text: str) -> Any:
         return text
 
 
+def _chat_form(message: Any) -> Any:
+    """A message as MLflow's UI shows it; one that its form has no place for as it is."""
+    try:
+        return internals.chat_message(message)
+    except Exception:  # noqa: BLE001 - whatever MLflow's conversion refuses
+        return message
+
+
+def _in_chat_form(message: Any) -> Any:
+    return Converted(message, _chat_form) if isinstance(message, BaseMessage) else message
+
+
 def _chat_inputs(prompt: Any) -> Any:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], list):
-        try:
-            return {"messages": [internals.chat_message(message) for message in prompt[0]]}
-        except Exception:  # noqa: BLE001 - a message that MLflow's chat form has no place for is kept as it is
-            return {"messages": prompt[0]}
+        return {"messages": [_in_chat_form(message) for message in prompt[0]]}
     return prompt
 
 
@@ -768,14 +778,7 @@ def _chat_outputs(response: LLMResult) -> Any:
     choices = []
     for generation in response.generations[0]:
         message = getattr(generation, "message", None)
-        try:
-            content = (
-                {"role": "assistant", "content": generation.text}
-                if message is None
-                else internals.chat_message(message)
-            )
-        except Exception:  # noqa: BLE001 - as for the inputs
-            content = {"role": "assistant", "content": getattr(message, "content", "")}
+        content = {"role": "assistant", "content": generation.text} if message is None else _in_chat_form(message)
         choices.append({"message": content, "finish_reason": None})
     return {"choices": choices}
 

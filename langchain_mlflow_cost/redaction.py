@@ -120,29 +120,87 @@ class _Name(NamedTuple):
 _PLAIN_NAME = _Name(None, {}, None)
 
 
+class Converted:
+    """A model in another form, such as a message as MLflow's UI shows it: converted only if its content is new."""
+
+    __slots__ = ("convert", "model")
+
+    def __init__(self, model: pydantic.BaseModel, convert: Callable[[Any], Any]) -> None:
+        """Keep both; `convert` must give the same for equal models."""
+        self.model = model
+        self.convert = convert
+
+
 class _Piece:
     """A model that was redacted and serialised before."""
 
-    __slots__ = ("counts", "fragment", "lengths", "short", "size", "tree")
+    __slots__ = ("chars", "counts", "fragment", "short", "strings", "tree")
 
     def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
         self.tree = tree
         self.fragment = orjson.Fragment(text)
-        self.size = len(text)
+        self.chars = len(text) if text.isascii() else len(text.decode())
         self.counts = counts
-        self.lengths: list[int] | None = None
-        """Of its strings, in characters; counted when a payload that holds it is first cut."""
+        self.strings: _Strings | None = None
+        """Counted when a payload that holds it is first cut: the same message is in one payload after another."""
         self.short: tuple[int, _Piece] | None = None
         """What it was last cut to, and the length of string that was asked for."""
 
+    def measured(self) -> _Strings:
+        """Give the lengths of its strings."""
+        if self.strings is None:
+            self.strings = _Strings()
+            self.strings.measure(self.tree)
+            self.strings.written = self.chars - self.strings.others
+        return self.strings
+
     def cut_to(self, limit: int) -> _Piece:
         """The piece with no string longer than `limit`, itself if it has none."""
-        if self.lengths is not None and max(self.lengths, default=0) <= limit:
+        if self.measured().longest <= limit:
             return self
         if self.short is None or self.short[0] != limit:
             tree = _shortened(self.tree, _Room(limit, sys.maxsize))
             self.short = (limit, _Piece(tree, _dumps(tree), self.counts))
         return self.short[1]
+
+
+class _Strings:
+    """The lengths of a tree's strings, in characters, and how long it will be when it is written."""
+
+    __slots__ = ("lengths", "longest", "others", "written")
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.longest = 0
+        self.written = 0
+        """Of the strings when they are written: with their escapes, where these are known."""
+        self.others = 0
+        """Of all else, about."""
+
+    def measure(self, tree: Any) -> None:
+        """Add a tree."""
+        kind = type(tree)
+        if kind is str:
+            length = len(tree)
+            self.lengths.append(length)
+            self.longest = max(self.longest, length)
+            self.written += length
+            self.others += 3
+        elif kind is dict:
+            for name, item in tree.items():
+                self.others += len(name) + 3
+                self.measure(item)
+        elif kind is list:
+            for item in tree:
+                self.measure(item)
+        elif kind is _Piece:
+            strings = tree.measured()
+            self.lengths += strings.lengths
+            self.longest = max(self.longest, strings.longest)
+            self.written += strings.written
+            self.others += strings.others + 1
+        else:
+            self.others += 8
 
 
 class LeafCache:
@@ -183,10 +241,17 @@ class LeafCache:
                 self._entries[key] = value
                 self._sizes[key] = size
                 self._chars += size
-            while self._chars > self._max_chars or len(self._entries) > self._max_entries:
-                oldest = next(iter(self._entries))
-                del self._entries[oldest]
-                self._chars -= self._sizes.pop(oldest)
+            if self._chars > self._max_chars or len(self._entries) > self._max_entries:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        # An eighth at a time: to find the oldest one, a dict looks at the place of each that went before it.
+        chars, entries = self._max_chars * 7 // 8, self._max_entries * 7 // 8
+        for oldest in list(self._entries):
+            if self._chars <= chars and len(self._entries) <= entries:
+                return
+            del self._entries[oldest]
+            self._chars -= self._sizes.pop(oldest)
 
 
 class Rules:
@@ -615,9 +680,12 @@ class Redactor:
                     return text, {}
         walk = _Walk(self)
         tree = walk.run(value)
+        if walk.piece_chars > self.max_payload_chars:
+            # Writing megabytes to see that they are too long would take longer than all the rest.
+            return _cut(tree, self.max_payload_chars, None), walk.counts
         text = _dumps(tree).decode()
         if len(text) > self.max_payload_chars:
-            text = _cut(tree, self.max_payload_chars)
+            text = _cut(tree, self.max_payload_chars, len(text))
         return text, walk.counts
 
     def _leaf(self, text: str, json_depth: int = 0) -> _Leaf:
@@ -648,7 +716,9 @@ class _Walk:
     """One pass over a value: builds the tree that is written, and notes the strings that are still unknown."""
 
     def __init__(self, redactor: Redactor, json_depth: int = 0) -> None:
-        self.counts: collections.Counter[str] = collections.Counter()
+        self.counts: dict[str, int] = {}
+        self.piece_chars = 0
+        """Characters of the models in it: it is at least so long."""
         self._redactor = redactor
         self._rules = redactor.rules
         self._known = redactor.cache.get
@@ -677,6 +747,10 @@ class _Walk:
             _rename(tree, names)
         return holder[0]
 
+    def _count(self, counts: Counts) -> None:
+        for entity, count in counts.items():
+            self.counts[entity] = self.counts.get(entity, 0) + count
+
     def _resolve(self) -> None:
         """Redact the unknown strings in one go and put them into their places."""
         texts = list(self._pending)
@@ -694,7 +768,7 @@ class _Walk:
                 container[slot] = original
             else:
                 container[slot] = leaf.text
-                self.counts.update(leaf.counts)
+                self._count(leaf.counts)
 
     def _visit(self, value: Any, container: Any, slot: Any, depth: int) -> Any:
         """Give what stands for `value`; None for now if that is only known after `_resolve`."""
@@ -715,7 +789,7 @@ class _Walk:
         if leaf is not None:
             if leaf is _CLEAN:
                 return text if original is None else original
-            self.counts.update(leaf.counts)
+            self._count(leaf.counts)
             return leaf.text
         number = self._pending.get(text)
         if number is None:
@@ -763,7 +837,7 @@ class _Walk:
                 if name.text is not None:
                     renamed = renamed if renamed is not None else {}
                     renamed[key] = name.text
-                    self.counts.update(name.counts)
+                    self._count(name.counts)
                 if name.entity is not None:
                     tree[key] = None
                     tree[key] = self._field(name.entity, key, item, value, tree, depth)
@@ -798,7 +872,7 @@ class _Walk:
             shown = item if isinstance(item, str) else type(item).__name__
             if self._rules.is_token(shown):
                 return shown
-            self.counts[FIELD] += 1
+            self._count(_ONE_FIELD)
             return self._rules.token(FIELD, shown)
         kind = type(item)
         if kind is list or kind is tuple:
@@ -816,7 +890,7 @@ class _Walk:
         text = item if type(item) is str else str.__str__(item) if isinstance(item, str) else self._as_text(item)
         if self._rules.is_token(text) or not detectors.is_field_value(entity, name, text):
             return _NOT_A_VALUE
-        self.counts[entity] += 1
+        self._count({entity: 1})
         return self._rules.token(entity, text)
 
     def _sequence(self, value: Sequence[Any], depth: int) -> Any:
@@ -836,8 +910,11 @@ class _Walk:
 
     def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:  # noqa: PLR0911 - the order counts
         """Turn what has no JSON form of its own into what has, as MLflow's encoder does."""
-        if isinstance(value, pydantic.BaseModel):
-            return self._model(value, depth)
+        kind: type = type(value)
+        if _is_model(kind):
+            return self._model(value, value, None, container, slot, depth)
+        if kind is Converted:
+            return self._model(value, value.model, value.convert, container, slot, depth)
         if isinstance(value, str):
             # Of an enumeration's member too, `json` writes the text that it is, not its `str`.
             return self._string(str.__str__(value), container, slot)
@@ -872,23 +949,34 @@ class _Walk:
         self._path.discard(here)
         return tree
 
-    def _model(self, model: pydantic.BaseModel, depth: int) -> Any:
+    def _model(
+        self,
+        value: Any,
+        model: pydantic.BaseModel,
+        convert: Callable[[Any], Any] | None,
+        container: Any,
+        slot: Any,
+        depth: int,
+    ) -> Any:
         key = _model_key(model)
         if key is None:
-            return self._mapping_of(model, _model_fields(model), depth)
-        piece = self._known(key)
+            if convert is not None:
+                return self._visit(convert(model), container, slot, depth)
+            return self._mapping_of(value, _model_fields(model), depth)
+        piece = self._known((convert, key))
         if piece is None:
             # A walk of its own: its counts are remembered with it, and its strings are few.
             walk = _Walk(self._redactor, self._json_depth)
-            tree = walk.run(_plain_fields(model))
+            tree = walk.run(_plain_fields(model) if convert is None else convert(model))
             text = _dumps(tree)
             piece = _Piece(tree, text, walk.counts)
-            self._redactor.cache.put(key, piece, len(text))
-        if piece.counts:
-            self.counts.update(piece.counts)
+            self._redactor.cache.put((convert, key), piece, len(text))
+        self._count(piece.counts)
+        self.piece_chars += piece.chars
         return piece
 
 
+_ONE_FIELD = {FIELD: 1}
 _NOT_A_VALUE = object()
 # What is written as a value of its own, not as a text.
 _NO_TEXT = (bool, float, Mapping, list, tuple, pydantic.BaseModel)
@@ -954,8 +1042,11 @@ def _fragment_of(piece: _Piece) -> orjson.Fragment:
 
 def _plain(value: Any) -> Any:
     """Turn what orjson does not know into what it does, where nothing is redacted."""
-    if isinstance(value, pydantic.BaseModel):
+    kind: type = type(value)
+    if _is_model(kind):
         return _model_fields(value)
+    if kind is Converted:
+        return value.convert(value.model)
     if isinstance(value, int):
         return orjson.Fragment(_digits(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -970,6 +1061,12 @@ def _model_fields(model: pydantic.BaseModel) -> Any:
         return model.model_dump(warnings=False)
     except Exception:  # noqa: BLE001 - a serialiser may raise anything; the fields are still there
         return dict(model.__dict__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_model(kind: type) -> bool:
+    """Say whether a class is pydantic's, whose metaclass takes a microsecond for each `isinstance`."""
+    return issubclass(kind, pydantic.BaseModel)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -1004,20 +1101,23 @@ def _model_key(model: pydantic.BaseModel) -> Any:
     kind = type(model)
     if not _is_plain(kind) or model.__pydantic_private__:
         return None
-    fields = _plain_fields(model)
-    rest = []
-    texts = []
-    for name, item in fields.items():
-        if type(item) is str:
-            texts.append(item)
-            texts.append(name)
+    key: list[Any] = [kind]
+    rest: list[Any] = []
+    for name, item in _plain_fields(model).items():
+        its_kind = type(item)
+        if its_kind is str or item is None:
+            key += (name, item)
+        elif (its_kind is dict or its_kind is list) and not item:
+            # Most fields of most messages; the class says which of the two it is.
+            key += (name, its_kind)
         else:
-            rest.append(name)
-            rest.append(item)
-    try:
-        return (kind, *texts, orjson.dumps(rest, option=_KEY_OPTIONS))
-    except TypeError:
-        return None
+            rest += (name, item)
+    if rest:
+        try:
+            key.append(orjson.dumps(rest, option=_KEY_OPTIONS))
+        except TypeError:
+            return None
+    return tuple(key)
 
 
 _JSON_ENDS = frozenset("]} \n\r\t")
@@ -1046,12 +1146,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _cut(tree: Any, max_chars: int) -> str:
-    """Write a tree in at most so many characters, keeping as much of its shape as there is room for."""
-    lengths: list[int] = []
-    _lengths(tree, lengths)
+def _cut(tree: Any, max_chars: int, written: int | None) -> str:
+    """Write a tree in at most so many characters, keeping as much of its shape as there is room for.
+
+    Args:
+        tree: With strings in it that are too long for this.
+        max_chars: Of the text.
+        written: Characters of the whole tree when it is written, if that is known.
+    """
+    strings = _Strings()
+    strings.measure(tree)
+    lengths = strings.lengths
     total = sum(lengths)
-    room = max_chars - (len(_dumps(tree).decode()) - total)
+    in_full = strings.written if written is None else written - strings.others
+    # What is cut off takes its escapes with it.
+    room = int((max_chars - strings.others) * min(1.0, total / max(in_full, 1)))
     for share in (0.95, 0.6, 0.3):
         limit = _limit(lengths, int(room * share))
         if limit < _MIN_STRING:
@@ -1078,23 +1187,6 @@ class _Room:
 
     string: int
     left: int
-
-
-def _lengths(tree: Any, lengths: list[int]) -> None:
-    if type(tree) is str:
-        lengths.append(len(tree))
-    elif type(tree) is dict:
-        for item in tree.values():
-            _lengths(item, lengths)
-    elif type(tree) is list:
-        for item in tree:
-            _lengths(item, lengths)
-    elif type(tree) is _Piece:
-        # The same message is in one payload after another: it is measured once.
-        if tree.lengths is None:
-            tree.lengths = []
-            _lengths(tree.tree, tree.lengths)
-        lengths.extend(tree.lengths)
 
 
 def _limit(lengths: list[int], room: int) -> int:
@@ -1135,8 +1227,8 @@ def _shortened(tree: Any, room: _Room) -> Any:
         return items
     if type(tree) is _Piece:
         piece = tree.cut_to(room.string)
-        if piece.size < room.left:
-            room.left -= piece.size
+        if piece.chars < room.left:
+            room.left -= piece.chars
             return piece
         return _shortened(tree.tree, room)
     room.left -= 8

@@ -14,7 +14,16 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.tracing.utils import TraceJSONEncoder
 
-from langchain_mlflow_cost.redaction import ENTITIES, FIELD, SECRET, LeafCache, RedactionError, Redactor, compile_rules
+from langchain_mlflow_cost.redaction import (
+    ENTITIES,
+    FIELD,
+    SECRET,
+    Converted,
+    LeafCache,
+    RedactionError,
+    Redactor,
+    compile_rules,
+)
 
 ALL = compile_rules(entities=ENTITIES)
 NONE = compile_rules(entities=[])
@@ -160,6 +169,73 @@ def test_message_that_gets_its_id_later_is_not_stale():
 
     assert (before[0]["id"], before[0]["additional_kwargs"]) == (None, {})
     assert (after[0]["id"], after[0]["additional_kwargs"]) == ("run-1", {"later": "[EMAIL_ADDRESS]"})
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second"),
+    [
+        ("additional_kwargs", {}, {"a": 1}),
+        ("additional_kwargs", {"a": 1}, {"a": True}),
+        ("additional_kwargs", {"a": 1}, {"a": 1.0}),
+        ("name", None, ""),
+        ("artifact", {}, []),
+        ("artifact", None, "null"),
+        ("artifact", [], "[]"),
+        ("artifact", 0, False),
+        ("artifact", b"{}", "b'{}'"),
+    ],
+)
+def test_models_that_differ_a_little_are_not_mixed_up(field, first, second):
+    """Two messages with a field that is equal to Python, or nearly so, are each written as they are."""
+    messages = [ToolMessage("a", tool_call_id="1", **{field: value}) for value in (first, second)]
+
+    assert Redactor(ALL).json(messages)[0] == json.dumps(
+        [json.loads(Redactor(ALL).json(message)[0]) for message in messages], separators=(",", ":")
+    )
+
+
+@pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
+def test_converted_model_follows_its_content(rules):
+    """A model in another form is converted anew when its content is another, and is not taken for the model itself."""
+    message = HumanMessage("first")
+    redactor = Redactor(rules)
+
+    def form(message):
+        return {"said": message.content, "id": message.id}
+
+    texts = [redactor.json([message, Converted(message, form)])[0]]
+    message.id = "run-1"
+    message.content = "second"
+    texts.append(redactor.json([message, Converted(message, form)])[0])
+
+    assert [json.loads(text)[1] for text in texts] == [{"said": "first", "id": None}, {"said": "second", "id": "run-1"}]
+    assert [json.loads(text)[0]["type"] for text in texts] == ["human", "human"]
+
+
+def test_converted_model_is_redacted_and_counted_each_time():
+    """What was remembered counts again in the next payload."""
+    redactor = Redactor(ALL)
+    value = [Converted(HumanMessage(MAIL), lambda message: message.content)] * 2
+
+    assert redactor.tree(value) == (["[EMAIL_ADDRESS]"] * 2, {"EMAIL_ADDRESS": 2})
+    assert redactor.tree(value) == (["[EMAIL_ADDRESS]"] * 2, {"EMAIL_ADDRESS": 2})
+
+
+def test_converted_model_without_a_key():
+    """A model that cannot be remembered is converted each time."""
+    message = ToolMessage("a", tool_call_id="1", artifact=Shouting())
+
+    assert Redactor(ALL).tree(Converted(message, lambda one: str(one.artifact)))[0] == "shout [EMAIL_ADDRESS]"
+
+
+def test_conversion_that_fails_drops_the_payload():
+    """An error in it is one of redaction, and says nothing of the message."""
+
+    def fail(message):
+        raise ValueError(message.content)
+
+    with pytest.raises(RedactionError, match=r"^ValueError$"):
+        Redactor(ALL).json(Converted(HumanMessage(MAIL), fail))
 
 
 def test_models_of_two_classes_are_not_mixed_up():
@@ -350,6 +426,22 @@ def test_cut_uses_the_room():
     assert len(text) > 8_000
 
 
+@pytest.mark.parametrize("value", [{"a": 'abc\n"' * 10_000}, [HumanMessage('abc\n"' * 10_000)] * 3])
+def test_cut_uses_the_room_of_text_with_escapes(value):
+    """Also where two of five characters take two."""
+    text, _ = Redactor(ALL, max_payload_chars=10_000).json(value)
+
+    assert len(text) > 6_000
+
+
+def test_messages_in_a_cut_payload_are_all_there():
+    """Of each message something is kept: a growing conversation loses its long texts first, not its last turns."""
+    messages = [HumanMessage(f"{number} " + "a" * 5_000) for number in range(50)]
+    tree, _ = Redactor(ALL, max_payload_chars=100_000).tree({"messages": messages})
+
+    assert [one["content"].split()[0] for one in tree["messages"]] == [str(number) for number in range(50)]
+
+
 def test_cut_keeps_short_strings():
     """One long string does not cost the others."""
     tree, _ = Redactor(ALL, max_payload_chars=3_000).tree({"a": "short", "b": "x" * 50_000, "c": ["also short"]})
@@ -389,6 +481,15 @@ def test_cache_is_bounded():
     assert cache.chars <= 1_000
     redactor.text("y" * 900)
     assert cache.chars <= 1_000
+
+
+def test_cache_lets_go_of_many_at_once():
+    """Of a full cache an eighth goes: one by one, a state of 100,000 texts took the square of the time."""
+    cache = LeafCache(max_entries=800)
+    cache.put_all((str(number), number, 1) for number in range(801))
+
+    assert len(cache) == 700
+    assert (cache.get("100"), cache.get("101"), cache.chars) == (None, 101, 700)
 
 
 def test_secret_never_in_the_error_of_text():

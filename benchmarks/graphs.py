@@ -10,6 +10,7 @@ import asyncio
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias, TypedDict
 
@@ -166,6 +167,51 @@ def concurrent(invocations: int = 100, nodes: int = 3) -> Prepare:
     return prepare
 
 
+def threaded(invocations: int = 100, nodes: int = 3, workers: int = 16) -> Prepare:
+    """Many `invoke` of one small graph from a pool of threads, as a web server runs them."""
+    model = ScriptedModel(replies=deque())
+    graph = chain_of_models(model, nodes)
+
+    def prepare(texts: Texts) -> Run:
+        model.replies.clear()
+        model.replies.extend(reply(texts.prose(MESSAGE_CHARS), MESSAGE_CHARS) for _ in range(invocations * nodes))
+        questions = [HumanMessage(texts.prose(MESSAGE_CHARS)) for _ in range(invocations)]
+
+        def run(callbacks: list[Any]) -> None:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(lambda q: graph.invoke({"messages": [q]}, _config(callbacks)), questions))
+
+        return run
+
+    return prepare
+
+
+class _Table(TypedDict):
+    rows: list[str]
+    seen: int
+
+
+def rows(count: int, nodes: int = 5) -> Prepare:
+    """Nodes without a model that pass on a table of short texts, none of which repeats."""
+
+    def look(state: _Table) -> dict[str, Any]:
+        return {"seen": len(state["rows"])}
+
+    builder = StateGraph(_Table)
+    names = [f"step_{number}" for number in range(1, nodes + 1)]
+    for name in names:
+        builder.add_node(name, look)
+    for before, after in zip([START, *names], [*names, END], strict=True):
+        builder.add_edge(before, after)
+    graph = builder.compile()
+
+    def prepare(texts: Texts) -> Run:
+        table = [texts.line(12) for _ in range(count)]
+        return lambda callbacks: graph.invoke({"rows": table, "seen": 0}, _config(callbacks))
+
+    return prepare
+
+
 class _Research(TypedDict):
     topics: list[str]
     notes: Annotated[list[str], operator.add]
@@ -271,6 +317,7 @@ GRAPHS: Final[dict[str, Graph]] = {
     "react100": Graph(lambda: react(100_000), "20 tool calls, growing list, results of 100 KB"),
     "stream": Graph(stream, "one model node, 2,000 tokens"),
     "async": Graph(concurrent, "100 concurrent `ainvoke` of 3 model nodes", traces=100),
+    "threads": Graph(threaded, "100 `invoke` of 3 model nodes in 16 threads", traces=100),
     "nospace20k": Graph(lambda: linear(3, 20_000, Texts.without_space), "3 model nodes on 20 KB without a space"),
     "base64_100k": Graph(lambda: linear(3, 100_000, Texts.base64), "3 model nodes on 100 KB of base64"),
 }

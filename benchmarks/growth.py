@@ -32,7 +32,11 @@ FAMILIES: Final[dict[str, Family]] = {
         lambda size: graphs.react(size * 1_000, calls=5), (4, 16, 64, 256), "KB a tool result, 5 tool calls"
     ),
     "tokens": Family(graphs.stream, (500, 1_000, 2_000, 4_000), "tokens of a stream"),
+    "rows": Family(graphs.rows, (1_000, 4_000, 16_000, 64_000), "short texts in a state that 5 nodes pass on"),
     "tasks": Family(graphs.concurrent, (10, 20, 40, 80), "concurrent `ainvoke`", concurrent=True),
+    "threads": Family(
+        lambda size: graphs.threaded(size, workers=size), (10, 20, 40, 80), "`invoke` in threads", concurrent=True
+    ),
 }
 
 

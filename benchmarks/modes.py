@@ -112,6 +112,10 @@ POLICIES: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "standard": ({}, "the defaults: `standard`, secrets redacted"),
     "standard_pii": ({"redact_pii": True}, "`standard`, everything redacted"),
     "full_redacted": ({"artifact_level": "full", "redact_pii": True}, "`full`, everything redacted"),
+    "full_uncut": (
+        {"artifact_level": "full", "redact_pii": True, "max_payload_chars": 100_000_000},
+        "`full`, everything redacted, no payload cut",
+    ),
 }
 
 # The one way in which spans are held until their trace ends: some node's prompts may leave no trace.

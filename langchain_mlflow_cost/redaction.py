@@ -66,6 +66,8 @@ _MAX_DEPTH = 100
 _MAX_JSON_IN_STRINGS = 4
 # A string is scanned this far beyond where it will be cut, so that what straddles the cut is still seen whole.
 _MARGIN = 16_384
+# A payload of more values than this may be one of which only the beginning will be kept.
+_FEW_VALUES = 5_000
 # Redacting can bring a neighbour into reach of a rule (`1.2.3.4` once it is no longer glued to an address).
 _MAX_ROUNDS = 4
 # Farther from a token than this, no built-in rule can find what it did not find before: the words before a number
@@ -712,6 +714,16 @@ class Redactor:
         return [leaf for leaf in leaves if leaf is not None]
 
 
+class _Rest:
+    """In a tree, at the end of a collection: what was not looked at, since it will be cut."""
+
+    __slots__ = ("count", "fragment")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.fragment = orjson.Fragment(_dumps(_MORE.format(count)))
+
+
 class _Walk:
     """One pass over a value: builds the tree that is written, and notes the strings that are still unknown."""
 
@@ -723,10 +735,10 @@ class _Walk:
         self._rules = redactor.rules
         self._known = redactor.cache.get
         self._json_depth = json_depth
-        # Each value is at least one character of the result: beyond this many, the rest will be cut anyway.
-        # JSON in a string has no more of them than the string has characters, and is not cut by itself.
+        # JSON in a string has no more values than the string has characters, and is not cut by itself.
         limit = redactor.max_payload_chars if json_depth == 0 else sys.maxsize - _MARGIN
-        self._values_left = limit + 1
+        self._values_left = _FEW_VALUES if json_depth == 0 else sys.maxsize
+        self._chars_left = limit
         self._longest = limit + _MARGIN
         self._path: set[int] = set()
         # The unknown strings and, in parallel, where each stands and what stays there if nothing is found in it. Flat
@@ -823,8 +835,11 @@ class _Walk:
             return _stopped(depth)
         path.add(here)
         self._values_left -= len(value)
+        rest = 0
         if self._values_left < 0:
-            value = dict(itertools.islice(value.items(), max(0, self._values_left + len(value))))
+            kept = self._kept(value.values())
+            rest = len(value) - kept
+            value = dict(itertools.islice(value.items(), kept)) if rest else value
         known = self._known
         names = self._rules.names
         tree: dict[str, Any] = {}
@@ -856,8 +871,23 @@ class _Walk:
                 tree[key] = self._visit(item, tree, key, depth + 1)
         if renamed is not None:
             self._renamed.append((tree, renamed))
+        if rest:
+            tree["…"] = _Rest(rest)
         path.discard(here)
         return tree
+
+    def _kept(self, values: Iterable[Any]) -> int:
+        """Say how many of these may be seen in the end, in a payload with so many that the rest will be cut."""
+        left = self._chars_left
+        count = 0
+        for value in values:
+            if left <= 0:
+                break
+            # Cut as far as can be, a string is this long; a list may be empty.
+            left -= min(len(value), _MIN_STRING) + 3 if type(value) is str else 2
+            count += 1
+        self._chars_left = left
+        return count
 
     def _field(
         self, entity: str, name: str, item: Any, owner: Mapping[Any, Any], tree: dict[str, Any], depth: int
@@ -900,11 +930,12 @@ class _Walk:
             return _stopped(depth)
         path.add(here)
         self._values_left -= len(value)
-        if self._values_left < 0:
-            value = value[: max(0, self._values_left + len(value))]
-        tree: list[Any] = [None] * len(value)
-        for index, item in enumerate(value):
+        kept = len(value) if self._values_left >= 0 else self._kept(value)
+        tree: list[Any] = [None] * kept
+        for index, item in enumerate(value if kept == len(value) else value[:kept]):
             tree[index] = self._visit(item, tree, index, depth + 1)
+        if kept < len(value):
+            tree.append(_Rest(len(value) - kept))
         path.discard(here)
         return tree
 
@@ -1036,7 +1067,7 @@ def _dumps(tree: Any) -> bytes:
     return orjson.dumps(tree, default=_fragment_of)
 
 
-def _fragment_of(piece: _Piece) -> orjson.Fragment:
+def _fragment_of(piece: _Piece | _Rest) -> orjson.Fragment:
     return piece.fragment
 
 
@@ -1178,6 +1209,7 @@ def _cut(tree: Any, max_chars: int, written: int | None) -> str:
 
 
 _CUT = "[cut: {} more characters]"
+_MORE = "[cut: {} more]"
 _MIN_STRING = 200
 
 
@@ -1202,6 +1234,11 @@ def _limit(lengths: list[int], room: int) -> int:
     return 10**12
 
 
+def _members(tree: Any, last: Any) -> int:
+    """Give the members of a collection, with those that nobody looked at."""
+    return len(tree) + (last.count - 1 if type(last) is _Rest else 0)
+
+
 def _shortened(tree: Any, room: _Room) -> Any:
     if type(tree) is str:
         keep = max(0, min(room.string, room.left))
@@ -1212,7 +1249,7 @@ def _shortened(tree: Any, room: _Room) -> Any:
         for name, item in tree.items():
             room.left -= len(name) + 4
             if room.left <= 0:
-                short["…"] = f"[cut: {len(tree) - len(short)} more]"
+                short["…"] = _MORE.format(_members(tree, tree.get("…")) - len(short))
                 break
             short[name] = _shortened(item, room)
         return short
@@ -1221,7 +1258,7 @@ def _shortened(tree: Any, room: _Room) -> Any:
         for item in tree:
             room.left -= 2
             if room.left <= 0:
-                items.append(f"[cut: {len(tree) - len(items)} more]")
+                items.append(_MORE.format(_members(tree, tree[-1]) - len(items)))
                 break
             items.append(_shortened(item, room))
         return items

@@ -442,6 +442,35 @@ def test_messages_in_a_cut_payload_are_all_there():
     assert [one["content"].split()[0] for one in tree["messages"]] == [str(number) for number in range(50)]
 
 
+@pytest.mark.parametrize("make", [list, lambda values: {str(i): value for i, value in enumerate(values)}])
+def test_what_will_be_cut_is_not_looked_at(make):
+    """Of a table that is far too long only the beginning is redacted, and what is left out is counted."""
+    value = make(f"row {number} of {MAIL}" for number in range(60_000))
+    text, counts = Redactor(ALL, max_payload_chars=10_000).json(value)
+    tree = json.loads(text)
+    shown, last = (tree, tree[-1]) if isinstance(tree, list) else (tree, tree["…"])
+
+    assert counts["EMAIL_ADDRESS"] < 6_000
+    assert last == f"[cut: {60_000 - (len(shown) - 1)} more]"
+    assert len(text) > 8_000
+
+
+def test_many_values_that_fit_are_all_there():
+    """However many there are: only what cannot have room is left out."""
+    value = {"numbers": [7] * 40_000, "texts": ["ab"] * 2_000}
+
+    assert Redactor(ALL).tree(value)[0] == value
+
+
+def test_many_texts_that_become_short_are_counted():
+    """Where redaction makes room that nobody could know of, the end says what is missing."""
+    address = f"{'b' * 50}@example.com"
+    tree, _ = Redactor(ALL, max_payload_chars=5_010 * 66).tree([address] * 6_000)
+
+    assert set(tree[:-1]) == {"[EMAIL_ADDRESS]"}
+    assert tree[-1] == f"[cut: {6_000 - (len(tree) - 1)} more]"
+
+
 def test_cut_keeps_short_strings():
     """One long string does not cost the others."""
     tree, _ = Redactor(ALL, max_payload_chars=3_000).tree({"a": "short", "b": "x" * 50_000, "c": ["also short"]})

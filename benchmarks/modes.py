@@ -110,6 +110,7 @@ POLICIES: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "cost_only": ({"artifact_level": "full", "redact_secrets": False}, "`full`, no redaction"),
     "minimal": ({"artifact_level": "minimal"}, "`minimal`"),
     "standard": ({}, "the defaults: `standard`, secrets redacted"),
+    "full": ({"artifact_level": "full"}, "`full`, secrets redacted"),
     "standard_pii": ({"redact_pii": True}, "`standard`, everything redacted"),
     "full_redacted": ({"artifact_level": "full", "redact_pii": True}, "`full`, everything redacted"),
     "full_uncut": (

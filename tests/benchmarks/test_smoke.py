@@ -14,8 +14,8 @@ SMALL = "linear,fanout,react1,react10,stream,nospace20k,base64_100k"
 
 @pytest.fixture(scope="module")
 def report() -> str:
-    """What one run of every small graph, bare and under autolog, prints."""
-    command = [sys.executable, str(RUN), "--graphs", SMALL, "--modes", "bare,autolog", "--reps", "1"]
+    """What one run of every small graph, without tracing, under autolog and with the handler, prints."""
+    command = [sys.executable, str(RUN), "--graphs", SMALL, "--modes", "bare,autolog,standard", "--reps", "1"]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -28,9 +28,10 @@ def _cells(report: str, graph: str, mode: str) -> list[str]:
     ("graph", "spans"),
     [("linear", 21), ("fanout", 204), ("react1", 104), ("react10", 104), ("stream", 3), ("nospace20k", 7)],
 )
-def test_autolog_traces_the_whole_graph(report: str, graph: str, spans: int) -> None:
-    """Under autolog each graph makes the number of spans that the figures are about, and none is lost."""
-    cells = _cells(report, graph, "autolog")
+@pytest.mark.parametrize("mode", ["autolog", "standard"])
+def test_the_whole_graph_is_traced(report: str, graph: str, spans: int, mode: str) -> None:
+    """Each graph makes the number of spans that the figures are about, with the handler too, and none is lost."""
+    cells = _cells(report, graph, mode)
 
     assert [str(spans), "0"] == [cells[6], cells[10]]
 
@@ -39,3 +40,12 @@ def test_autolog_traces_the_whole_graph(report: str, graph: str, spans: int) -> 
 def test_bare_exports_nothing(report: str, graph: str) -> None:
     """Once autolog is switched off again, no span of a bare run reaches the store."""
     assert _cells(report, graph, "bare")[6] == "0"
+
+
+def test_profile_shows_where_the_time_goes() -> None:
+    """Behind a flag the program prints a profile in place of the table."""
+    command = [sys.executable, str(RUN), "--profile", "--graphs", "linear", "--modes", "standard", "--reps", "1"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    assert "### linear, standard" in printed
+    assert "langchain_mlflow_cost/handler.py" in printed

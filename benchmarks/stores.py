@@ -21,6 +21,9 @@ from typing import Any, Final
 from compare import BASELINE, markdown, ratio
 from modes import POLICIES
 
+HELD: Final[dict[str, Any]] = {"nodes": {"meet": {"log_prompts": False}}}
+"""All spans of a fan-out wait for the root, and leave in one burst."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -28,6 +31,8 @@ class Setting:
 
     policy: dict[str, Any] | None = None
     """For `configure`; None: autolog alone."""
+    configured: bool = True
+    """False: the handler alone beside `autolog()`, and so MLflow's own export settings."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -35,6 +40,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "autolog": Setting(),
     "autolog64": Setting(environment={"MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "64"}),
     **{name: Setting(policy) for name, (policy, _) in POLICIES.items() if name != "disabled"},
+    "plain": Setting({}, configured=False),
+    "held": Setting(HELD),
+    "held-plain": Setting(HELD, configured=False),
 }
 
 
@@ -62,19 +70,25 @@ def work(mode: str, graph_name: str, database: str, invocations: int, seed: int)
     import mlflow
     from texts import Texts
 
-    setting, graph = SETTINGS[mode], graphs.GRAPHS[graph_name]
+    setting = SETTINGS[mode]
+    graph = graphs.GRAPHS.get(graph_name) or _burst(int(graph_name.removeprefix("burst")))
     uri = f"sqlite:///{database}"
     callbacks: list[Any] = []
-    if setting.policy is None:
+    if setting.policy is None or not setting.configured:
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("benchmark")
         mlflow.langchain.autolog()
+        if setting.policy is not None:
+            from langchain_mlflow_cost import MlflowCostHandler
+
+            callbacks = [MlflowCostHandler(setting.policy)]
     else:
         from langchain_mlflow_cost import configure
 
         callbacks = [configure({**setting.policy, "tracking_uri": uri, "experiment_name": "benchmark"})]
     prepare = graph.build()
-    prepare(Texts(seed))(callbacks)
+    warm_up = graphs.fanout(2) if graph_name.startswith("burst") else prepare
+    warm_up(Texts(seed))(callbacks)
     mlflow.flush_trace_async_logging()
     before = _stored(database)
     texts, walls = Texts(seed + 1), []
@@ -106,6 +120,12 @@ def work(mode: str, graph_name: str, database: str, invocations: int, seed: int)
         bytes=after[1] - before[1],
     )
     print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _burst(width: int) -> Any:
+    from graphs import Graph, fanout
+
+    return Graph(lambda: fanout(width), f"{width}-way Send")
 
 
 def _stored(database: str) -> tuple[int, int]:
@@ -179,16 +199,28 @@ def compare_exports(modes: list[str], graph: str, invocations: int, rounds: int,
 
 
 def compare_losses(modes: list[str], invocations: int, seed: int) -> str:
-    """One fresh process for each mode; `invocations` of a graph of 7 spans, 100 at a time."""
-    header = ["mode", "spans made", "spans stored", "lost", "invoke wall s", "slowest 100 s", "flush wall s"]
+    """One fresh process for each mode and load.
+
+    The loads are `invocations` of a graph of 7 spans, 100 at a time, and one invocation with as many spans.
+    """
+    width = max((invocations * 7 - 4) // 2, 1)
+    tables = [
+        (f"async, {invocations} invocations, 100 at a time, SQLite", "async", invocations, invocations * 7),
+        (f"fanout, {width}-way Send in one invocation, SQLite", f"burst{width}", 1, width * 2 + 4),
+    ]
+    return "\n".join(_losses(title, modes, graph, count, made, seed) for title, graph, count, made in tables)
+
+
+def _losses(title: str, modes: list[str], graph: str, invocations: int, made: int, seed: int) -> str:
+    slowest = "slowest 100 s" if graph == "async" else "slowest s"
+    header = ["mode", "spans made", "spans stored", "lost", "invoke wall s", slowest, "flush wall s"]
     header += ["total CPU s", "peak RSS MB"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         databases = _Databases(folder)
         for mode in modes:
-            run = _run(mode, "async", databases.new(), invocations, seed)
-            made = invocations * 7
+            run = _run(mode, graph, databases.new(), invocations, seed)
             row = [mode, str(made), str(run.spans), str(made - run.spans)]
             row += [f"{run.invoke_wall_s:.1f}", f"{run.longest_wall_s:.1f}", f"{run.flush_wall_s:.1f}"]
             rows.append([*row, f"{run.total_cpu_s:.1f}", f"{run.peak_rss_mb:.0f}"])
-    return f"### async, {invocations} invocations, 100 at a time, SQLite\n\n{markdown(header, rows)}\n"
+    return f"### {title}\n\n{markdown(header, rows)}\n"

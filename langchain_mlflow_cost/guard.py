@@ -38,6 +38,7 @@ from langchain_mlflow_cost.enforcement import (
     redacted_text,
     without_private_text,
 )
+from langchain_mlflow_cost.export_queue import Patience, wait_for_room
 from langchain_mlflow_cost.mlflow_internals import (
     ConcreteSpan,
     LiveSpan,
@@ -122,6 +123,7 @@ class Scope:
         self.root: GuardedSpan | None = None
         self.held_chars = 0
         self.price_foreign = price_foreign
+        self.patience = Patience()
         self.info_seen: dict[str, Any] = {}
 
     def hear(self, value: Any, depth: int = 0, *, values: bool = False) -> None:
@@ -529,11 +531,11 @@ def _admitted_event(
 ) -> tuple[str, dict[str, Any], int | None] | None:
     enforcement = state.enforcement
     if name == "new_token" or name.startswith("mlflow.chunk.item"):
-        if enforcement.keeps_stream:
+        if not enforcement.keeps_stream:
+            state.record.drop("stream", enforcement.reason)
+        elif _has_room(state, attributes, "stream"):
             # A value may be split over chunks, where no single one of them can be recognised: judged at the end.
             state.chunks.append((name, dict(attributes), timestamp))
-        else:
-            state.record.drop("stream", enforcement.reason)
         return None
     if not enforcement.log_prompts and state.is_model:
         for value in attributes.values():
@@ -550,7 +552,15 @@ def _admitted_event(
             written[state.text(key, "events") or "redacted"] = _scalar(state, value, "events")
         except Exception as error:  # noqa: BLE001 - fail closed
             state.fault("events", error)
-    return event_name, written, timestamp
+    return event_name, written if _has_room(state, written, "events") else {}, timestamp
+
+
+def _has_room(state: SpanState, attributes: Mapping[str, Any], channel: str) -> bool:
+    """Whether a held trace has room for an event; noted if not."""
+    if state.scope.admit(sum(len(value) for value in attributes.values() if isinstance(value, str))):
+        return True
+    state.record.drop(channel, _PAST_LIMIT)
+    return False
 
 
 # --- the end of a span ----------------------------------------------------------------------------------------------
@@ -632,7 +642,12 @@ def _really_end(span: GuardedSpan, end_time: int | None) -> None:
     with state.scope.lock:
         state.scope.open.discard(span)
     internals.redirect_to_current_provider(span)
-    SdkSpan.end(span, end_time)
+    if end_time is None:
+        end_time = time.time_ns()
+    try:
+        wait_for_room(span, state.scope.patience)
+    finally:
+        SdkSpan.end(span, end_time)
 
 
 def policy_attributes(state: SpanState) -> dict[str, str]:

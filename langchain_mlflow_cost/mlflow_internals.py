@@ -10,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import mlflow
 from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.callbacks import manager as callback_managers
 from langchain_core.callbacks.manager import AsyncParentRunManager, ParentRunManager
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.entities import LiveSpan, SpanType
@@ -65,6 +69,8 @@ ConcreteSpan = _Span
 """The class that the SDK's tracers make (`_Span`); `Span` itself refuses to be made."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_patch_lock = threading.Lock()
 
 
 # --- the provider ---------------------------------------------------------------------------------------------------
@@ -115,6 +121,152 @@ def redirect_to_current_provider(span: SdkSpan) -> None:
     current = mlflow_provider.provider.get()
     if isinstance(current, TracerProvider) and span._span_processor is not current._active_span_processor:  # noqa: SLF001
         span._span_processor = current._active_span_processor  # noqa: SLF001
+
+
+# --- the export's queues --------------------------------------------------------------------------------------------
+
+EXPORT_THREADS = ("OtelBatchSpanRecordProcessor", "MLflowTraceLoggingConsumer", "MlflowTraceLoggingWorker")
+"""How the names begin of the threads that take spans out of the queues: whoever waits on one waits for itself."""
+_ROOM_LOOK_S = 0.1
+"""Seconds after which a thread that waits for room looks whether there is still somebody to make it."""
+
+
+class Backlog:
+    """What waits in one of MLflow's processors for its export threads.
+
+    Two queues stand one behind the other, and both throw away without a word what finds no room: OpenTelemetry's of
+    spans (2,048, or one batch if that is more; no setting of its own), and MLflow's of tasks
+    (`MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE`), each a batch of spans or the end of a trace. Once a processor has a
+    backlog, the thread between the two waits for room in the second, so that spans can only pile up in the first,
+    where whoever ends a span can see them. Without that thread (`MLFLOW_USE_BATCH_SPAN_PROCESSOR=false`) there is but
+    the second.
+    """
+
+    __slots__ = ("batch", "full_since", "high", "limit", "moved_at", "queue", "waiting")
+
+    def __init__(self, queue: Any, batch: Any) -> None:
+        """Take what is looked at for each span out of the objects it is in.
+
+        Args:
+            queue: MLflow's queue of tasks.
+            batch: OpenTelemetry's queue of spans before it, or None.
+        """
+        self.queue = queue
+        self.batch = batch
+        tasks = queue._queue  # noqa: SLF001
+        self.waiting: Sized = tasks.queue if batch is None else batch._queue  # noqa: SLF001
+        limit: int = tasks.maxsize if batch is None else batch._max_queue_size  # noqa: SLF001
+        self.limit = limit if limit > 0 else sys.maxsize
+        """Beyond this many, spans are lost."""
+        batch_size: int = 1 if batch is None else batch._max_export_batch_size  # noqa: SLF001
+        # An eighth is left to those who look at the same moment. The thread does not stir below one batch.
+        self.high = max(self.limit - self.limit // 8, min(batch_size, self.limit))
+        """From this many on, it is time to wait."""
+        self.moved_at = 0.0
+        """When the next queue last took something, in seconds of `time.monotonic`."""
+        self.full_since = -1.0
+        """When somebody first waited since then."""
+
+    def wake(self) -> None:
+        """Let the thread that empties the queue do so now: it may sleep for an interval, with a full queue."""
+        if self.batch is not None:
+            self.batch._worker_awaken.set()  # noqa: SLF001
+
+    def is_served(self) -> bool:
+        """Whether a thread, and not this one, empties the queue: there is none after a shutdown, or in a fork."""
+        queue, batch = self.queue, self.batch
+        taker = getattr(queue, "_consumer_thread", None) if batch is None else batch._worker_thread  # noqa: SLF001
+        return taker is not None and taker.is_alive() and not threading.current_thread().name.startswith(EXPORT_THREADS)
+
+
+_backlogs: tuple[Any, tuple[Backlog, ...]] = ((), ())
+
+
+def backlogs_of(span: SdkSpan) -> tuple[Backlog, ...]:
+    """The queues that a span goes into when it ends; none where it is exported at once, or by others than MLflow."""
+    global _backlogs  # noqa: PLW0603 - a cache of one, replaced whole
+    processors = getattr(span._span_processor, "_span_processors", ())  # noqa: SLF001
+    known, backlogs = _backlogs
+    if processors is not known:
+        found = [_backlog_of(processor) for processor in processors]
+        backlogs = tuple(backlog for backlog in found if backlog is not None)
+        _backlogs = (processors, backlogs)
+    return backlogs
+
+
+def _backlog_of(processor: Any) -> Backlog | None:
+    try:
+        queue = processor.span_exporter._async_queue  # noqa: SLF001
+        delegate = processor._batch_delegate  # noqa: SLF001
+        batch = None if delegate is None else delegate._batch_processor  # noqa: SLF001
+        with _patch_lock:
+            backlog: Backlog | None = getattr(queue, "lmc_backlog", None)
+            if backlog is None:
+                backlog = Backlog(queue, batch)
+                backlog.is_served()
+                backlog.wake()
+                _stop_promptly(queue)
+                _take_time(queue, backlog, wait=batch is not None)
+                queue.lmc_backlog = backlog
+    except (AttributeError, TypeError):
+        # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.
+        return None
+    return backlog
+
+
+def _take_time(queue: Any, backlog: Backlog, *, wait: bool) -> None:
+    """Make MLflow's queue of tasks note when it takes one, and wait for room on a thread that may.
+
+    Args:
+        queue: The queue.
+        backlog: What notes it.
+        wait: Nobody's request waits for `put`: a thread of the export calls it, or somebody who flushes.
+    """
+    put, tasks = queue.put, queue._queue  # noqa: SLF001
+
+    def has_room() -> bool:
+        return not 0 < tasks.maxsize <= len(tasks.queue)
+
+    def put_in_time(task: Any) -> None:
+        # A queue that is not active is being flushed: `put` does the task itself. One without its thread, in a fork,
+        # stays full for ever.
+        while wait and not has_room() and queue.is_active() and queue._consumer_thread.is_alive():  # noqa: SLF001
+            with tasks.not_full:
+                tasks.not_full.wait_for(has_room, _ROOM_LOOK_S)
+        if has_room():
+            backlog.moved_at = time.monotonic()
+        put(task)
+
+    queue.put = put_in_time
+
+
+class _Nothing:
+    """A task without work."""
+
+    def handle(self) -> None:
+        """Do nothing."""
+
+
+def _stop_promptly(queue: Any) -> None:
+    """Spare each flush up to a second: the thread that it joins sits in `Queue.get(timeout=1)` without looking up.
+
+    It is handed an empty task. That and the stop are one step for it, under the queue's lock: a task that came first
+    would wake it for nothing, and one that came later might find it gone, and the flush would wait for it for ever.
+    """
+    stop, tasks = queue._stop_event, queue._queue  # noqa: SLF001
+    set_event = stop.set
+
+    def stop_now() -> None:
+        consumer = getattr(queue, "_consumer_thread", None)
+        with tasks.mutex:
+            if not stop.is_set() and consumer is not None and consumer.is_alive():
+                # What `Queue.put` does, whether there is room or not.
+                tasks.queue.append(_Nothing())
+                tasks.unfinished_tasks += 1
+                tasks.not_empty.notify()
+            set_event()
+
+    stop.set = stop_now
 
 
 # --- spans ----------------------------------------------------------------------------------------------------------
@@ -337,8 +489,8 @@ def clear_active() -> None:
 
 # --- LangChain's tracer of MLflow -----------------------------------------------------------------------------------
 
-_native_spans: dict[UUID, MlflowLangchainTracer] = {}
-_patch_lock = threading.Lock()
+# A tracer lives as long as its callback manager, so that a run that is told of no end goes with it.
+_native_spans: WeakValueDictionary[UUID, MlflowLangchainTracer] = WeakValueDictionary()
 
 
 def stand_in_for_tracer(handler_class: type) -> None:
@@ -387,7 +539,7 @@ def _yielding(method: F, owned: Callable[[UUID], bool], adopter: Callable[[UUID 
         else:
             handler = adopter(kwargs.get("parent_run_id")) if starts else None
             if handler is not None:
-                _adopted[run_id] = handler
+                _adopt(run_id, handler, owned)
         if handler is not None:
             return _forward(self, handler, name, args, run_id, kwargs)
         if owned(run_id):
@@ -403,6 +555,15 @@ def _yielding(method: F, owned: Callable[[UUID], bool], adopter: Callable[[UUID 
 
 
 _adopted: dict[UUID, Any] = {}
+_MOST_ADOPTED = 4_096
+
+
+def _adopt(run_id: UUID, handler: Any, owned: Callable[[UUID], bool]) -> None:
+    if len(_adopted) >= _MOST_ADOPTED:
+        for lost in [known for known in list(_adopted) if not owned(known)]:
+            # It was let go without having been told to end.
+            _adopted.pop(lost, None)
+    _adopted[run_id] = handler
 
 
 def _forward(
@@ -477,9 +638,10 @@ def shortcut_autolog() -> None:
 
     The patch of `BaseCallbackManager.__init__` looks for a tracer among the inheritable handlers and, if one is there,
     does nothing more; but each call goes through `safe_patch`, which costs about as much as recording a small span,
-    at several managers a run. A child's manager is made empty and given its handlers afterwards, so the parent says
-    whether it will be governed. `autolog(disable=True)` and a further `autolog()` both replace the wrapper of
-    `__init__`, so it is put back when the next root run begins.
+    at several managers a run. Two of these are made empty: a child's is given its handlers afterwards, so the parent
+    says whether it will be governed; and `_configure` throws one away where it is given callbacks.
+    `autolog(disable=True)` and a further `autolog()` both replace the wrapper of `__init__`, so it is put back when the
+    next root run begins.
     """
     patched = BaseCallbackManager.__init__
     if getattr(patched, "lmc_shortcut", False) or not hasattr(BaseCallbackManager, "_gorilla_active_patch___init__"):
@@ -493,29 +655,40 @@ def shortcut_autolog() -> None:
     init.lmc_shortcut = True  # type: ignore[attr-defined]
     BaseCallbackManager.__init__ = init  # type: ignore[method-assign]
     for manager in (ParentRunManager, AsyncParentRunManager):
-        if not getattr(manager.get_child, "lmc_shortcut", False):
-            _shortcut_get_child(manager)
+        manager.get_child = _known_beforehand(manager.get_child, _of_parent)  # type: ignore[method-assign]
+    if hasattr(callback_managers, "_configure"):
+        callback_managers._configure = _known_beforehand(callback_managers._configure, _inheritable)  # noqa: SLF001
 
 
 def _any_standing_in(handlers: Any) -> bool:
     return any(type(handler) in _standing_in for handler in handlers or ())
 
 
-def _shortcut_get_child(manager: Any) -> None:
-    original = manager.get_child
+def _of_parent(parent: Any, *_: Any, **__: Any) -> Any:
+    return parent.inheritable_handlers
+
+
+def _inheritable(_manager_class: Any, callbacks: Any = None, *_: Any, **__: Any) -> Any:
+    return callbacks if isinstance(callbacks, list) else getattr(callbacks, "inheritable_handlers", None)
+
+
+def _known_beforehand(original: Any, handlers_of: Callable[..., Any]) -> Any:
+    """Let a function that makes managers say which handlers these will have."""
+    if getattr(original, "lmc_shortcut", False):
+        return original
 
     @functools.wraps(original)
-    def get_child(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _any_standing_in(self.inheritable_handlers):
-            return original(self, *args, **kwargs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _known.governed or not _any_standing_in(handlers_of(*args)):
+            return original(*args, **kwargs)
         _known.governed = True
         try:
-            return original(self, *args, **kwargs)
+            return original(*args, **kwargs)
         finally:
             _known.governed = False
 
-    get_child.lmc_shortcut = True  # type: ignore[attr-defined]
-    manager.get_child = get_child
+    call.lmc_shortcut = True  # type: ignore[attr-defined]
+    return call
 
 
 # --- prices ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ import ast
 import importlib
 import re
 import socket
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +18,7 @@ from typing import Any
 import mlflow
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
+from langchain_core.callbacks import manager as callback_managers
 from langchain_core.callbacks.manager import ParentRunManager
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
@@ -30,8 +34,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from langchain_mlflow_cost import MlflowCostHandler, attribute_keys, mlflow_internals, recorder
 
-OWN = {"_lmc_yields"}
-"""A mark of our own on another's class."""
+OWN = {"_lmc_yields", "lmc_backlog"}
+"""Marks of our own on another's class or object."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "sdk": ("_Span",),
@@ -64,12 +68,22 @@ NAMES: dict[str, tuple[str, ...]] = {
     "manager": ("get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
     "InMemoryTraceManager": ("get_instance", "get_trace"),
     "run manager": ("get_child",),
+    "callback_managers": ("_configure",),
     "tracer": ("_run_span_mapping",),
     "patched": ("_gorilla_active_patch___init__",),
     "gorilla": ("get_original_attribute",),
     "catalogue": ("_list_provider_names", "_load_bundled_provider"),
 }
 """Owner to the names that the module uses of it."""
+EXPORT_NAMES: dict[str, tuple[str, ...]] = {
+    "exporter": ("_async_queue",),
+    "processor": ("_batch_delegate",),
+    "delegate": ("_batch_processor",),
+    "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
+    "queue": ("_consumer_thread", "_queue", "_stop_event", "is_active", "put"),
+    "tasks": ("maxsize", "mutex", "not_empty", "not_full", "queue", "unfinished_tasks"),
+}
+"""The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
 UNDOCUMENTED = {
     "InMemoryTraceManager",
     "InMemoryTraceManager.get_instance()",
@@ -78,6 +92,8 @@ UNDOCUMENTED = {
     "manager",
     "mlflow_provider",
     "mlflow_provider.provider",
+    "queue",
+    "tasks",
 }
 """Modules and classes without documentation for users: every name of theirs counts."""
 
@@ -136,7 +152,7 @@ def used_names() -> set[str]:
 
 def test_list_is_complete() -> None:
     """The table above names what the module uses, no more and no less."""
-    assert used_names() == {name for names in NAMES.values() for name in names}
+    assert used_names() == {name for names in (*NAMES.values(), *EXPORT_NAMES.values()) for name in names}
 
 
 @pytest.mark.parametrize("owner", NAMES)
@@ -157,6 +173,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "manager": InMemoryTraceManager.get_instance(),
             "InMemoryTraceManager": InMemoryTraceManager,
             "run manager": ParentRunManager,
+            "callback_managers": callback_managers,
             "tracer": MlflowLangchainTracer(),
             "patched": BaseCallbackManager,
             "gorilla": gorilla,
@@ -239,6 +256,104 @@ def test_held_span_goes_to_the_provider_of_today(watcher: Watcher) -> None:
     assert span._span._span_processor is provider.provider.get()._active_span_processor is not retired
     span.end()
     assert watcher.ended == ["b", "a"]
+
+
+# --- the export's queues -------------------------------------------------------------------------------------------
+
+
+def export_owners() -> dict[str, Any]:
+    """The objects that the last span went through, on its way to a store in threads of MLflow's."""
+    processor = provider.provider.get()._active_span_processor._span_processors[-1]
+    exporter, delegate = processor.span_exporter, processor._batch_delegate
+    return {
+        "exporter": exporter,
+        "processor": processor,
+        "delegate": delegate,
+        "batch": delegate._batch_processor,
+        "queue": exporter._async_queue,
+        "tasks": exporter._async_queue._queue,
+    }
+
+
+def test_export_names_exist(exported_in_threads: str) -> None:
+    """What the module uses of the export is there, on live objects, and no span is lost without it being seen."""
+    with mlflow.start_span("a") as span:
+        pass
+    mlflow.flush_trace_async_logging()
+    owners = export_owners()
+
+    assert [n for owner, names in EXPORT_NAMES.items() for n in names if not hasattr(owners[owner], n)] == []
+    assert len(mlflow_internals.backlogs_of(mlflow_internals.otel(span))) == 1
+
+
+def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans wait in OpenTelemetry's queue, up to its limit; without it, in MLflow's, up to the limit that it is told."""
+    monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE", "80")
+    with mlflow.start_span("a") as span:
+        pass
+    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    batch = export_owners()["batch"]
+
+    assert (backlog.limit, backlog.high) == (2048, 1792) == (batch._queue.maxlen, 1792)
+    assert backlog.waiting is batch._queue
+    monkeypatch.setenv("MLFLOW_USE_BATCH_SPAN_PROCESSOR", "false")
+    mlflow.tracing.reset()
+    with mlflow.start_span("a") as span:
+        pass
+    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    assert (backlog.limit, backlog.high) == (80, 70)
+
+
+def test_threads_of_the_export(exported_in_threads: str) -> None:
+    """Who takes spans out of the queues is known by name, waits for none, and serves whoever is another thread."""
+    with mlflow.start_span("a") as span:
+        pass
+    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    with mlflow.start_span("b"):
+        pass
+    export_owners()["delegate"].force_flush()
+    owners = export_owners()
+    owners["queue"]._worker_threadpool.submit(int).result()
+    running = [thread.name for thread in threading.enumerate()]
+
+    assert [name for name in mlflow_internals.EXPORT_THREADS if not any(n.startswith(name) for n in running)] == []
+    assert backlog.is_served()
+    assert not owners["queue"]._worker_threadpool.submit(backlog.is_served).result()
+    mlflow.flush_trace_async_logging(terminate=True)
+    assert not backlog.is_served()
+
+
+def test_flush_does_not_wait_for_a_sleeper(exported_in_threads: str) -> None:
+    """Each flush joins a thread that sleeps in steps of a second; it is woken, and no task is left in the queue."""
+    with mlflow.start_span("a") as span:
+        pass
+    mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    mlflow.flush_trace_async_logging()
+    queue = export_owners()["queue"]
+    started = time.monotonic()
+    for _ in range(20):
+        queue.flush()
+
+    assert time.monotonic() - started < 10  # instead of 20
+    assert queue._queue.unfinished_tasks == 0
+    assert queue.is_active()
+
+
+def test_stop_leaves_no_task_behind(exported_in_threads: str) -> None:
+    """Flushes from many threads at once, between spans, come back, and all spans are stored."""
+    with mlflow.start_span("first") as span:
+        pass
+    mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    with ThreadPoolExecutor(4) as pool:
+        flushes = [pool.submit(mlflow.flush_trace_async_logging) for _ in range(8)]
+        for number in range(8):
+            with mlflow.start_span(str(number)):
+                pass
+        for flush in flushes:
+            flush.result(timeout=60)
+    mlflow.flush_trace_async_logging()
+
+    assert len(mlflow.search_traces(return_type="list")) == 9
 
 
 # --- spans ---------------------------------------------------------------------------------------------------------

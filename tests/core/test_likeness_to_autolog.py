@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -16,6 +17,9 @@ from ways import ASK, WAYS, look_up, retriever
 from langchain_mlflow_cost import MlflowCostHandler, configure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
     from mlflow.entities import Span, Trace
 
 OPEN = {"artifact_level": "full", "redact_secrets": False}
@@ -224,3 +228,42 @@ def test_ungoverned_traces_are_left_alone(store: str) -> None:
 
     assert shown(theirs) == shown(ours)
     assert handler.summary().llm_calls == 0
+
+
+def calls_of_the_patch(invoke: Callable[[], Any]) -> int:
+    """How often autolog's patch of callback managers runs meanwhile, in this thread."""
+    called = 0
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal called
+        called += event == "call" and frame.f_code.co_name == "_patched_callback_manager_init"
+
+    sys.setprofile(note)
+    try:
+        invoke()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def test_governed_runs_are_spared_autologs_patch(store: str) -> None:
+    """Once a handler is in use, its invocations make no callback manager through the patch but the first; others do."""
+    mlflow.langchain.autolog()
+    handler, compiled = MlflowCostHandler(OPEN), graph()
+    compiled.invoke(ASK, {"callbacks": [handler]})
+
+    assert calls_of_the_patch(lambda: compiled.invoke(ASK, {"callbacks": [handler]})) <= 1
+    assert calls_of_the_patch(lambda: compiled.invoke(ASK)) > 10
+
+
+def test_beside_governed_runs_autolog_records_the_others(store: str) -> None:
+    """What the handler spares its own runs is not taken from those that it does not govern."""
+    mlflow.langchain.autolog()
+    graph().invoke(ASK)
+    (alone,) = all_traces()
+    use_experiment("beside")
+    handler, compiled = MlflowCostHandler(OPEN), graph()
+    compiled.invoke(ASK, {"callbacks": [handler]})
+    compiled.invoke(ASK)
+
+    assert forest(all_traces()) == forest([alone, alone])

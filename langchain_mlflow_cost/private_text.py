@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -35,7 +36,11 @@ SHINGLE = 12
 """Letters and digits that must agree in a row. Fewer would find common phrases, more would miss short prefixes."""
 SHORTEST = 6
 """Letters and digits of the shortest private string that is recognised as a whole."""
+MAX_CHARS = 4_000_000
+"""Characters of private text that are remembered, at about 40 bytes each; past it everything counts as private."""
 TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
+
+log = logging.getLogger("langchain_mlflow_cost")
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: an odd constant that spreads neighbours well
 _REDACTED = re.compile(r"\[[A-Z][A-Z0-9_]{2,}(?::[0-9A-Za-z_-]+)?\]|\*{4}[0-9]{0,4}")
@@ -150,9 +155,16 @@ class PrivateText:
         self._fresh: dict[int, list[_Hashes]] = {}
         self._known: dict[int, _Hashes] = {}
         self._cache: dict[str, tuple[str, int]] = {}
+        self.chars = 0
+        """Of what is remembered."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there was more than can be remembered."""
+        return self.chars > MAX_CHARS
 
     def __bool__(self) -> bool:
-        return bool(self._seen)
+        return self.chars > 0
 
     def add(self, text: str, *, encoded: bool = True) -> None:
         """Remember a text; one that was added before costs nothing.
@@ -164,8 +176,18 @@ class PrivateText:
         with self._lock:
             if text in self._seen:
                 return
-            self._seen.add(text)
+            if self.is_full:
+                return
+            self.chars += len(text)
             self._cache.clear()
+            if self.is_full:
+                # What is not remembered could not be recognised.
+                self._fresh, self._known = {}, {}
+                log.warning(
+                    "langchain_mlflow_cost: over %d characters of private text; all text is withheld", MAX_CHARS
+                )
+                return
+            self._seen.add(text)
         folded, _ = _folded(text)
         fresh: list[tuple[int, _Hashes]] = []
         if len(folded) >= SHINGLE:
@@ -202,8 +224,10 @@ class PrivateText:
 
     def scrub(self, text: str) -> tuple[str, int]:
         """Replace every private stretch of a text by `[PRIVATE]`; also how many there were."""
-        if len(text) < SHORTEST or not self._seen:
+        if len(text) < SHORTEST or not self:
             return text, 0
+        if self.is_full:
+            return TOKEN, 1
         with self._lock:
             hit = self._cache.get(text)
             if hit is not None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from langchain_mlflow_cost import private_text
 from langchain_mlflow_cost.private_text import SHINGLE, TOKEN, PrivateText
 from langchain_mlflow_cost.summary import Call, CostSummary, Ledger, Totals
 
@@ -253,3 +254,16 @@ def test_order_of_what_is_said_does_not_matter(case: tuple[str, str], other: str
     said, piece = case
 
     assert private(said, other).scrub(piece) == private(other, said, said).scrub(piece)
+
+
+@pytest.mark.parametrize("texts", [["a" * 60], ["said at first", "b" * 60, "said afterwards"]])
+def test_more_than_can_be_remembered(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit nothing more is kept in memory, and every text counts as private."""
+    monkeypatch.setattr(private_text, "MAX_CHARS", 50)
+    heard = PrivateText()
+    for text in texts:
+        heard.add(text)
+
+    assert heard.scrub("an innocent text") == (TOKEN, 1)
+    assert heard
+    assert heard._fresh == heard._known == {}

@@ -521,7 +521,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             return
         waited = (run.first_token_ns - run.start_ns) / 1e9
         run.attributes["stream.chunks"] = str(len(run.tokens))
-        run.attributes["stream.time_to_first_token_s"] = repr(waited)
+        run.attributes["stream.time_to_first_token_s"] = repr(round(waited, 6))
         if run.enforcement.keeps_stream:
             recorder.add_event(run, "stream", {"text": "".join(run.tokens)})
 

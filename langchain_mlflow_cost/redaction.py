@@ -140,7 +140,7 @@ class _Piece:
 
     def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
         self.tree = tree
-        self.fragment = orjson.Fragment(text)
+        self.fragment = orjson.Fragment(_copied(text))
         self.chars = len(text) if text.isascii() else len(text.decode())
         self.counts = counts
         self.strings: _Strings | None = None
@@ -1067,6 +1067,11 @@ def _dumps(tree: Any) -> bytes:
     return orjson.dumps(tree, default=_fragment_of)
 
 
+def _copied(text: bytes) -> bytes:
+    """Copy what is to be remembered: orjson's own bytes keep its whole buffer alive, 16 KB for a text of 2 KB."""
+    return bytes(memoryview(text))
+
+
 def _fragment_of(piece: _Piece | _Rest) -> orjson.Fragment:
     return piece.fragment
 
@@ -1145,7 +1150,7 @@ def _model_key(model: pydantic.BaseModel) -> Any:
             rest += (name, item)
     if rest:
         try:
-            key.append(orjson.dumps(rest, option=_KEY_OPTIONS))
+            key.append(_copied(orjson.dumps(rest, option=_KEY_OPTIONS)))
         except TypeError:
             return None
     return tuple(key)

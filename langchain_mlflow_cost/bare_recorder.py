@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.runs import RUNS, Governor, Run, open_run
+from langchain_mlflow_cost.runs import RUNS, Governor, Run, enrol, join, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ class NoScope:
     """Stands where a guarded invocation has its held spans."""
 
     price_foreign = None
+    holding = False
 
 
 def install() -> None:
@@ -82,14 +83,13 @@ def begin(
     tags: Sequence[str] | None = None,  # noqa: ARG001 - the interface of `recorder`
 ) -> Run | None:
     """Open the run's record, and its span if MLflow can."""
-    if run_id in RUNS:
+    known = RUNS.get(run_id)
+    if known is not None:
+        if join(known, governor):
+            known.announce()
         return None
     run = open_run(governor, run_id, RUNS.get(parent_run_id), kind, name, metadata, NoScope)  # type: ignore[arg-type]
-    known, stale = RUNS.add(run)
-    for root in stale:
-        for lost in (*RUNS.below(root), root):
-            finish(lost, error=None)
-    if known is not run:
+    if not enrol(run, finish):
         return None
     try:
         import mlflow  # noqa: PLC0415 - as above

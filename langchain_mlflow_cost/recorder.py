@@ -17,7 +17,19 @@ from langchain_mlflow_cost import mlflow_internals as internals
 from langchain_mlflow_cost.enforcement import Enforcement
 from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState, starting
 from langchain_mlflow_cost.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
-from langchain_mlflow_cost.runs import RUNS, Governor, Run, caller, mark_place, open_run, session_of, suspended
+from langchain_mlflow_cost.runs import (
+    RUNS,
+    Governor,
+    Run,
+    caller,
+    enrol,
+    join,
+    left,
+    mark_place,
+    open_run,
+    session_of,
+    suspended,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +74,8 @@ def begin(
     """
     known = RUNS.get(run_id)
     if known is not None:
-        _join(known, governor)
+        if join(known, governor):
+            _readmit(known)
         return None
     parent, inherit = _parent_of(parent_run_id)
     run = open_run(
@@ -75,11 +88,7 @@ def begin(
         lambda: _new_scope(governor, session_of(metadata)),
     )
     mark_place(run)
-    opened, stale = RUNS.add(run)
-    for root in stale:
-        for lost in (*RUNS.below(root), root):
-            finish(lost, error=None, abandoned=True)
-    if opened is not run:
+    if not enrol(run, finish):
         return None
     try:
         if parent is None:
@@ -114,14 +123,8 @@ def _new_scope(governor: Governor, session: str | None) -> Scope:
     return Scope(holding=holding, price_foreign=foreign.account, private=private)
 
 
-def _join(run: Run, governor: Governor) -> None:
-    """A second handler governs a run that the first one records: both policies hold, nothing is recorded twice."""
-    with run.lock:
-        if not run.govern(governor, run.invocations[0].session):
-            return
-        if governor.policy.has_private_nodes:
-            run.scope.holding = True
-        run.enforcement = run.strictest()
+def _readmit(run: Run) -> None:
+    """Judge the span of a run that a second handler has joined by both policies."""
     if run.state is not None and run.span is not None:
         run.state.enforcement = run.enforcement
         guard.readmit(internals.otel(run.span))
@@ -144,7 +147,7 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
         # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
         return None, True
     lineage = owner.lineage()
-    if owner.run_id not in RUNS or any(suspended(run) for run in (lineage[0], lineage[-1])):
+    if owner.run_id not in RUNS or suspended(lineage[0]) or left(lineage[-1]):
         return None, False
     # `batch` of a sequence and `generate` start one run after the other before the first has ended: siblings.
     here = caller()

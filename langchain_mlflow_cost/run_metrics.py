@@ -16,7 +16,6 @@ log = logging.getLogger("langchain_mlflow_cost")
 _KEPT_RUNS = 1_000
 _lock = threading.Lock()
 _sums: OrderedDict[str, tuple[float, int]] = OrderedDict()
-_runs: dict[object, str] = {}
 
 
 def began(run: Run) -> None:
@@ -24,12 +23,12 @@ def began(run: Run) -> None:
     mlflow = sys.modules.get("mlflow")
     active = mlflow.active_run() if mlflow is not None else None
     if active is not None:
-        _runs[run.run_id] = active.info.run_id
+        run.mlflow_run = active.info.run_id
 
 
 def ended(run: Run) -> None:
     """Log the sums of all invocations below that MLflow run so far, without waiting for the store."""
-    mlflow_run = _runs.pop(run.run_id, None)
+    mlflow_run, run.mlflow_run = run.mlflow_run, None
     if mlflow_run is None:
         return
     totals = run.totals

@@ -8,6 +8,7 @@ in which handlers are called is not fixed and the same run may be told to severa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import re
 import sys
@@ -17,9 +18,10 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost import run_metrics
 from langchain_mlflow_cost.enforcement import Enforcement, Kind
-from langchain_mlflow_cost.private_text import PrivateText
-from langchain_mlflow_cost.redaction import Redactor
+from langchain_mlflow_cost.private_text import MAX_CHARS, PrivateText
+from langchain_mlflow_cost.redaction import LeafCache, Redactor
 from langchain_mlflow_cost.summary import Call, CostSummary, Ledger, Totals
 
 if TYPE_CHECKING:
@@ -38,12 +40,26 @@ if TYPE_CHECKING:
 NodePath = tuple[str, ...]
 
 MAX_OPEN_INVOCATIONS = 2_000
-"""Invocations that never ended (a dropped generator, a killed task) are let go, oldest first, beyond this many.
+"""Invocations that never ended (a killed thread, a lost event) are let go, the longest idle first, beyond this many.
 
 MLflow itself keeps 1,000 open traces (`MLFLOW_TRACE_BUFFER_MAX_SIZE`) and drops the oldest beyond that.
 """
+WARM_INVOCATIONS = 256
+"""Open invocations, the last active ones, that keep what only saves time; of the others it is made anew if need be."""
+RETURNED_INVOCATIONS = 128
+"""So many of the others stay open of those in which each function that a run began in has returned.
+
+Nobody is left to end them, but for a start and an end that are both told in functions of their own.
+"""
+WARM_CHARS = 32_000_000
+"""Characters that redaction remembers for all of them together: for one it may be 8 million."""
+ABANDONED_S = 3_600.0
+"""An invocation idle for so long is let go if it is not among those. MLflow drops its trace then, too
+(`MLFLOW_TRACE_BUFFER_TTL_SECONDS`)."""
 KEPT_SUMMARIES = 256
 """Finished invocations whose sums a handler still tells."""
+KEPT_SESSIONS = 4_096
+"""Sessions whose private text a handler remembers, at most, and `private_text.MAX_CHARS` characters in all."""
 
 
 def path_text(path: NodePath) -> str:
@@ -51,9 +67,10 @@ def path_text(path: NodePath) -> str:
     return "/".join(name.replace("/", "\\/") for name in path)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _namespace_path(namespace: str) -> NodePath:
-    # `outer:uuid|inner:uuid`; a second call of a subgraph in one node adds a bare number.
+    # `outer:uuid|inner:uuid`; a second call of a subgraph in one node adds a bare number. The ids are new in each
+    # invocation: what is remembered serves the runs of one node.
     return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
 
 
@@ -103,8 +120,9 @@ class Governor:
         with self._lock:
             known = self._private.pop(session, None) or PrivateText()
             self._private[session] = known
-            while len(self._private) > KEPT_SUMMARIES:
-                self._private.popitem(last=False)
+            chars = sum(each.chars for each in self._private.values())
+            while len(self._private) > 1 and (len(self._private) > KEPT_SESSIONS or chars > MAX_CHARS):
+                chars -= self._private.popitem(last=False)[1].chars
         return known
 
     def began(self, invocation: Invocation) -> None:
@@ -139,8 +157,20 @@ class Invocation:
         self._redactors: dict[Any, Redactor] = {}
         self._enforcements: dict[NodePath, Enforcement] = {}
 
+    @property
+    def remembered_chars(self) -> int:
+        """What the redactors remember, in characters, an entry counted as `_ENTRY_CHARS` on top of its own."""
+        caches = [redactor.cache for redactor in list(self._redactors.values())]
+        return sum(cache.chars + _ENTRY_CHARS * len(cache) for cache in caches)
+
+    def forget(self) -> None:
+        """Let go of the payloads that the redactors remember. Spans and runs have these redactors, and go on."""
+        for redactor in list(self._redactors.values()):
+            redactor.cache = LeafCache()
+
     def close(self) -> None:
-        """Let go of the payloads that the redactors remember; the sums stay for `summary`."""
+        """Let go of all but the sums, which stay for `summary`."""
+        self.forget()
         self._redactors = {}
         self._enforcements = {}
 
@@ -162,6 +192,12 @@ class Invocation:
         return found
 
 
+_UNKNOWN = (0, 0)
+"""No thread, no task."""
+_ENTRY_CHARS = 200
+"""Bytes that a cache's entry takes besides its text."""
+
+
 class Run:
     """One LangChain run that is being recorded."""
 
@@ -176,8 +212,9 @@ class Run:
         "is_node",
         "kind",
         "lock",
+        "mlflow_run",
         "name",
-        "open_models",
+        "orphans",
         "outcome",
         "parent",
         "path",
@@ -185,9 +222,11 @@ class Run:
         "prompt_tokens",
         "request",
         "reservations",
+        "root",
         "run_id",
         "scope",
         "scopes",
+        "seen_s",
         "span",
         "start_ns",
         "state",
@@ -195,12 +234,14 @@ class Run:
         "tokens",
         "tools",
         "totals",
+        "warm_chars",
         "where",
     )
 
     def __init__(self, run_id: UUID, parent: Run | None, path: NodePath, kind: Kind, name: str) -> None:
         self.run_id = run_id
         self.parent = parent
+        self.root: Run = self if parent is None else parent.root
         self.path = path
         self.kind = kind
         self.name = name
@@ -214,7 +255,7 @@ class Run:
         self.state: SpanState | None = None
         self.token: Any = None
         self.frame: FrameType | None = None
-        self.where: tuple[int, int] = (0, 0)
+        self.where = _UNKNOWN
         self.totals = Totals()
         self.request: CallRequest | None = None
         self.prompt: Any = None
@@ -224,8 +265,11 @@ class Run:
         self.tokens: list[str] = []
         self.first_token_ns: int | None = None
         self.start_ns = time.time_ns()
+        self.seen_s = 0.0
+        self.warm_chars = 0
+        self.mlflow_run: str | None = None
         self.children: set[UUID] = set()
-        self.open_models = 0
+        self.orphans: list[Run] = []
         self.outcome: Any = None
         self.attributes: dict[str, Any] = {}
         self.lock = threading.Lock()
@@ -261,8 +305,22 @@ class Run:
                 invocation.trace_id = self.span.trace_id if self.span is not None else ""
                 invocation.governor.began(invocation)
 
+    def rest(self) -> bool:
+        """Let go of what only saves time; whether the function that the run began in has returned, if that is known."""
+        for invocation in self.invocations:
+            invocation.forget()
+        frame = self.frame
+        if frame is not None and not frame.f_code.co_flags & _RESUMABLE:
+            # The one way to ask whether a function still runs in some thread: then this raises, and does nothing.
+            with contextlib.suppress(RuntimeError):
+                frame.clear()
+                self.frame = None
+        return self.frame is None and self.where != _UNKNOWN
+
     def close(self) -> None:
-        """End each invocation that began with this run."""
+        """End each invocation that began with this run, and let go of payloads: a context may keep the span."""
+        self.prompt = self.tools = self.token = self.outcome = None
+        self.tokens = []
         for invocation in self.invocations:
             if invocation.root_id == self.run_id:
                 invocation.governor.budgets.end_trace(invocation.root_id)
@@ -335,6 +393,14 @@ class Registry:
         self._lock = threading.Lock()
         self._runs: dict[UUID, Run] = {}
         self._roots: OrderedDict[UUID, Run] = OrderedDict()
+        """The longest idle first."""
+        self._warm: OrderedDict[UUID, Run] = OrderedDict()
+        """Those of them whose redactors remember payloads, in the same order."""
+        self._warm_chars = 0
+        self._returned: OrderedDict[UUID, Run] = OrderedDict()
+        """Those of the others that nobody is left to end, as it seems; the longest idle first."""
+        self._orphans: OrderedDict[UUID, Run] = OrderedDict()
+        """Runs that are still open though their invocation has ended: of a thread that outlives it, or never ending."""
 
     def __contains__(self, run_id: UUID) -> bool:
         return run_id in self._runs
@@ -346,24 +412,74 @@ class Registry:
         """An open run."""
         return None if run_id is None else self._runs.get(run_id)
 
-    def add(self, run: Run) -> tuple[Run, list[Run]]:
+    def add(self, run: Run) -> tuple[Run, list[Run], list[Run]]:
         """Open a run.
 
         Returns:
-            The run that is open under this id, which is an earlier one if it was told twice; and the roots that must
-            be let go because they never ended.
+            The run that is open under this id, which is an earlier one if it was told twice; the roots, and runs left
+            over from an invocation that has ended, that must be let go because they never ended; and the roots that
+            were idle for longest, which must rest.
         """
         stale: list[Run] = []
+        idle: list[Run] = []
+        remembered = sum(invocation.remembered_chars for invocation in run.invocations)
         with self._lock:
             known = self._runs.setdefault(run.run_id, run)
             if known is run:
                 if run.parent is None:
                     self._roots[run.run_id] = run
-                    while len(self._roots) > MAX_OPEN_INVOCATIONS:
-                        stale.append(self._roots.popitem(last=False)[1])
                 else:
                     run.parent.children.add(run.run_id)
-        return known, stale
+                self._heard_of(run.root)
+                if run.root.run_id in self._roots:
+                    idle = self._warm_up(run.root, remembered)
+                if run.parent is None:
+                    stale = self._stale(run.seen_s)
+        return known, stale, idle
+
+    def _heard_of(self, root: Run) -> None:
+        root.seen_s = time.monotonic()
+        self._returned.pop(root.run_id, None)
+        if root.run_id in self._roots:
+            self._roots.move_to_end(root.run_id)
+
+    def _warm_up(self, root: Run, remembered: int) -> list[Run]:
+        self._cool(root)
+        self._warm[root.run_id] = root
+        root.warm_chars = remembered
+        self._warm_chars += remembered
+        idle = []
+        while len(self._warm) > WARM_INVOCATIONS or (self._warm_chars > WARM_CHARS and len(self._warm) > 1):
+            idle.append(next(iter(self._warm.values())))
+            self._cool(idle[-1])
+        return idle
+
+    def _cool(self, root: Run) -> None:
+        if self._warm.pop(root.run_id, None) is not None:
+            self._warm_chars -= root.warm_chars
+
+    def _stale(self, now_s: float) -> list[Run]:
+        stale = []
+        while len(self._roots) > WARM_INVOCATIONS:
+            longest = next(iter(self._roots.values()))
+            if len(self._roots) <= MAX_OPEN_INVOCATIONS and longest.seen_s > now_s - ABANDONED_S:
+                break
+            stale.append(self._roots.pop(longest.run_id))
+        while len(self._returned) > RETURNED_INVOCATIONS:
+            longest = self._returned.popitem(last=False)[1]
+            if self._roots.pop(longest.run_id, None) is not None:
+                stale.append(longest)
+        for root in stale:
+            self._cool(root)
+        while len(self._orphans) > MAX_OPEN_INVOCATIONS:
+            stale.append(self._orphans.popitem(last=False)[1])
+        return stale
+
+    def has_returned(self, root: Run) -> None:
+        """Note that nobody seems to be left to end an invocation, unless it is heard of again."""
+        with self._lock:
+            if root.run_id in self._roots and root.run_id not in self._warm:
+                self._returned[root.run_id] = root
 
     def remove(self, run: Run) -> None:
         """Close a run."""
@@ -371,8 +487,22 @@ class Registry:
         with self._lock:
             self._runs.pop(run.run_id, None)
             self._roots.pop(run.run_id, None)
-            if run.parent is not None:
+            self._returned.pop(run.run_id, None)
+            self._orphans.pop(run.run_id, None)
+            self._cool(run)
+            left_over = [self._runs[child] for child in run.children if child in self._runs]
+            if run.parent is None:
+                for orphan in (*run.orphans, *left_over):
+                    if orphan.run_id in self._runs:
+                        self._orphans[orphan.run_id] = orphan
+                run.orphans = []
+            else:
                 run.parent.children.discard(run.run_id)
+                if run.root.run_id in self._roots:
+                    run.root.orphans += left_over
+                else:
+                    self._orphans.update((orphan.run_id, orphan) for orphan in left_over)
+                self._heard_of(run.root)
 
     def below(self, run: Run) -> list[Run]:
         """The open runs below one, innermost first."""
@@ -390,6 +520,37 @@ class Registry:
 RUNS = Registry()
 
 
+def enrol(run: Run, finish: Callable[..., None]) -> bool:
+    """Open a run, and let go of the invocations that never ended; False if it is open already.
+
+    Args:
+        run: As `open_run` made it.
+        finish: Ends a run's span.
+    """
+    opened, stale, idle = RUNS.add(run)
+    for root in idle:
+        if all([resting.rest() for resting in (*RUNS.below(root), root)]):  # noqa: C419 - each of them must rest
+            RUNS.has_returned(root)
+    for root in stale:
+        for lost in (*RUNS.below(root), root):
+            finish(lost, error=None, abandoned=True)
+        # A store that is away must not keep the next invocation from beginning.
+        with contextlib.suppress(Exception):
+            run_metrics.ended(root)
+    return opened is run
+
+
+def join(run: Run, governor: Governor) -> bool:
+    """Put a run under a second handler: both policies hold, nothing is recorded twice. False if it is already."""
+    with run.lock:
+        if not run.govern(governor, run.invocations[0].session):
+            return False
+        if governor.policy.has_private_nodes:
+            run.scope.holding = True
+        run.enforcement = run.strictest()
+    return True
+
+
 # --- where in the program a run began -------------------------------------------------------------------------------
 
 _MACHINERY = re.compile(r"langchain_core\.(callbacks|runnables\.config|tracers)|langchain_mlflow_cost|mlflow\.")
@@ -403,9 +564,15 @@ def _is_machinery(module: str) -> bool:
 def caller() -> FrameType | None:
     """The frame of the runnable that told us of a start."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to the caller's frame
-    while frame is not None and _is_machinery(frame.f_globals.get("__name__", "")):
+    while frame is not None and (
+        _is_machinery(frame.f_globals.get("__name__", "")) or frame.f_code.co_name == _COMPREHENSION
+    ):
         frame = frame.f_back
     return frame
+
+
+_COMPREHENSION = "<listcomp>"
+"""Up to Python 3.11 a function of its own: `batch` of a sequence tells of its starts in one."""
 
 
 def _here() -> tuple[int, int]:
@@ -416,12 +583,19 @@ def _here() -> tuple[int, int]:
 
 
 def mark_place(run: Run) -> None:
-    """Remember where a run began, for `suspended`."""
-    run.frame = caller()
-    run.where = _here()
+    """Remember where a run began, for `suspended` and `left`."""
+    frame = caller()
+    if frame is not None and frame.f_globals.get("__name__") not in _PLACELESS:
+        run.frame, run.where = frame, _here()
+
+
+_PLACELESS = ("contextlib", "asyncio.events")
+"""A `with` block's run (`trace_as_chain_group`), and those that `abatch` starts as tasks, begin in a function of these
+modules, which has returned long before the run ends."""
 
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_RESUMABLE = _GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
 def suspended(run: Run) -> bool:
@@ -431,8 +605,18 @@ def suspended(run: Run) -> bool:
     not inside it. It is told by the generator's frame, which is then not on this thread's stack. (LangGraph tells of a
     node in a function that has returned by then: its frame is on no stack, and says nothing.)
     """
-    begun = run.frame
-    if begun is None or not begun.f_code.co_flags & _GENERATOR or run.where != _here():
+    return run.frame is not None and bool(run.frame.f_code.co_flags & _GENERATOR) and left(run)
+
+
+def left(root: Run) -> bool:
+    """Whether the code that an invocation began in is not around what runs here, in the same thread and task.
+
+    It has returned and the invocation never ended: something raised between the start and the work, or a start was
+    told by hand. Its span is still active; without this, all that the thread does later would be inside it.
+    """
+    begun = root.frame
+    # Sync code that runs a loop, and with it a task, is on the stack below the task.
+    if root.where not in (here := _here(), (here[0], 0)):
         return False
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
     while frame is not None:

@@ -163,3 +163,18 @@ def test_what_is_open_is_counted(forgetting: ForgettingStore) -> None:
     graph.invoke(ASK, given(MlflowCostHandler({"budget": {"max_cost_usd": 1}})))
 
     assert [kind.__name__ for kind in (*LET_GO, *REMEMBERED) if not seen[kind]] == []
+
+
+def test_private_text_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was private in the sessions that were longest not heard of goes first, by number and by length."""
+    governor = MlflowCostHandler({"autolog_enabled": False})._governor
+    assert governor is not None
+    monkeypatch.setattr(runs, "KEPT_SESSIONS", 3)
+    monkeypatch.setattr(runs, "MAX_CHARS", 50)
+    for name in ("a", "b", "c", "a", "d"):
+        governor.private_text(name).add(f"said in {name}")
+
+    assert list(governor._private) == ["c", "a", "d"]
+    governor.private_text("d").add("x" * 40)
+    governor.private_text("a")
+    assert list(governor._private) == ["a"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from langchain_mlflow_cost.detectors.secret_formats import FORMATS, Format
 from langchain_mlflow_cost.detectors.view import WORD, Span, View, byte_pattern, is_in, positions, spans
 
-_FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
+FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
 
 
 _LITERAL_START = re.compile(r"(?:\\b)?+\\?([A-Za-z0-9_/.])\\?([A-Za-z0-9_/.-])(?![{?*+])", re.ASCII)
@@ -47,18 +47,20 @@ _PLACEHOLDER_RUN = byte_pattern(
 
 def find_secrets(view: View, found: list[Span]) -> None:
     """Find credentials in all the ways that there are."""
-    _provider_keys(view, found)
+    if not view.is_plain:
+        _provider_keys(view, found)
     if b"-----BEGIN " in view.bytes:
         _pem_blocks(view, found)
     if b"@" in view.bytes and b"://" in view.bytes:
         _url_passwords(view, found)
-    _named_values(view, found)
+    if not view.is_plain:
+        _named_values(view, found)
 
 
 def _provider_keys(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = 0
-    for start, _ in spans(_FORMAT_ANCHORS, view.bytes):
+    for start, _ in spans(FORMAT_ANCHORS, view.bytes):
         if start < done:
             continue
         formats = _BY_START.get(text[start : start + 2]) or [
@@ -123,7 +125,7 @@ _WORDS_FOR_SECRETS = (
     r"contrase.a|senha|kennwort|jwt|bearer|pin)[0-9]{0,2}"
 )
 _SCHEME = r"(?:bearer|basic|token|digest|apikey)[ ]+[A-Za-z0-9+/_.~-]{12}"
-_NAMED = byte_pattern(
+NAMED = byte_pattern(
     rf"(?i){_WORDS_FOR_SECRETS}(?:[\"'`\])\\]{{0,3}}[ \t]*(?:[:=>?]|\bis\b)|[\"'][ ]*,)"
     rf"|--[a-z0-9_-]*{_WORDS_FOR_SECRETS}[ =]"
     rf"|\b{_SCHEME}"
@@ -143,7 +145,7 @@ _VALUE = re.compile(
 def _named_values(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = 0
-    for start, anchor_end in spans(_NAMED, view.bytes):
+    for start, anchor_end in spans(NAMED, view.bytes):
         if start >= done:
             one = _named_value(text, start, anchor_end) or _authorization(text, start)
             if one:

@@ -48,7 +48,7 @@ class Runs(NamedTuple):
 class View:
     """A text as the detectors look at it, with its anchors, each searched for once and only if somebody asks."""
 
-    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "text")
+    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "is_plain", "text")
 
     def __init__(self, text: str) -> None:
         """Take the ASCII view, of the same length, of a text in which look-alikes are folded."""
@@ -59,6 +59,8 @@ class View:
         else:
             self.bytes = text.encode("ascii", "replace")
             self.ascii = self.bytes.decode("ascii")
+        self.is_plain = False
+        """Whether it is known that neither an account nor a group nor a credential can begin anywhere in it."""
         self._runs: Runs | None = None
         self._at_signs: list[int] | None = None
         self._accounts: list[int] | None = None
@@ -71,7 +73,9 @@ class View:
             numbers: list[tuple[int, int, int]] = []
             runs = self._runs = Runs(numbers, [], [], [])
             data = self.bytes
-            for span in spans(_NUMBER_RUN, data):
+            # In a short text, counting digits takes less time than to look once more for nothing.
+            left = len(data) - len(data.translate(None, _DIGITS)) if len(data) <= SHORT else len(data)
+            for span in spans(_NUMBER_RUN, data) if left >= _FEWEST_DIGITS else ():
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
                 digits, dotted, card, social = _known_shape(shape) if end - start < _LONG_RUN else _shape(shape)
@@ -83,6 +87,9 @@ class View:
                     runs.cards.append(span)
                 if social:
                     runs.social.append(span)
+                left -= digits
+                if left < _FEWEST_DIGITS:
+                    break
         return self._runs
 
     @property
@@ -99,18 +106,18 @@ class View:
         """Give where something begins that may be a bank account or a wallet."""
         if self._accounts is None:
             self._accounts = []
-            start = first_start(_ACCOUNTS, self.bytes, 0)
+            start = -1 if self.is_plain else first_start(ACCOUNTS, self.bytes, 0)
             while start >= 0:
                 self._accounts.append(start)
                 # Not behind what was found: in `XX12 DE89 3704 ...` the first group is not the country's.
-                start = first_start(_ACCOUNTS, self.bytes, start + 4)
+                start = first_start(ACCOUNTS, self.bytes, start + 4)
         return self._accounts
 
     @property
     def hex_groups(self) -> list[int]:
         """Give where hexadecimal digits stand between two colons, or something else that begins a MAC address."""
         if self._hex_groups is None:
-            self._hex_groups = [start for start, _ in spans(_HEX_GROUPS, self.bytes)]
+            self._hex_groups = [] if self.is_plain else [start for start, _ in spans(HEX_GROUPS, self.bytes)]
         return self._hex_groups
 
     def before(self, start: int, length: int) -> bytes:
@@ -161,6 +168,11 @@ def byte_pattern(pattern: str) -> Any:
     return re2.compile(pattern.encode(), options)
 
 
+def any_of(*patterns: Any) -> Any:
+    """Compile the alternatives of several byte patterns into one."""
+    return byte_pattern("|".join(f"(?:{pattern.pattern.decode()})" for pattern in patterns))
+
+
 def text_pattern(pattern: str) -> Any:
     """Compile for RE2, to be searched for in UTF-8."""
     options = re2.Options()
@@ -195,6 +207,12 @@ def is_glued(text: str, start: int, end: int) -> bool:
     return (start > 0 and text[start - 1] in WORD) or (end < len(text) and text[end] in WORD)
 
 
+SHORT = 8_192
+"""Characters of a text in which each search costs more to begin than to carry out: RE2 lets go of the interpreter's
+lock for each, and where many threads scan, they wait for one another."""
+_DIGITS = b"0123456789"
+# An IPv4 address has no more, all else at least seven.
+_FEWEST_DIGITS = 4
 _NUMBER_RUN = byte_pattern(r"[0-9][0-9 ().\-/]{5,}[0-9]")
 # Every digit as 0: what a stretch looks like is told faster than what it is, and most look alike.
 _SHAPE = bytes.maketrans(b"123456789", b"000000000")
@@ -218,12 +236,12 @@ def _shape(shape: bytes) -> tuple[int, bool, bool, bool]:
 _known_shape = functools.lru_cache(maxsize=4096)(_shape)
 
 _AT_SIGNS = byte_pattern(r"[A-Za-z0-9._%+'&~!#$\"?\-](?:@|%40)[A-Za-z0-9\[?]")
-_ACCOUNTS = byte_pattern(
+ACCOUNTS = byte_pattern(
     r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}"
     r"|\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11}|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11}"
     r"|\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b|\b0x[0-9a-fA-F]{40}\b"
 )
-_HEX_GROUPS = byte_pattern(
+HEX_GROUPS = byte_pattern(
     r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]"
     r"|\b[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-|\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b"
 )

@@ -11,7 +11,7 @@ from langchain_mlflow_cost import mlflow_internals as internals
 from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.mlflow_internals import SpanAttributeKey
-from langchain_mlflow_cost.runs import call_of, cost_attribute
+from langchain_mlflow_cost.runs import account, cost_attribute, dumped
 from langchain_mlflow_cost.usage import CallRequest, CallResult, Usage
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.summary import Call
 
 
-def account(span: GuardedSpan) -> None:
+def account_span(span: GuardedSpan) -> None:
     """Price a foreign model span from the usage and model that are written in it, once, and add it up."""
     run: Run | None = span.lmc_state.owner
     if run is None or not _is_model(span):
         return
     if _below_a_model(span, run):
         # Counted above; without a cost of its own MLflow's store would price it once more.
-        internals.write_raw(span, {SpanAttributeKey.LLM_COST: _dumped(_NOTHING)})
+        internals.write_raw(span, {SpanAttributeKey.LLM_COST: dumped(_NOTHING)})
         return
     attributes = span.attributes or {}
     counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
@@ -40,33 +40,20 @@ def account(span: GuardedSpan) -> None:
     provider = _loaded(attributes.get(SpanAttributeKey.MODEL_PROVIDER))
     request = CallRequest(provider=provider if isinstance(provider, str) else None, model=model)
     result = CallResult(usage=_usage(counts))
-    written: dict[str, Any] = {}
-    told: list[tuple[Invocation, Call]] = []
-    for position, invocation in enumerate(run.invocations):
-        priced = invocation.governor.prices.price(request, result)
-        usd = (priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None
-        call = call_of(
-            run,
-            model=priced.model,
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-            usd=usd,
-        )
-        told.append((invocation, call))
+    accounted = account(run, request, result)
+    for invocation, priced, call in accounted:
         _spend(invocation, run, call, priced.cost.total_usd if priced.cost is not None else None)
-        invocation.ledger.add(call, [above.totals for above in run.lineage()] if position == 0 else ())
-        if position == 0:
-            totals = type(run.totals)()
-            totals.add(call)
-            written.update({key: repr(value) for key, value in totals.attributes().items()})
-            if priced.cost is not None:
-                written[SpanAttributeKey.LLM_COST] = _dumped(cost_attribute(priced.cost))
-            if priced.source:
-                written["cost.price_source"] = _dumped(priced.source)
+    _, priced, call = accounted[0]
+    totals = type(run.totals)()
+    totals.add(call)
+    written: dict[str, Any] = {key: repr(value) for key, value in totals.attributes().items()}
+    if priced.cost is not None:
+        written[SpanAttributeKey.LLM_COST] = dumped(cost_attribute(priced.cost))
+    if priced.source:
+        written["cost.price_source"] = dumped(priced.source)
     internals.write_raw(span, written)
-    for invocation, call in told:
-        if invocation.governor.on_cost is not None:
-            invocation.governor.on_cost(call)
+    for invocation, _, told in accounted:
+        invocation.governor.tell(told)
 
 
 _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
@@ -116,10 +103,6 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
         cache_read=count("cache_read_input_tokens"),
         cache_write=count("cache_creation_input_tokens"),
     )
-
-
-def _dumped(value: Any) -> str:
-    return orjson.dumps(value).decode()
 
 
 def _loaded(value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import json
 import logging
 import time
 import traceback
@@ -29,7 +28,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.policy import Policy
 from langchain_mlflow_cost.prices import PriceBook, PricedCall, warm_up
 from langchain_mlflow_cost.redaction import Converted
-from langchain_mlflow_cost.runs import RUNS, Governor, Run, call_of, cost_attribute
+from langchain_mlflow_cost.runs import RUNS, Governor, Run, account, call_of, cost_attribute, dumped
 from langchain_mlflow_cost.summary import Call, CostSummary
 from langchain_mlflow_cost.usage import (
     CallResult,
@@ -123,7 +122,6 @@ class MlflowCostHandler(BaseCallbackHandler):
         super().__init__()
         self.policy = Policy.load(policy)
         self._told: set[str] = set()
-        self._unpriced_told: set[str] = set()
         self._governor: Governor | None = None
         if not self.policy.enabled:
             return
@@ -526,34 +524,18 @@ class MlflowCostHandler(BaseCallbackHandler):
             recorder.add_event(run, "stream", {"text": "".join(run.tokens)})
 
     def _account(self, run: Run, result: CallResult) -> None:
-        """Price a call for each handler that governs it, add it up, and write the first one's figures."""
+        """Price a call, settle what was reserved for it, and write the first handler's figures."""
         assert run.request is not None
-        for position, invocation in enumerate(run.invocations):
-            priced = invocation.governor.prices.price(run.request, result)
-            call = call_of(
-                run,
-                model=priced.model,
-                input_tokens=result.input_tokens,
-                output_tokens=result.output_tokens,
-                usd=(priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None,
-                cached=result.cached,
-                estimated=result.estimated,
-            )
-            spans = [above.totals for above in run.lineage()] if position == 0 else ()
-            invocation.ledger.add(call, spans, key=run.run_id)
-            if priced.cost is None:
-                self._warn_unpriced(priced.model)
-            if position == 0 and run.state is not None:
-                run.attributes.update(_call_attributes(run, result, priced))
+        accounted = account(run, run.request, result, key=run.run_id)
+        if run.state is not None:
+            run.attributes.update(_call_attributes(run, result, accounted[0].priced))
+        for invocation, priced, _ in accounted:
             for budgets, reservation in run.reservations:
                 if budgets is invocation.governor.budgets:
                     budgets.settle(reservation, priced.cost.total_usd if priced.cost is not None else None)
-            if invocation.governor.on_cost is not None:
-                try:
-                    invocation.governor.on_cost(call)
-                except Exception as error:  # noqa: BLE001 - the user's own function must not stop the graph
-                    self._tell("on_cost", error)
         run.reservations.clear()
+        for invocation, _, call in accounted:
+            invocation.governor.tell(call)
 
     def _settle(self, run: Run, usd: Decimal) -> None:
         for budgets, reservation in run.reservations:
@@ -561,20 +543,6 @@ class MlflowCostHandler(BaseCallbackHandler):
         run.reservations.clear()
         for invocation in run.invocations:
             invocation.ledger.drop(run.run_id)
-
-    def _warn_unpriced(self, model: str) -> None:
-        if model in self._unpriced_told:
-            return
-        self._unpriced_told.add(model)
-        text = (
-            f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
-            "Set prices.overrides or prices.aliases in the policy."
-        )
-        try:
-            warnings.warn(text, UserWarning, stacklevel=2)
-        except UserWarning:
-            # Where warnings are errors, a raised one would end the accounting of this call half-way.
-            log.warning(text)
 
     # --- events of a run --------------------------------------------------------------------------------------------
 
@@ -859,14 +827,6 @@ def _estimate(run: Run, prices: PriceBook) -> tuple[Decimal | None, Decimal | No
         prices.estimate_usd(run.request, prompt_tokens, answer),
         prices.estimate_usd(run.request, prompt_tokens, 0),
     )
-
-
-def dumped(value: Any) -> str:
-    """A plain value as the JSON text of an attribute."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly
 
 
 def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[str, str]:

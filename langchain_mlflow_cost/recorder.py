@@ -120,7 +120,7 @@ def adopter(parent_run_id: UUID | None) -> Any:
 def _new_scope(governor: Governor, session: str | None) -> Scope:
     holding = governor.policy.has_private_nodes
     private = governor.private_text(session) if holding else None
-    return Scope(holding=holding, price_foreign=foreign.account, private=private)
+    return Scope(holding=holding, price_foreign=foreign.account_span, private=private)
 
 
 def _readmit(run: Run) -> None:

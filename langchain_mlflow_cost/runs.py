@@ -10,13 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
+import logging
 import re
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections import OrderedDict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
 
 from langchain_mlflow_cost import run_metrics
 from langchain_mlflow_cost.enforcement import Enforcement, Kind
@@ -34,8 +40,10 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.guard import Scope, SpanState
     from langchain_mlflow_cost.mlflow_internals import LiveSpan
     from langchain_mlflow_cost.policy import NodePolicy, Policy
-    from langchain_mlflow_cost.prices import Cost, PriceBook
-    from langchain_mlflow_cost.usage import CallRequest
+    from langchain_mlflow_cost.prices import Cost, PriceBook, PricedCall
+    from langchain_mlflow_cost.usage import CallRequest, CallResult
+
+log = logging.getLogger("langchain_mlflow_cost")
 
 NodePath = tuple[str, ...]
 
@@ -108,10 +116,40 @@ class Governor:
         self.on_cost = on_cost
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
+        self._told: set[str] = set()
+        self._unpriced: set[str] = set()
         self._private: OrderedDict[str, PrivateText] = OrderedDict()
         self._lock = threading.Lock()
         self._invocations: OrderedDict[UUID, Invocation] = OrderedDict()
         self._latest: Invocation | None = None
+
+    def tell(self, call: Call) -> None:
+        """Call the user's `on_cost`; what it raises must not stop the graph, and is logged once a cause."""
+        if self.on_cost is None:
+            return
+        try:
+            self.on_cost(call)
+        except Exception as error:  # noqa: BLE001 - it may raise anything
+            cause = type(error).__name__
+            if cause not in self._told:
+                self._told.add(cause)
+                log.warning("langchain_mlflow_cost: on_cost failed (%s); the run goes on", cause)
+                log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
+
+    def warn_unpriced(self, model: str) -> None:
+        """Warn, once a model, that its calls are counted without a price."""
+        if model in self._unpriced:
+            return
+        self._unpriced.add(model)
+        text = (
+            f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
+            "Set prices.overrides or prices.aliases in the policy."
+        )
+        try:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        except UserWarning:
+            # Where warnings are errors, a raised one would end the accounting of this call half-way.
+            log.warning(text)
 
     def private_text(self, session: str | None) -> PrivateText:
         """What private nodes of a session were told and said: its later invocations have it in their history."""
@@ -649,6 +687,43 @@ def call_of(
     )
 
 
+class Accounted(NamedTuple):
+    """A call as one handler counts it."""
+
+    invocation: Invocation
+    priced: PricedCall
+    call: Call
+
+
+def account(run: Run, request: CallRequest, result: CallResult, *, key: object = None) -> list[Accounted]:
+    """Price a call for each handler that governs the run, and add it up; the first one's also for the spans.
+
+    Args:
+        run: The call's own, or the one that it was made in.
+        request: What was asked for.
+        result: What was used.
+        key: Under which a running estimate of the call stands in the ledgers.
+    """
+    accounted = []
+    for position, invocation in enumerate(run.invocations):
+        priced = invocation.governor.prices.price(request, result)
+        call = call_of(
+            run,
+            model=priced.model,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            usd=(priced.cost.input_usd, priced.cost.output_usd) if priced.cost is not None else None,
+            cached=result.cached,
+            estimated=result.estimated,
+        )
+        spans = [above.totals for above in run.lineage()] if position == 0 else ()
+        invocation.ledger.add(call, spans, key=key)
+        if priced.cost is None:
+            invocation.governor.warn_unpriced(priced.model)
+        accounted.append(Accounted(invocation, priced, call))
+    return accounted
+
+
 def cost_attribute(cost: Cost) -> dict[str, float]:
     """`mlflow.llm.cost`, which MLflow's dashboards add up."""
     return {
@@ -656,3 +731,11 @@ def cost_attribute(cost: Cost) -> dict[str, float]:
         "output_cost": float(cost.output_usd),
         "total_cost": float(cost.total_usd),
     }
+
+
+def dumped(value: Any) -> str:
+    """A plain value as the JSON text of an attribute."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly

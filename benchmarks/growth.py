@@ -41,7 +41,9 @@ FAMILIES: Final[dict[str, Family]] = {
 
 
 def _exponent(xs: list[float], ys: list[float]) -> str:
-    """Slope of log y against log x: 1 is linear, 2 quadratic."""
+    """Slope of log y against log x: 1 is linear, 2 quadratic; nothing where x does not grow."""
+    if not all(xs) or max(xs) < 2 * min(xs):
+        return ""
     return f"{statistics.linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope:.2f}"
 
 
@@ -71,7 +73,7 @@ def compare_growth(family_name: str, mode_names: list[str], reps: int, seed: int
                 " / ".join(f"{value:.0f}" for value in size_kb),
                 _exponent(sizes, cpu),
                 _exponent(sizes, size_kb) if all(size_kb) else "",
-                _exponent(size_kb, cpu) if all(size_kb) else "",
+                _exponent(size_kb, cpu),
             ]
         )
     header = ["mode", "CPU ms", "KB exported", "CPU ~ size^", "bytes ~ size^", "CPU ~ bytes^"]

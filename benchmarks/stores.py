@@ -174,7 +174,7 @@ def compare_exports(modes: list[str], graph: str, invocations: int, rounds: int,
             for mode in order.sample(modes, len(modes)):
                 outcomes[mode].append(_run(mode, graph, databases.new(), invocations, seed + 10 * number))
     header = ["mode", "invoke CPU ms", "export CPU ms", "total CPU ms", f"total CPU / {BASELINE}", "flush wall s"]
-    header += [f"flush wall / {BASELINE}", "KB a trace", "spans a trace", "peak RSS MB"]
+    header += [f"flush wall / {BASELINE}", "KB a trace", "spans a trace", "peak RSS MB", f"peak RSS / {BASELINE}"]
     base = outcomes.get(BASELINE)
     rows = []
     for mode, runs in outcomes.items():
@@ -192,6 +192,7 @@ def compare_exports(modes: list[str], graph: str, invocations: int, rounds: int,
                 f"{statistics.median(run.bytes for run in runs) / invocations / 1e3:.1f}",
                 f"{statistics.median(run.spans for run in runs) / invocations:.1f}",
                 f"{statistics.median(run.peak_rss_mb for run in runs):.0f}",
+                ratio([run.peak_rss_mb for run in runs], [run.peak_rss_mb for run in base]) if base else "",
             ]
         )
     title = f"### {graph}, {invocations} invocations and a flush, SQLite, {rounds} fresh processes of each mode"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.detectors import passes_luhn
+from langchain_mlflow_cost import detectors
+from langchain_mlflow_cost.detectors import passes_luhn, view
 from langchain_mlflow_cost.detectors.accounts import passes_mod_97
 from langchain_mlflow_cost.detectors.addresses import is_ipv6
 from langchain_mlflow_cost.redaction import ENTITIES, Redactor, compile_rules
@@ -248,3 +249,22 @@ def test_time_is_linear_in_a_hostile_text(unit):
 
     # Twice the goal's twelve, since a test's machine has other work, and a floor where all is over at once.
     assert large < max(24 * small, 0.05)
+
+
+# What short texts are spared is what these begin with.
+ANCHORED = st.lists(
+    st.one_of(PIECES, st.sampled_from([example for entity in ENTITIES.values() for example in entity.examples])),
+    max_size=10,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANCHORED)
+def test_short_texts_are_searched_as_long_ones(text):
+    """What is found in a short text, of which one look may say that it has nothing, is what each search finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detectors, "SHORT", 0)
+        patch.setattr(view, "SHORT", 0)
+        searched = ALL.find(text)
+
+    assert ALL.find(text) == searched

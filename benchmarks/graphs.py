@@ -116,6 +116,17 @@ def _config(callbacks: list[Any]) -> dict[str, Any]:
     return {"callbacks": callbacks, "recursion_limit": 1_000}
 
 
+def in_a_row(state: type, node: Any, nodes: int) -> Any:
+    """A compiled graph of so many times the same node, `step_1` and so on."""
+    builder = StateGraph(state)
+    names = [f"step_{number}" for number in range(1, nodes + 1)]
+    for name in names:
+        builder.add_node(name, node)
+    for before, after in zip([START, *names], [*names, END], strict=True):
+        builder.add_edge(before, after)
+    return builder.compile()
+
+
 def chain_of_models(model: ScriptedModel, nodes: int, *, is_async: bool = False) -> Any:
     """A compiled graph of model nodes in a row, `step_1` and so on, on one growing list of messages."""
 
@@ -125,14 +136,7 @@ def chain_of_models(model: ScriptedModel, nodes: int, *, is_async: bool = False)
     async def acall(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await model.ainvoke(state["messages"])]}
 
-    answer: Any = acall if is_async else call
-    builder = StateGraph(MessagesState)
-    names = [f"step_{number}" for number in range(1, nodes + 1)]
-    for name in names:
-        builder.add_node(name, answer)
-    for before, after in zip([START, *names], [*names, END], strict=True):
-        builder.add_edge(before, after)
-    return builder.compile()
+    return in_a_row(MessagesState, acall if is_async else call, nodes)
 
 
 def linear(nodes: int = 10, chars: int = MESSAGE_CHARS, shape: Callable[[Texts, int], str] = Texts.prose) -> Prepare:
@@ -197,13 +201,7 @@ def rows(count: int, nodes: int = 5) -> Prepare:
     def look(state: _Table) -> dict[str, Any]:
         return {"seen": len(state["rows"])}
 
-    builder = StateGraph(_Table)
-    names = [f"step_{number}" for number in range(1, nodes + 1)]
-    for name in names:
-        builder.add_node(name, look)
-    for before, after in zip([START, *names], [*names, END], strict=True):
-        builder.add_edge(before, after)
-    graph = builder.compile()
+    graph = in_a_row(_Table, look, nodes)
 
     def prepare(texts: Texts) -> Run:
         table = [texts.line(12) for _ in range(count)]

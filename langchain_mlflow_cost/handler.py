@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import logging
+import sys
 import time
 import traceback
 import warnings
@@ -184,6 +185,8 @@ class MlflowCostHandler(BaseCallbackHandler):
         return live_table(self.summary, **options)
 
     def _tell(self, where: str, error: BaseException) -> None:
+        if sys.is_finalizing():
+            return  # a stream that was never read to its end is closed when modules are gone already
         # The message of the error may quote a payload: its type is all that may be told.
         cause = f"{where}:{type(error).__name__}"
         if cause not in self._told:
@@ -498,6 +501,11 @@ class MlflowCostHandler(BaseCallbackHandler):
         if run is not None:
             self._break_off(run, error)
 
+    @_open_to_failure
+    def break_off(self, run: Run) -> None:
+        """End a model's run that will hear of no end."""
+        self._break_off(run, GeneratorExit())
+
     def _break_off(self, run: Run, error: BaseException) -> None:
         text = "".join(run.tokens)
         recorder.hear(run, text)
@@ -650,7 +658,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             # A cancelled model call has no end event, and in a sequence the root's end comes before a stream's error.
             for child in below:
                 if child.kind == "model":
-                    self._break_off(child, GeneratorExit())
+                    self.break_off(child)
                 else:
                     recorder.finish(child, error=None)
         elif any(child.kind == "model" for child in below):

@@ -13,7 +13,6 @@ import difflib
 import fnmatch
 import functools
 import hashlib
-import itertools
 import json
 import operator
 import re
@@ -122,6 +121,16 @@ class _Name(NamedTuple):
 _PLAIN_NAME = _Name(None, {}, None)
 
 
+def _cut_leaf(leaf: _Leaf, unseen: int, rules: Rules) -> _Leaf:
+    """Take the end off a redacted text of which more was not looked at: half of a value may be there."""
+    text = leaf.text
+    if leaf is _CLEAN or text is None:
+        return leaf  # cut with the payload, farther in front
+    if not rules.is_token(text[text.rfind("[") :]):
+        text, unseen = text[: max(0, len(text) - _MARGIN)], unseen + _MARGIN
+    return _Leaf(f"{text}… {_CUT.format(unseen)}", leaf.counts)
+
+
 class Converted:
     """A model in another form, such as a message as MLflow's UI shows it: converted only if its content is new."""
 
@@ -169,11 +178,12 @@ class _Piece:
 class _Strings:
     """The lengths of a tree's strings, in characters, and how long it will be when it is written."""
 
-    __slots__ = ("lengths", "longest", "others", "written")
+    __slots__ = ("has_pieces", "lengths", "longest", "others", "written")
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.longest = 0
+        self.has_pieces = False
         self.written = 0
         """Of the strings when they are written: with their escapes, where these are known."""
         self.others = 0
@@ -197,6 +207,7 @@ class _Strings:
                 self.measure(item)
         elif kind is _Piece:
             strings = tree.measured()
+            self.has_pieces = True
             self.lengths += strings.lengths
             self.longest = max(self.longest, strings.longest)
             self.written += strings.written
@@ -211,7 +222,7 @@ class LeafCache:
     Bounded by entries and by characters, since one entry may be a whole document.
     """
 
-    def __init__(self, max_entries: int = 50_000, max_chars: int = 8_000_000) -> None:
+    def __init__(self, max_entries: int = 100_000, max_chars: int = 32_000_000) -> None:
         """Make an empty one; `max_chars` counts what the cache alone keeps alive, at most."""
         self._max_entries = max_entries
         self._max_chars = max_chars
@@ -231,14 +242,14 @@ class LeafCache:
         return self._chars
 
     def put(self, key: Any, value: Any, size: int) -> None:
-        """Remember, unless it alone would push out half of the rest."""
+        """Remember, unless it alone is too much."""
         self.put_all([(key, value, size)])
 
     def put_all(self, entries: Iterable[tuple[Any, Any, int]]) -> None:
         """Remember keys, their values and their sizes."""
         with self._lock:
             for key, value, size in entries:
-                if size > self._max_chars // 2 or key in self._entries:
+                if size > self._max_chars or key in self._entries:
                     continue
                 self._entries[key] = value
                 self._sizes[key] = size
@@ -715,7 +726,7 @@ class Redactor:
 
 
 class _Rest:
-    """In a tree, at the end of a collection: what was not looked at, since it will be cut."""
+    """In a collection: the members in the middle that are not looked at, since they will be cut."""
 
     __slots__ = ("count", "fragment")
 
@@ -769,7 +780,10 @@ class _Walk:
         redactor = self._redactor
         longest = self._longest
         shown = [text if len(text) <= longest else text[:longest] for text in texts]
-        leaves = redactor.leaves(shown, self._json_depth)
+        leaves = [
+            leaf if len(text) <= longest else _cut_leaf(leaf, len(text) - longest, self._rules)
+            for text, leaf in zip(texts, redactor.leaves(shown, self._json_depth), strict=True)
+        ]
         redactor.cache.put_all(
             (text, leaf, len(text)) for text, leaf in zip(texts, leaves, strict=True) if len(text) <= longest
         )
@@ -835,18 +849,16 @@ class _Walk:
             return _stopped(depth)
         path.add(here)
         self._values_left -= len(value)
-        rest = 0
+        owner = value
         if self._values_left < 0:
-            kept = self._kept(value.values())
-            rest = len(value) - kept
-            value = dict(itertools.islice(value.items(), kept)) if rest else value
+            value = self._kept_fields(value)
         known = self._known
         names = self._rules.names
         tree: dict[str, Any] = {}
         renamed: dict[str, str] | None = None
         for key, item in value.items():
             if type(key) is not str:
-                key = _key_text(key, value)  # noqa: PLW2901 - the name under which it is written
+                key = _key_text(key, owner)  # noqa: PLW2901 - the name under which it is written
             name = names.get(key) or self._rules.name(key)
             if name is not _PLAIN_NAME:
                 if name.text is not None:
@@ -855,7 +867,7 @@ class _Walk:
                     self._count(name.counts)
                 if name.entity is not None:
                     tree[key] = None
-                    tree[key] = self._field(name.entity, key, item, value, tree, depth)
+                    tree[key] = self._field(name.entity, key, item, owner, tree, depth)
                     continue
             kind = type(item)
             if kind is str:
@@ -871,23 +883,33 @@ class _Walk:
                 tree[key] = self._visit(item, tree, key, depth + 1)
         if renamed is not None:
             self._renamed.append((tree, renamed))
-        if rest:
-            tree["…"] = _Rest(rest)
         path.discard(here)
         return tree
 
-    def _kept(self, values: Iterable[Any]) -> int:
-        """Say how many of these may be seen in the end, in a payload with so many that the rest will be cut."""
-        left = self._chars_left
-        count = 0
-        for value in values:
-            if left <= 0:
-                break
+    def _kept(self, members: Sequence[Any]) -> Sequence[Any]:
+        """Give what may be seen in the end of a payload with so many values that most will be cut: from both ends."""
+        left, count = self._chars_left, len(members)
+        first = last = 0
+        while left > 0 and first + last < count:
+            value = members[first if first <= last else count - 1 - last]
             # Cut as far as can be, a string is this long; a list may be empty.
             left -= min(len(value), _MIN_STRING) + 3 if type(value) is str else 2
-            count += 1
+            if first <= last:
+                first += 1
+            else:
+                last += 1
         self._chars_left = left
-        return count
+        rest = count - first - last
+        return [*members[:first], _Rest(rest), *members[count - last :]] if rest else members
+
+    def _kept_fields(self, fields: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        names = list(fields)
+        kept = self._kept([fields[name] for name in names])
+        if len(kept) == len(names) and not any(type(one) is _Rest for one in kept):
+            return fields
+        gap = next(i for i, one in enumerate(kept) if type(one) is _Rest)
+        names = [*names[:gap], "…", *names[len(names) - (len(kept) - gap - 1) :]]
+        return dict(zip(names, kept, strict=True))
 
     def _field(
         self, entity: str, name: str, item: Any, owner: Mapping[Any, Any], tree: dict[str, Any], depth: int
@@ -930,18 +952,19 @@ class _Walk:
             return _stopped(depth)
         path.add(here)
         self._values_left -= len(value)
-        kept = len(value) if self._values_left >= 0 else self._kept(value)
-        tree: list[Any] = [None] * kept
-        for index, item in enumerate(value if kept == len(value) else value[:kept]):
+        if self._values_left < 0:
+            value = self._kept(value)
+        tree: list[Any] = [None] * len(value)
+        for index, item in enumerate(value):
             tree[index] = self._visit(item, tree, index, depth + 1)
-        if kept < len(value):
-            tree.append(_Rest(len(value) - kept))
         path.discard(here)
         return tree
 
-    def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:  # noqa: PLR0911 - the order counts
+    def _other(self, value: Any, container: Any, slot: Any, depth: int) -> Any:  # noqa: C901, PLR0911 - the order counts
         """Turn what has no JSON form of its own into what has, as MLflow's encoder does."""
         kind: type = type(value)
+        if kind is _Rest:
+            return value
         if _is_model(kind):
             return self._model(value, value, None, container, slot, depth)
         if kind is Converted:
@@ -1107,10 +1130,14 @@ def _is_model(kind: type) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _is_plain(kind: type[pydantic.BaseModel]) -> bool:
-    """Say whether `model_dump` of this class gives its fields as they are."""
+    """Say whether `model_dump` of this class gives its fields as they are: known of LangChain's own classes alone.
+
+    Anybody else's may hide or mask a part of itself in ways that only pydantic's serialiser knows all of.
+    """
     decorators = kind.__pydantic_decorators__
     return (
-        kind.model_dump is pydantic.BaseModel.model_dump
+        kind.__module__.startswith("langchain_core.")
+        and kind.model_dump is pydantic.BaseModel.model_dump
         and not (decorators.field_serializers or decorators.model_serializers or decorators.computed_fields)
         and not kind.__pydantic_root_model__
         and not kind.model_config.get("serialize_by_alias")
@@ -1135,7 +1162,7 @@ def _model_key(model: pydantic.BaseModel) -> Any:
     the hash of a string object once.
     """
     kind = type(model)
-    if not _is_plain(kind) or model.__pydantic_private__:
+    if not _is_plain(kind) or model.__pydantic_private__ or len(model.__dict__) != len(kind.__pydantic_fields__):
         return None
     key: list[Any] = [kind]
     rest: list[Any] = []
@@ -1201,9 +1228,12 @@ def _cut(tree: Any, max_chars: int, written: int | None) -> str:
         limit = _limit(lengths, int(room * share))
         if limit < _MIN_STRING:
             break
-        # To one of few lengths, so that the messages of a growing state need not be cut anew for each payload.
-        limit = min(limit, 1 << (limit.bit_length() - 1) | (limit & 1 << max(limit.bit_length() - 2, 0)))
-        text = _dumps(_shortened(tree, _Room(limit, total))).decode()
+        if limit >= strings.longest:
+            continue
+        if strings.has_pieces:
+            # To one of few lengths, so that the messages of a growing state need not be cut anew for each payload.
+            limit = min(limit, 1 << (limit.bit_length() - 1) | (limit & 1 << max(limit.bit_length() - 2, 0)))
+        text = _dumps(_shortened(tree, _Room(limit, sys.maxsize))).decode()
         if len(text) <= max_chars:
             return text
     for share in (0.9, 0.5, 0.25, 0.1):
@@ -1239,34 +1269,16 @@ def _limit(lengths: list[int], room: int) -> int:
     return 10**12
 
 
-def _members(tree: Any, last: Any) -> int:
-    """Give the members of a collection, with those that nobody looked at."""
-    return len(tree) + (last.count - 1 if type(last) is _Rest else 0)
-
-
 def _shortened(tree: Any, room: _Room) -> Any:
     if type(tree) is str:
         keep = max(0, min(room.string, room.left))
         room.left -= min(len(tree), keep) + 4
-        return tree if len(tree) <= keep else f"{tree[:keep]}… {_CUT.format(len(tree) - keep)}"
+        # What takes the place of the rest should not be longer than that.
+        return tree if len(tree) <= keep + len(_CUT) else f"{tree[:keep]}… {_CUT.format(len(tree) - keep)}"
     if type(tree) is dict:
-        short: dict[str, Any] = {}
-        for name, item in tree.items():
-            room.left -= len(name) + 4
-            if room.left <= 0:
-                short["…"] = _MORE.format(_members(tree, tree.get("…")) - len(short))
-                break
-            short[name] = _shortened(item, room)
-        return short
+        return _shortened_fields(tree, room)
     if type(tree) is list:
-        items: list[Any] = []
-        for item in tree:
-            room.left -= 2
-            if room.left <= 0:
-                items.append(_MORE.format(_members(tree, tree[-1]) - len(items)))
-                break
-            items.append(_shortened(item, room))
-        return items
+        return _shortened_members(tree, room)
     if type(tree) is _Piece:
         piece = tree.cut_to(room.string)
         if piece.chars < room.left:
@@ -1275,3 +1287,53 @@ def _shortened(tree: Any, room: _Room) -> Any:
         return _shortened(tree.tree, room)
     room.left -= 8
     return tree
+
+
+def _shortened_fields(tree: dict[str, Any], room: _Room) -> dict[str, Any]:
+    """Keep small fields beside large ones, and of these as much of each."""
+    short: dict[str, Any] = {}
+    large = []
+    for name, item in tree.items():
+        if type(item) in _LARGE or (type(item) is str and len(item) > _MIN_STRING):
+            large.append(name)
+        elif type(item) is not _Rest:
+            room.left -= len(name) + 4
+            if room.left <= 0:
+                break
+            short[name] = _shortened(item, room)
+    for done, name in enumerate(large):
+        room.left -= len(name) + 4
+        if room.left <= 0:
+            break
+        share = _Room(room.string, room.left // (len(large) - done))
+        room.left -= share.left
+        short[name] = _shortened(tree[name], share)
+        room.left += share.left
+    if len(short) == len(tree):
+        return {name: short[name] for name in tree}
+    kept = {name: short[name] for name in tree if name in short}
+    kept["…"] = _MORE.format(_count_of(item for name, item in tree.items() if name not in short))
+    return kept
+
+
+def _shortened_members(tree: list[Any], room: _Room) -> list[Any]:
+    """Keep members from both ends in turn: what a conversation began with, and what was said last."""
+    first: list[Any] = []
+    last: list[Any] = []
+    while len(first) + len(last) < len(tree):
+        room.left -= 2
+        if room.left <= 0:
+            first.append(_MORE.format(_count_of(tree[len(first) : len(tree) - len(last)])))
+            break
+        if len(first) <= len(last):
+            first.append(_shortened(tree[len(first)], room))
+        else:
+            last.append(_shortened(tree[-1 - len(last)], room))
+    return first + last[::-1]
+
+
+def _count_of(left_out: Iterable[Any]) -> int:
+    return sum(item.count if type(item) is _Rest else 1 for item in left_out)
+
+
+_LARGE = (dict, list, _Piece)

@@ -571,6 +571,9 @@ def enrol(run: Run, finish: Callable[..., None]) -> bool:
             RUNS.has_returned(root)
     for root in stale:
         for lost in (*RUNS.below(root), root):
+            if lost.kind == "model":
+                # It may be under way and answer yet: its cost is estimated, and what was reserved for it given back.
+                lost.invocations[0].governor.handler.break_off(lost)
             finish(lost, error=None, abandoned=True)
         # A store that is away must not keep the next invocation from beginning.
         with contextlib.suppress(Exception):

@@ -4,9 +4,12 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import json
 import math
+import re
 import uuid
+from typing import Annotated
 
 import pydantic
 import pytest
@@ -260,6 +263,24 @@ def test_model_with_a_serialiser_is_written_by_it():
     assert redactor.tree([Own(a=MAIL), Own(a="x")])[0] == [{"a": "<[EMAIL_ADDRESS]>"}, {"a": "<x>"}]
 
 
+class Inner(pydantic.BaseModel):
+    names: list[Annotated[str, pydantic.PlainSerializer(lambda _: "masked")]] = []
+    maybe: Annotated[str, pydantic.PlainSerializer(lambda _: "masked")] | None = None
+
+    @functools.cached_property
+    def derived(self):
+        return "hidden"
+
+
+@pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
+def test_model_that_masks_a_part_of_itself(rules):
+    """What a model's own serialisers hide, however deep in its types, stays hidden; so does what it only remembers."""
+    model = Inner(names=["raw"], maybe="raw")
+    assert model.derived == "hidden"
+
+    assert Redactor(rules).tree([model])[0] == [{"names": ["masked"], "maybe": "masked"}]
+
+
 @pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
 def test_cycle(rules):
     """A value that holds itself is marked where it comes round again, and written once for each place else."""
@@ -442,17 +463,43 @@ def test_messages_in_a_cut_payload_are_all_there():
     assert [one["content"].split()[0] for one in tree["messages"]] == [str(number) for number in range(50)]
 
 
+def left_out(tree):
+    """The number that the one marker of a list or dict tells, and how many members are beside it."""
+    texts = [one for one in (tree if isinstance(tree, list) else tree.values()) if str(one).startswith("[cut: ")]
+    assert len(texts) == 1
+    return int(texts[0].split()[1]), len(tree) - 1
+
+
 @pytest.mark.parametrize("make", [list, lambda values: {str(i): value for i, value in enumerate(values)}])
 def test_what_will_be_cut_is_not_looked_at(make):
-    """Of a table that is far too long only the beginning is redacted, and what is left out is counted."""
+    """Of a table that is far too long only both ends are redacted, and what is left out is counted."""
     value = make(f"row {number} of {MAIL}" for number in range(60_000))
     text, counts = Redactor(ALL, max_payload_chars=10_000).json(value)
-    tree = json.loads(text)
-    shown, last = (tree, tree[-1]) if isinstance(tree, list) else (tree, tree["…"])
+    missing, shown = left_out(json.loads(text))
 
     assert counts["EMAIL_ADDRESS"] < 6_000
-    assert last == f"[cut: {60_000 - (len(shown) - 1)} more]"
+    assert missing + shown == 60_000
     assert len(text) > 8_000
+
+
+def test_cut_keeps_both_ends():
+    """Of a long conversation the beginning and the last answer stay."""
+    messages = [HumanMessage(f"{number} " + "a" * 5_000) for number in range(2_000)]
+    tree, _ = Redactor(ALL, max_payload_chars=20_000).tree({"messages": messages})
+    missing, shown = left_out(tree["messages"])
+
+    assert missing + shown == 2_000
+    assert tree["messages"][0]["content"].startswith("0 ")
+    assert tree["messages"][-1]["content"].startswith("1999 ")
+
+
+@pytest.mark.parametrize("large", [["row"] * 60_000, "x" * 200_000, {"a": list(range(50_000))}])
+def test_cut_keeps_small_fields_beside_large_ones(large):
+    """A number after a table is not what goes; nor is the table."""
+    tree, _ = Redactor(ALL, max_payload_chars=10_000).tree({"large": large, "n": 7, "more": ["y" * 50] * 500})
+
+    assert tree["n"] == 7
+    assert len(json.dumps(tree["large"])) > 200
 
 
 def test_many_values_that_fit_are_all_there():
@@ -463,12 +510,20 @@ def test_many_values_that_fit_are_all_there():
 
 
 def test_many_texts_that_become_short_are_counted():
-    """Where redaction makes room that nobody could know of, the end says what is missing."""
+    """Where redaction makes room that nobody could know of, it still says what is missing."""
     address = f"{'b' * 50}@example.com"
     tree, _ = Redactor(ALL, max_payload_chars=5_010 * 66).tree([address] * 6_000)
+    missing, shown = left_out(tree)
 
-    assert set(tree[:-1]) == {"[EMAIL_ADDRESS]"}
-    assert tree[-1] == f"[cut: {6_000 - (len(tree) - 1)} more]"
+    assert set(tree) == {"[EMAIL_ADDRESS]", f"[cut: {missing} more]"}
+    assert missing + shown == 6_000
+
+
+def test_cut_string_fills_the_room():
+    """A text a little too long loses a little."""
+    text, _ = Redactor(ALL, max_payload_chars=100_000).json("x" * 100_100)
+
+    assert len(text) > 90_000
 
 
 def test_cut_keeps_short_strings():
@@ -492,11 +547,34 @@ def test_redacted_before_it_is_cut(place):
     assert "bob" not in text
 
 
+@pytest.mark.parametrize("value", ["4111 1111 1111 1111", "ghp_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"])
+def test_half_of_a_value_where_the_look_ends(value):
+    """A text that redaction makes much shorter shows nothing from where it was no longer looked at, and says so."""
+    address = "someone.with.a.long.name.indeed.yes@a-long-subdomain.of.example.com "
+    limit, look = 20_000, 20_000 + 16_384
+    for shift in range(0, len(value), 3):
+        filler = (address * 1_000)[: look - len(value) + shift - 1]
+        text, _ = Redactor(ALL, max_payload_chars=limit).json(f"{filler} {value} {address * 500}")
+
+        assert value[:8] not in text
+        assert "[cut: " in text
+
+
+def test_sibling_that_says_what_a_value_is_counts_where_it_is_cut():
+    """A value is a secret by its neighbour's word also if there is no room for the neighbour."""
+    for fill in range(5_980, 6_000):
+        payload = {"rows": [MAIL] * fill, "env": {"value": "hunter2-Xy9", "name": "password"}}
+        text, _ = Redactor(ALL, max_payload_chars=6_000 * 18).json(payload)
+
+        assert "hunter2" not in text
+
+
 def test_private_key_across_the_end_of_what_is_looked_at():
     """A key block longer than what is scanned of a string goes to the end."""
     block = "-----BEGIN PRIVATE KEY-----\n" + "QUJD" * 30_000
 
-    assert Redactor(ALL, max_payload_chars=1_000).tree({"a": "pem " + block})[0] == {"a": "pem [SECRET]"}
+    tree, _ = Redactor(ALL, max_payload_chars=1_000).tree({"a": "pem " + block})
+    assert re.fullmatch(r"pem \[SECRET\]… \[cut: [0-9]+ more characters\]", tree["a"])
 
 
 def test_cache_is_bounded():

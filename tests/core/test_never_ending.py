@@ -13,7 +13,8 @@ import mlflow
 import pytest
 from fake_models import MINI_USD, FakeChat
 from langchain_core.callbacks import CallbackManager
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, root_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_core.callbacks import CallbackManagerForChainRun
+
+    from langchain_mlflow_cost.summary import Call
 
 
 @pytest.fixture
@@ -163,6 +166,22 @@ def test_lost_trace_is_stored(handler: MlflowCostHandler, monkeypatch: pytest.Mo
     (trace,) = all_traces()
 
     assert ["lost", "lost"] == [span.name for span in trace.data.spans]
+
+
+def test_call_in_flight_is_counted(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's call in an invocation that is let go may answer yet: it is counted at an estimate, once."""
+    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 1)
+    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 0)
+    told: list[Call] = []
+    handler = MlflowCostHandler({"budget": {"max_cost_usd": 1}}, on_cost=told.append)
+    waiting = returned(handler)
+    (call,) = waiting.get_child().on_chat_model_start(
+        {"name": "slow"}, [[HumanMessage("hi")]], invocation_params={"model": "gpt-4o-mini"}
+    )
+    begun(handler)
+    call.on_llm_end(LLMResult(generations=[[ChatGeneration(message=AIMessage("late"))]]))
+
+    assert [(each.estimated, each.output_tokens) for each in told if each.model == "gpt-4o-mini"] == [(True, 0)]
 
 
 def test_lost_sums_become_metrics(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,10 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 backlog = Backlog(queue, batch)
                 backlog.is_served()
                 backlog.wake()
-                _stop_promptly(queue)
+                if hasattr(queue, "_flush_lock"):
+                    # Before it had this lock, a task that came in the middle of a flush made it wait for ever; the
+                    # second that the thread sleeps then lets most such tasks in.
+                    _stop_promptly(queue)
                 _take_time(queue, backlog, wait=batch is not None)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):

@@ -282,7 +282,10 @@ class Policy(BaseModel):
     """How what is found is replaced, and what else is to be found."""
 
     max_payload_chars: Annotated[int, Field(ge=1)] = 100_000
-    """A longer payload is cut, after redaction, and says so."""
+    """A longer payload is cut, and says so in it (`[cut: 1234 more characters]`, `[cut: 12 more]`): long texts at their
+    end, then lists in their middle, so that a conversation's beginning and last answer stay, and small fields. What
+    stays was redacted before it was cut.
+    """
 
     nodes: dict[str, NodeOverrides] = {}
     """Overrides for single nodes: node pattern to settings."""

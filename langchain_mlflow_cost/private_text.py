@@ -174,9 +174,7 @@ class PrivateText:
             encoded: Recognise it in base64 as well; not for a text that is base64 already.
         """
         with self._lock:
-            if text in self._seen:
-                return
-            if self.is_full:
+            if text in self._seen or self.is_full:
                 return
             self.chars += len(text)
             self._cache.clear()

@@ -65,7 +65,7 @@ _MAX_DEPTH = 100
 _MAX_JSON_IN_STRINGS = 4
 # A string is scanned this far beyond where it will be cut, so that what straddles the cut is still seen whole.
 _MARGIN = 16_384
-# A payload of more values than this may be one of which only the beginning will be kept.
+# A payload of more values than this may be one of which only the ends will be kept.
 _FEW_VALUES = 5_000
 # Redacting can bring a neighbour into reach of a rule (`1.2.3.4` once it is no longer glued to an address).
 _MAX_ROUNDS = 4
@@ -904,8 +904,9 @@ class _Walk:
 
     def _kept_fields(self, fields: Mapping[Any, Any]) -> Mapping[Any, Any]:
         names = list(fields)
-        kept = self._kept([fields[name] for name in names])
-        if len(kept) == len(names) and not any(type(one) is _Rest for one in kept):
+        members = [fields[name] for name in names]
+        kept = self._kept(members)
+        if kept is members:
             return fields
         gap = next(i for i, one in enumerate(kept) if type(one) is _Rest)
         names = [*names[:gap], "…", *names[len(names) - (len(kept) - gap - 1) :]]

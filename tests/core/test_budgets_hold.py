@@ -17,7 +17,7 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
 from stored_traces import all_traces, model_spans, named, only_trace, root_of, statuses
-from ways import ASK, given, one_node
+from ways import ASK, RUN, given, one_node, read
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
 
@@ -41,20 +41,11 @@ def twice(model: Any) -> Any:
     return graph.add_edge(START, "first").add_edge("first", "second").compile()
 
 
-async def read(stream: Any) -> None:
-    async for _ in stream:
-        pass
-
-
-RUN: dict[str, Callable[[Any, Any], Any]] = {
-    "invoke": lambda graph, config: graph.invoke(ASK, config),
-    "ainvoke": lambda graph, config: asyncio.run(graph.ainvoke(ASK, config)),
-    "stream": lambda graph, config: list(graph.stream(ASK, config)),
-    "astream": lambda graph, config: asyncio.run(read(graph.astream(ASK, config))),
-    "batch": lambda graph, config: graph.batch([ASK], config),
+RUN_ALSO_BY_MESSAGES: dict[str, Callable[[Any, Any], Any]] = {
+    **RUN,
     "messages": lambda graph, config: list(graph.stream(ASK, config, stream_mode="messages")),
 }
-run = pytest.mark.parametrize("run", RUN.values(), ids=list(RUN))
+run = pytest.mark.parametrize("run", RUN_ALSO_BY_MESSAGES.values(), ids=list(RUN_ALSO_BY_MESSAGES))
 
 
 @run

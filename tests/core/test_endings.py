@@ -17,7 +17,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from stored_traces import all_traces, model_spans, named, only_trace, root_of, statuses
-from ways import ASK, given, one_node
+from ways import ASK, RUN, given, one_node, read
 
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary
 
@@ -39,18 +39,6 @@ def paid_then_broken(model: FakeChat) -> Any:
     return StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
 
 
-async def read(stream: Any) -> None:
-    async for _ in stream:
-        pass
-
-
-RUN: dict[str, Callable[[Any, Any], Any]] = {
-    "invoke": lambda graph, config: graph.invoke(ASK, config),
-    "ainvoke": lambda graph, config: asyncio.run(graph.ainvoke(ASK, config)),
-    "stream": lambda graph, config: list(graph.stream(ASK, config)),
-    "astream": lambda graph, config: asyncio.run(read(graph.astream(ASK, config))),
-    "batch": lambda graph, config: graph.batch([ASK], config),
-}
 run = pytest.mark.parametrize("run", RUN.values(), ids=list(RUN))
 
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import mlflow
 import pytest
 from langgraph.graph import START, StateGraph
-from mlflow.entities import Experiment, TraceInfo
-from mlflow.store.tracking.abstract_store import AbstractStore
+from mlflow.entities import TraceInfo
 from mlflow.tracing import provider
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-from stored_traces import only_trace
+from stored_traces import KeepingNothing, only_trace
 from ways import given
 
 from langchain_mlflow_cost import MlflowCostHandler, export_queue, mlflow_internals
@@ -122,7 +121,7 @@ def test_forked_process_waits_for_nobody(exported_in_threads: str, monkeypatch: 
 # --- a store that does not answer -------------------------------------------------------------------------------------
 
 
-class GatedStore(AbstractStore):
+class GatedStore(KeepingNothing):
     """Takes nothing until its gate is open."""
 
     def __init__(self) -> None:
@@ -137,15 +136,7 @@ class GatedStore(AbstractStore):
 
     def start_trace(self, trace_info: TraceInfo) -> TraceInfo:
         self.gate.wait()
-        # For a store that does not say that it has the spans, MLflow uploads them a second time.
-        trace_info.tags["mlflow.trace.spansLocation"] = "TRACKING_STORE"
-        return trace_info
-
-    def get_experiment(self, experiment_id: str) -> Experiment:
-        return Experiment(experiment_id, "gated", "", "active")
-
-    def get_experiment_by_name(self, experiment_name: str) -> Experiment:
-        return Experiment("0", experiment_name, "", "active")
+        return super().start_trace(trace_info)
 
 
 @pytest.fixture

@@ -507,3 +507,18 @@ def interrupt_and_resume(handler: Any) -> Any:
     config = given(handler, configurable={"thread_id": "t"})
     graph.invoke(ASK, config)
     return graph.invoke(Command(resume="yes"), config)
+
+
+async def read(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+RUN: dict[str, Callable[[Any, Any], Any]] = {
+    "invoke": lambda graph, config: graph.invoke(ASK, config),
+    "ainvoke": lambda graph, config: asyncio.run(graph.ainvoke(ASK, config)),
+    "stream": lambda graph, config: list(graph.stream(ASK, config)),
+    "astream": lambda graph, config: asyncio.run(read(graph.astream(ASK, config))),
+    "batch": lambda graph, config: graph.batch([ASK], config),
+}
+"""How a graph is called: given it and a config, once each."""

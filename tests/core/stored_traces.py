@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, TraceInfo
 from mlflow.store.tracking.abstract_store import AbstractStore
 
 if TYPE_CHECKING:

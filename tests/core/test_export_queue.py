@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import mlflow
 import pytest
 from langgraph.graph import START, StateGraph
-from mlflow.entities import TraceInfo
 from mlflow.tracing import provider
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from stored_traces import KeepingNothing, only_trace
@@ -23,6 +22,8 @@ from langchain_mlflow_cost.export_queue import MAX_WAIT_S, STALLED_AFTER_S, Pati
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mlflow.entities import TraceInfo
 
 PREFIX = "MLFLOW_ASYNC_TRACE_LOGGING_"
 OTEL_LIMIT = 2048

@@ -11,7 +11,6 @@ import mlflow
 import pytest
 from fake_models import FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
-from mlflow.entities import TraceInfo
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from stored_traces import KeepingNothing
 from ways import ASK, given, one_node
@@ -26,6 +25,8 @@ from langchain_mlflow_cost.summary import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mlflow.entities import TraceInfo
 
 INVOCATIONS = 150
 KEPT = 4

@@ -136,10 +136,15 @@ _VALUE = re.compile(
     r"(?P<sep>[\"'`\])\\]{0,3}[ \t]{0,12}"
     r"(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|>|,|\bis:?(?=[ \t])|(?=[ \t]))[ \t]{0,12})"
     r"(?:[A-Za-z_.]{1,40}\([\"'])?"
-    r"(?:\\?(?P<quote>[\"'`])(?P<quoted>(?!(?P=quote))[^\x1f\r\n]{1,500}?)\\?(?P=quote)"
+    r"(?:\\?(?P<quote>[\"'`])(?:(?P<quoted>(?!(?P=quote))[^\x1f\r\n]{1,500}?)\\?(?P=quote)"
+    r"|(?P<long>(?!(?P=quote))[^\s\x1f]{500}))"
     r"|(?P<bare>[^\s\"'`,;<>\x1f]{3,500}))",
     re.ASCII,
 )
+# Whether a value is a secret is judged by its first 500 characters, so that a hostile text takes no longer; where it
+# ends is looked for once it is found, and the search for the next name goes on behind it.
+_REST = re.compile(r"[^\s\"'`,;<>\x1f]*", re.ASCII)
+_QUOTED_REST = {quote: re.compile(rf"[^\s\x1f{quote}]*", re.ASCII) for quote in "\"'`"}
 
 
 def _named_values(view: View, found: list[Span]) -> None:
@@ -164,20 +169,41 @@ def _named_value(text: str, start: int, anchor_end: int) -> Span | None:
     if not kind or not match:
         return None
     separator = match.group("sep").strip(" \t\"'`])\\")
-    quoted = match.group("quoted")
+    quoted = match.group("quoted") or match.group("long")
     if not separator and not name.startswith("--"):
         return None  # only an option is followed by its value without more: --token abc
     if separator == "," and (quoted is None or not any(map(str.isdigit, quoted))):
         return None  # getenv("API_TOKEN", "a1b2...")
-    value = match.group("bare").rstrip(".,:;!?)}]") if quoted is None else quoted
+    value = match.group("bare").rstrip(_TRAILING) if quoted is None else quoted
     if _VERBS.fullmatch(name) and not _HAS_BOTH.match(value):
         return None
     if not is_secret_value(
         kind, value, quoted=quoted is not None, spoken=separator.startswith("is"), separator=separator
     ):
         return None
-    begin = match.start("bare" if quoted is None else "quoted")
-    return begin, begin + len(value), "SECRET"
+    return (*_whole_value(text, match, value), "SECRET")
+
+
+_TRAILING = ".,:;!?)}]"
+
+
+def _whole_value(text: str, match: re.Match[str], value: str) -> tuple[int, int]:
+    """Where a value stands that was judged by its beginning."""
+    if match.group("long") is not None:
+        rest = _QUOTED_REST[match.group("quote")].match(text, match.end())
+        assert rest is not None
+        return match.start("long"), rest.end() - text.endswith("\\", match.end(), rest.end())
+    if match.group("quoted") is not None:
+        return match.span("quoted")
+    begin, end = match.span("bare")
+    if end - begin < _JUDGED_CHARS:
+        return begin, begin + len(value)
+    rest = _REST.match(text, end)
+    assert rest is not None
+    return begin, begin + len(text[begin : rest.end()].rstrip(_TRAILING))
+
+
+_JUDGED_CHARS = 500
 
 
 _HAS_BOTH = re.compile(r"(?=[^0-9]*[0-9])[^A-Za-z]*[A-Za-z]", re.ASCII)

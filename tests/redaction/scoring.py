@@ -46,9 +46,9 @@ class Score:
 
 
 def load(folder: Path) -> list[Row]:
-    """Read the labelled rows of a folder."""
+    """Read the rows of other projects' tests in a folder, which are labelled with the spans of what is to be found."""
     rows = []
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob("ext_*.jsonl")):
         for line in path.read_text().splitlines():
             row = json.loads(line)
             spans = tuple((s[0], s[1], s[2], *(s[3:5] if len(s) > 3 else s[0:2])) for s in row["spans"])

@@ -1,5 +1,7 @@
 """Compiling rules: what is refused, and how."""
 
+import random
+import string
 import sys
 
 import pytest
@@ -116,3 +118,23 @@ def test_rules_do_not_show_the_key():
     rules = compile_rules(entities=PII_ENTITIES, strategies="hash", hash_key=b"very-private-key")
 
     assert "very-private" not in repr(rules)
+
+
+@pytest.mark.parametrize("length", [480, 499, 500, 501, 520, 9_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        'export AWS_SESSION_TOKEN="{}"\nexport REGION=eu',
+        "export AWS_SESSION_TOKEN={}\nexport REGION=eu",
+        '{{\\"session_token\\": \\"{}\\"}} and more',
+        "password='{}', user=ada",
+    ],
+    ids=["quoted", "bare", "escaped", "password"],
+)
+def test_named_value_goes_to_its_end(line, length):
+    """A value that its name gives away is as long as it is: nothing of it stays, and all that follows does."""
+    value = "".join(random.Random(length).choices(string.ascii_letters + string.digits + "+/", k=length))
+
+    redacted, _ = Redactor(compile_rules(entities=[SECRET])).text(line.format(value))
+
+    assert redacted == line.format("[SECRET]")

@@ -371,7 +371,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             run.request = call_request(
                 metadata=metadata,
                 invocation_params=params,
-                serialized=(serialized or {}).get("kwargs"),
+                serialized=serialized,
                 messages=prompt,
                 batch_size=kwargs.get("batch_size") or 1,
             )

@@ -548,7 +548,10 @@ def migrate(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The file store: a folder, or its file: URI.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="The new database: a file, or its sqlite: URI.")],
 ) -> None:
-    """Copy MLflow's old file store to a SQLite file."""
+    """Copy the records of MLflow's old file store to a SQLite file.
+
+    Artifacts and the spans of traces are not copied: the old folder has to stay where it is.
+    """
     folder = Path(_path_of(source))
     database = Path(target.removeprefix(SQLITE)).absolute()
     if not folder.is_dir():
@@ -566,7 +569,11 @@ def migrate(
         raise CommandError(f"mlflow {shlex.join(command)} failed, see above; {folder} is as it was")
     # Not through the console: it would break the address in two.
     sys.stdout.write(f"\nNow set tracking_uri: {SQLITE}{database}\n")
-    sys.stdout.write(f"{folder} is as it was; delete it when you have looked.\n")
+    # MLflow copies records alone; their addresses of files, and the experiments' for new ones, stay in the folder.
+    sys.stdout.write(
+        f"Keep {folder.absolute()} where it is: only records were copied. The artifacts of runs and models, and the\n"
+        "spans and attachments of traces, are still read from there; new artifacts of its experiments go there, too.\n"
+    )
 
 
 def _is_file_store(folder: Path) -> bool:

@@ -269,12 +269,14 @@ def test_prune_asks(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.fixture
 def file_store(tmp_path: Path) -> Path:
-    """An old file store with one trace, made by another process: this one would be warned at each step."""
+    """An old file store with a trace and a run, made by another process: this one would be warned at each step."""
     code = """
 import mlflow
 mlflow.set_experiment("old")
 with mlflow.start_span("work") as span:
     span.set_inputs({"question": "to be kept"})
+with mlflow.start_run():
+    mlflow.log_text("to be kept", "notes.txt")
 """
     environment = {**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_TRACKING_URI": "file:./mlruns"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -300,6 +302,34 @@ def test_migrate(cli: Cli, file_store: Path, tmp_path: Path, source: str, target
     assert [trace.data.spans[0].inputs for trace in traces] == [{"question": "to be kept"}]
     assert sorted(file_store.rglob("*")) == before
     assert f"tracking_uri: sqlite:///{tmp_path / 'new/mlflow.db'}" in done.out
+
+
+def test_migrate_says_to_keep_the_folder(
+    cli: Cli, file_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new database reads files from the old folder: the advice is to keep it, and what would be lost without it."""
+    out = cli("migrate", "mlruns", "new.db").out
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'new.db'}")
+    old = mlflow.get_experiment_by_name("old")
+
+    def spans() -> list[str]:
+        traces = mlflow.search_traces(locations=[old.experiment_id], return_type="list")
+        return [span.name for trace in traces for span in trace.data.spans]
+
+    (trace,) = mlflow.search_traces(locations=[old.experiment_id], return_type="list", include_spans=False)
+    (run,) = mlflow.search_runs([old.experiment_id], output_format="list")
+    places = [trace.info.tags["mlflow.artifactLocation"], run.info.artifact_uri, old.artifact_location]
+    assert all(place.startswith(f"{file_store.as_uri()}/") for place in places)
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes.txt") == "to be kept"
+    assert spans() == ["work"]
+
+    file_store.rename(tmp_path / "gone")
+    assert spans() == []
+    assert "traces.json" in caplog.text
+
+    assert "delete" not in out
+    assert f"Keep {file_store} where it is" in out
+    assert "artifacts of runs and models, and the spans and attachments of traces, are still" in out.replace("\n", " ")
 
 
 def test_migrate_overwrites_nothing(cli: Cli, store: str, tmp_path: Path) -> None:

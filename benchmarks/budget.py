@@ -24,7 +24,7 @@ from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.budget import BudgetRule, Budgets, SessionSums, SharedSums
+from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, SessionSums, SharedSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ def through_redis(calls: int) -> None:
     try:
         import redis
 
-        from langchain_mlflow_cost.budget_redis import PAUSE_S, TIMEOUT_S, RedisSums
+        from langchain_mlflow_cost.budgets.redis import PAUSE_S, TIMEOUT_S, RedisSums
     except ImportError as error:
         print(f"Redis left out: {error}", file=sys.stderr)
         return

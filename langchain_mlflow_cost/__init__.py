@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.decorator import trace_decorator
     from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
     from langchain_mlflow_cost.handler import MlflowCostHandler
-    from langchain_mlflow_cost.policy import Policy
+    from langchain_mlflow_cost.policy.settings import Policy
+    from langchain_mlflow_cost.pricing.ledger import CostSummary
     from langchain_mlflow_cost.stored import cost_summary
-    from langchain_mlflow_cost.summary import CostSummary
 
 __all__ = [
     "BudgetExceededError",
@@ -28,9 +28,9 @@ __all__ = [
 # MLflow takes seconds to import: `mlflow-cost --help`, or a program that only reads a policy, need not wait for it.
 _HOMES = {
     "BudgetExceededError": "errors",
-    "CostSummary": "summary",
+    "CostSummary": "pricing.ledger",
     "MlflowCostHandler": "handler",
-    "Policy": "policy",
+    "Policy": "policy.settings",
     "PolicyError": "errors",
     "configure": "configuration",
     "cost_summary": "stored",

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 
 from langchain_mlflow_cost.handler import MlflowCostHandler
-from langchain_mlflow_cost.policy import Policy
+from langchain_mlflow_cost.policy.settings import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langchain_mlflow_cost.summary import Call
+    from langchain_mlflow_cost.pricing.ledger import Call
 
 log = logging.getLogger("langchain_mlflow_cost")
 

@@ -21,17 +21,14 @@ import orjson
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 
-from langchain_mlflow_cost import attribute_keys as keys
-from langchain_mlflow_cost import bare_recorder, run_metrics
-from langchain_mlflow_cost.budget import Budgets
-from langchain_mlflow_cost.budget_redis import open_redis
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.budgets.local import Budgets
+from langchain_mlflow_cost.budgets.redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.policy import Policy
-from langchain_mlflow_cost.prices import PriceBook, PricedCall, warm_up
-from langchain_mlflow_cost.redaction import Converted
-from langchain_mlflow_cost.runs import RUNS, Governor, Run, account, call_of, cost_attribute, dumped
-from langchain_mlflow_cost.summary import Call, CostSummary
-from langchain_mlflow_cost.usage import (
+from langchain_mlflow_cost.policy.settings import Policy
+from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall, warm_up
+from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
+from langchain_mlflow_cost.pricing.usage import (
     CallResult,
     call_request,
     call_result,
@@ -39,13 +36,17 @@ from langchain_mlflow_cost.usage import (
     estimated_result,
     output_text,
 )
+from langchain_mlflow_cost.redaction.walk import Converted
+from langchain_mlflow_cost.tracing import null_recorder as bare_recorder
+from langchain_mlflow_cost.tracing import run_metrics
+from langchain_mlflow_cost.tracing.runs import RUNS, Governor, Run, account, call_of, cost_attribute, dumped
 
 try:
     with warnings.catch_warnings():
         # MLflow warns of its own modules when they are imported; that is no reason to do without it.
         warnings.simplefilter("ignore")
-        from langchain_mlflow_cost import mlflow_internals as internals
-        from langchain_mlflow_cost import recorder
+        from langchain_mlflow_cost.adapters import mlflow_internals as internals
+        from langchain_mlflow_cost.tracing import recorder
     TRACING_FAULT = internals.self_test()
 except Exception as error:  # noqa: BLE001 - whatever is wrong with MLflow, the user's graph must run
     TRACING_FAULT = f"{type(error).__name__}: {error}"
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from tenacity import RetryCallState
 
-    from langchain_mlflow_cost.enforcement import Kind
+    from langchain_mlflow_cost.policy.node_policy import Kind
 
 log = logging.getLogger("langchain_mlflow_cost")
 

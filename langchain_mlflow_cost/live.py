@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod, RenderableType
 
-    from langchain_mlflow_cost.summary import CostSummary
+    from langchain_mlflow_cost.pricing.ledger import CostSummary
 
 REFRESH_PER_SECOND = 8
 BAR_WIDTH = 10

@@ -7,8 +7,8 @@ import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.attribute_keys import MODEL_TYPES
-from langchain_mlflow_cost.summary import Call, CostSummary, Ledger
+from langchain_mlflow_cost.attributes import MODEL_TYPES
+from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

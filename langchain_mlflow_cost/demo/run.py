@@ -25,7 +25,7 @@ from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.proof import found_in
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.policy import Policy
+from langchain_mlflow_cost.policy.settings import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Trace
     from rich.console import Console, RenderableType
 
-    from langchain_mlflow_cost.summary import CostSummary
+    from langchain_mlflow_cost.pricing.ledger import CostSummary
 
 POLICY_FILE = Path(__file__).parent / "observability.yaml"
 SQLITE = "sqlite:///"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.budget import BudgetRule, Budgets, Reservation, SessionSums
+from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_order_changes_nothing(costs: list[Decimal], random: object) -> None:
 @given(calls(USD))
 def test_redis_answers_as_the_process_does(redis_server: RedisServer, story: list[Call]) -> None:
     """The check on the server and the one in this process come to the same, figure by figure."""
-    from langchain_mlflow_cost.budget_redis import RedisSums
+    from langchain_mlflow_cost.budgets.redis import RedisSums
 
     store = RedisSums(redis_server.url, timeout_s=30)
     shared = Budgets(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_mlflow_cost.budget import BudgetRule, Budgets, Reservation, SessionSums, SharedSum
-from langchain_mlflow_cost.budget_redis import PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
+from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, Reservation, SessionSums, SharedSum
+from langchain_mlflow_cost.budgets.redis import PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 
 if TYPE_CHECKING:
@@ -511,7 +511,7 @@ def test_without_the_extra() -> None:
     """Without redis-py the module can be imported, and opening a store names the extra to install."""
     program = (
         "import sys; sys.modules['redis'] = None\n"
-        "from langchain_mlflow_cost.budget_redis import open_redis\n"
+        "from langchain_mlflow_cost.budgets.redis import open_redis\n"
         "open_redis('redis://localhost')"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from langchain_mlflow_cost.budget import (
+from langchain_mlflow_cost.budgets.local import (
     RESERVATION_TTL_S,
     TRACE_IDLE_S,
     BudgetRule,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
-from langchain_mlflow_cost.runs import RUNS
+from langchain_mlflow_cost.tracing.runs import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

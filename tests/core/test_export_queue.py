@@ -17,8 +17,9 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from stored_traces import KeepingNothing, only_trace
 from ways import given
 
-from langchain_mlflow_cost import MlflowCostHandler, export_queue, mlflow_internals
-from langchain_mlflow_cost.export_queue import MAX_WAIT_S, STALLED_AFTER_S, Patience, lost_spans
+from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost.adapters import export_queue, mlflow_internals
+from langchain_mlflow_cost.adapters.export_queue import MAX_WAIT_S, STALLED_AFTER_S, Patience, lost_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

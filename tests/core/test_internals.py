@@ -33,7 +33,10 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SpanProcessor
 
-from langchain_mlflow_cost import MlflowCostHandler, attribute_keys, mlflow_internals, recorder
+from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost import attributes as attribute_keys
+from langchain_mlflow_cost.adapters import mlflow_internals
+from langchain_mlflow_cost.tracing import recorder
 
 OWN = {"_lmc_yields", "lmc_backlog"}
 """Marks of our own on another's class or object."""

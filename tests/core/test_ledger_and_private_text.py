@@ -13,9 +13,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost import private_text
-from langchain_mlflow_cost.private_text import SHINGLE, TOKEN, PrivateText
-from langchain_mlflow_cost.summary import Call, CostSummary, Ledger, Totals
+from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
+from langchain_mlflow_cost.redaction import private_text
+from langchain_mlflow_cost.redaction.private_text import SHINGLE, TOKEN, PrivateText
 
 few = settings(max_examples=25, deadline=None)
 

@@ -20,16 +20,18 @@ from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, root_of
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, bare_recorder, cost_summary, runs
-from langchain_mlflow_cost.budget import Budgets
-from langchain_mlflow_cost.runs import RUNS, Governor
+from langchain_mlflow_cost import MlflowCostHandler, cost_summary
+from langchain_mlflow_cost.budgets.local import Budgets
+from langchain_mlflow_cost.tracing import null_recorder as bare_recorder
+from langchain_mlflow_cost.tracing import runs
+from langchain_mlflow_cost.tracing.runs import RUNS, Governor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_core.callbacks import CallbackManagerForChainRun
 
-    from langchain_mlflow_cost.summary import Call
+    from langchain_mlflow_cost.pricing.ledger import Call
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def ended_by_hand(nothing_left: None) -> Iterator[None]:
 
 
 def _end_all() -> None:
-    from langchain_mlflow_cost import recorder
+    from langchain_mlflow_cost.tracing import recorder
 
     for run in reversed(list(RUNS._runs.values())):
         recorder.finish(run, error=None, abandoned=True)

@@ -15,13 +15,14 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from stored_traces import KeepingNothing
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, runs
-from langchain_mlflow_cost.budget import Reservation
-from langchain_mlflow_cost.guard import GuardedSpan, Scope, SpanState
-from langchain_mlflow_cost.private_text import PrivateText
+from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost.budgets.local import Reservation
+from langchain_mlflow_cost.pricing.ledger import Ledger
 from langchain_mlflow_cost.redaction import Redactor
-from langchain_mlflow_cost.runs import RUNS, Invocation, Run
-from langchain_mlflow_cost.summary import Ledger
+from langchain_mlflow_cost.redaction.private_text import PrivateText
+from langchain_mlflow_cost.tracing import runs
+from langchain_mlflow_cost.tracing.guard import GuardedSpan, Scope, SpanState
+from langchain_mlflow_cost.tracing.runs import RUNS, Invocation, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from langchain_mlflow_cost.live import cost_table, live_table
-from langchain_mlflow_cost.summary import Call, CostSummary, Ledger
+from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger
 
 PLAN = Call("plan", "gpt-5-mini", 1_840, 512, Decimal("0.0002"), Decimal("0.0010"))
 CRITIC = Call("review/critic", "claude-sonnet-5", 6_150, 420, Decimal("0.0120"), Decimal("0.0040"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.node_patterns import NodePattern, PatternError
+from langchain_mlflow_cost.nodes import NodePattern, PatternError
 
 unhurried = settings(deadline=None)  # The machine may be busy.
 

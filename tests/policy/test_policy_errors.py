@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.policy import Policy, PolicyWarning
+from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -641,7 +641,7 @@ def test_the_extra_of_a_store_is_missed_at_load(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_store_is_checked_without_redis_py() -> None:
     """Loading a policy never imports redis-py."""
-    code = f"import sys; from langchain_mlflow_cost.policy import Policy; Policy.load({STORE!r}); print('redis' in sys.modules)"
+    code = f"import sys; from langchain_mlflow_cost.policy.settings import Policy; Policy.load({STORE!r}); print('redis' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert "False\n" == done.stdout

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
-from langchain_mlflow_cost.policy import Budget, NodeOverrides, Policy, Prices, Redaction
+from langchain_mlflow_cost.policy.settings import Budget, NodeOverrides, Policy, Prices, Redaction
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.budget import BudgetRule
-from langchain_mlflow_cost.detectors import PII_ENTITIES, SECRET
+from langchain_mlflow_cost.budgets.local import BudgetRule
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.policy import NodePolicy, Policy
+from langchain_mlflow_cost.policy.settings import NodePolicy, Policy
 from langchain_mlflow_cost.redaction import Redactor, compile_rules
+from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
 
 unhurried = settings(deadline=None)  # The machine may be busy.
 

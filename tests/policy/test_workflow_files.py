@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.policy import Policy, PolicyWarning
+from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
 
 CONFIGS = Path(__file__).parents[3] / "shared" / "configs"
 if (CONFIGS / "expected.json").exists():

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.prices import FEE_CLASSES, TOKEN_CLASSES, Cost, ModelRates, PriceBook, warm_up
-from langchain_mlflow_cost.rates import FEE_PRICE_KEYS, TOKEN_PRICE_KEYS, classes_of
-from langchain_mlflow_cost.usage import CallRequest, CallResult, Usage
+from langchain_mlflow_cost.pricing.book import FEE_CLASSES, TOKEN_CLASSES, Cost, ModelRates, PriceBook, warm_up
+from langchain_mlflow_cost.pricing.rates import FEE_PRICE_KEYS, TOKEN_PRICE_KEYS, classes_of
+from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 AT = datetime(2026, 11, 15, 12, 0, tzinfo=UTC)
 SOURCE = "genai-prices 0.2.3"

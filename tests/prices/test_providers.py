@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from genai_prices import data_snapshot
 
-from langchain_mlflow_cost.providers import PROVIDER_IDS, host_of, is_private_host, model_id, provider_id
+from langchain_mlflow_cost.pricing.providers import PROVIDER_IDS, host_of, is_private_host, model_id, provider_id
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_mlflow_cost import tokenizer
-from langchain_mlflow_cost.tokenizer import count_tokens
+from langchain_mlflow_cost.pricing import tokenizer
+from langchain_mlflow_cost.pricing.tokenizer import count_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

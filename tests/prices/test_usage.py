@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_mlflow_cost.prices import PriceBook
-from langchain_mlflow_cost.rates import classes_of
-from langchain_mlflow_cost.usage import (
+from langchain_mlflow_cost.pricing.book import PriceBook
+from langchain_mlflow_cost.pricing.rates import classes_of
+from langchain_mlflow_cost.pricing.usage import (
     CallRequest,
     CallResult,
     Usage,

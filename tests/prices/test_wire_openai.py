@@ -11,7 +11,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAI
 from wire import Ear, Reply, replay, say
 
-from langchain_mlflow_cost.prices import PriceBook
+from langchain_mlflow_cost.pricing.book import PriceBook
 
 
 def chat(model: str, usage: dict[str, Any] | None, *, tier: str | None = "default", n: int = 1) -> Reply:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_mlflow_cost.prices import PriceBook, PricedCall
-from langchain_mlflow_cost.usage import CallRequest, CallResult, call_request, call_result
+from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall
+from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, call_request, call_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

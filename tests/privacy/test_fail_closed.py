@@ -18,8 +18,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from leaks import Sinks, kept, prose, spelling_in
 
-from langchain_mlflow_cost import MlflowCostHandler, guard
-from langchain_mlflow_cost.enforcement import Counts, Enforcement
+from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost.policy.node_policy import Counts, Enforcement
+from langchain_mlflow_cost.tracing import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,9 @@ from re import _parser as re_parser
 
 import pytest
 
-from langchain_mlflow_cost.detectors import ENTITIES, PII_ENTITIES, SECRET, Found
-from langchain_mlflow_cost.detectors.secret_formats import FORMATS
 from langchain_mlflow_cost.redaction import compile_rules, scan
+from langchain_mlflow_cost.redaction.detectors import ENTITIES, PII_ENTITIES, SECRET, Found
+from langchain_mlflow_cost.redaction.detectors.secret_formats import FORMATS
 
 ALL = compile_rules(entities=ENTITIES)
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost import detectors
-from langchain_mlflow_cost.detectors import passes_luhn, view
-from langchain_mlflow_cost.detectors.accounts import passes_mod_97
-from langchain_mlflow_cost.detectors.addresses import is_ipv6
-from langchain_mlflow_cost.redaction import ENTITIES, Redactor, compile_rules
+from langchain_mlflow_cost.redaction import ENTITIES, Redactor, compile_rules, detectors
+from langchain_mlflow_cost.redaction.detectors import passes_luhn, view
+from langchain_mlflow_cost.redaction.detectors.accounts import passes_mod_97
+from langchain_mlflow_cost.redaction.detectors.addresses import is_ipv6
 
 ALL = compile_rules(entities=ENTITIES)
 

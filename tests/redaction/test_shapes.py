@@ -17,7 +17,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.tracing.utils import TraceJSONEncoder
 
-from langchain_mlflow_cost.redaction import (
+from langchain_mlflow_cost.redaction.walk import (
     ENTITIES,
     FIELD,
     SECRET,

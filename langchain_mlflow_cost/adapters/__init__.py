@@ -1,0 +1,1 @@
+"""All that is not public in MLflow, LangChain and OpenTelemetry, one file an idea."""

@@ -1,0 +1,1 @@
+"""Budgets: what may still be spent, here and in a Redis that processes share."""

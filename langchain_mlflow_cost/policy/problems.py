@@ -1,0 +1,151 @@
+"""Telling a user what is wrong with a setting: where it stands, what was expected and found, what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.policy.reading import Location, Settings, described, nearest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+KnownKeys: TypeAlias = Callable[[Location], tuple[str, ...]]
+"""Which keys there are below a location."""
+
+
+class PolicyWarning(UserWarning):
+    """Something in a policy that is allowed but probably not meant, such as an unknown key in a workflow file."""
+
+
+class Problem(ValueError):  # noqa: N818 - it never reaches a user; what does is a PolicyError
+    """What is wrong with a setting, and which; where it stands is known to whoever read it."""
+
+    def __init__(self, text: str, location: Location, others: Sequence[Problem] = ()) -> None:
+        super().__init__(text)
+        self.location = location
+        self.others = tuple(others)
+        """What was found together with it."""
+
+
+_PACKAGE: Final = str(Path(__file__).parent)
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that led here, so that each such line is told once."""
+    frame, level = sys._getframe(), 1  # noqa: SLF001 - what `skip_file_prefixes` does from Python 3.12 on
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+# Values of these may be or hold credentials.
+_UNQUOTED: Final = frozenset({"hash_key", "tracking_uri", "store"})
+
+
+def policy_error(settings: Settings, error: ValidationError, known_keys: KnownKeys) -> PolicyError:
+    """Put all that was found into one error, a line for each."""
+    found_at: list[tuple[int, str, Location]] = []
+    for each in error.errors(include_url=False):
+        at = settings.as_written(each["loc"])
+        context = each.get("ctx") or {}
+        problem = context.get("error")
+        if isinstance(problem, Problem):
+            for one in (problem, *problem.others):
+                at = settings.as_written(one.location)
+                found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {one}", at))
+            continue
+        if each["type"] == "extra_forbidden":
+            text = unknown_key(at, known_keys)
+        elif each["type"] == "missing":
+            at, key = at[:-1], at[-1]
+            text = f"{dotted(at)} needs {key}; add it"
+        else:
+            expected, remedy = _expected(each["type"], each["input"], context, each["msg"])
+            if remedy:
+                remedy = _as_it_should_be(each["type"], each["input"], at) or remedy
+            found = described(each["input"]) if _UNQUOTED.isdisjoint(at) else "something else"
+            text = f"{dotted(at)}: {expected}" + (f", found {found}; {remedy}" if remedy else "")
+        found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {text}", at))
+    found_at.sort(key=lambda each: each[0])
+    return PolicyError("\n".join(dict.fromkeys(text for _, text, _ in found_at)), key=dotted(found_at[0][2]) or None)
+
+
+def dotted(location: Location) -> str:
+    """Write a location as a path: `nodes.writer.budget.0.max_cost_usd`."""
+    return ".".join(str(step) for step in location if step != "[key]")
+
+
+_CORRECT: Final = "correct it or leave the key out"
+
+# By pydantic's names of its errors: what was expected, and what to do about it.
+_EXPECTED: Final = {
+    "int_type": ("expected a whole number", _CORRECT),
+    "dict_type": ("expected a mapping", _CORRECT),
+    "model_type": ("expected a mapping", _CORRECT),
+    "model_attributes_type": ("expected a mapping", _CORRECT),
+    "tuple_type": ("expected a list", _CORRECT),
+    "is_instance_of": ("expected a number", _CORRECT),
+    "decimal_type": ("expected a number", _CORRECT),
+    "finite_number": ("expected a number", _CORRECT),
+    "invalid_key": ("expected a text as key", "put it in quotes"),
+    "string_too_short": ("expected a text", "write one or leave the key out"),
+}
+
+
+def _expected(kind: str, value: object, context: Mapping[str, Any], message: str) -> tuple[str, str | None]:
+    """Say what was expected instead of a value, and what to do; with None the first says it all."""
+    if isinstance(context.get("error"), ValueError):
+        return str(context["error"]), None
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(context["expected"]))
+        near = nearest(value, choices) if isinstance(value, str) else None
+        return f"expected {_either(choices)}", f'did you mean "{near}"?' if near else "write one of these"
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        limit = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return f"expected a number of {limit}", _CORRECT
+    if kind == "bool_type":
+        return "expected true or false", "write it without quotes" if isinstance(value, str) else _CORRECT
+    if kind == "string_type":
+        return "expected a text", "put it in quotes" if isinstance(value, bool | int | float) else _CORRECT
+    return _EXPECTED.get(kind, (message, None))
+
+
+_LISTS: Final = frozenset({"entities", "keys", "trace_metadata"})
+_QUOTED_LENGTH: Final = 40
+
+
+def _as_it_should_be(kind: str, value: object, at: Location) -> str | None:
+    """Write a value in the form that was meant, for the two that are most often written in another one."""
+    # `nodes.budget` is a node of that name.
+    limit = next((step for step in reversed(at) if isinstance(step, str)), "") == "budget" and at != ("nodes", "budget")
+    if limit and kind in {"model_type", "model_attributes_type"} and not isinstance(value, bool):
+        amount = value if isinstance(value, int | float) else "0.50"
+        one = f"{{max_cost_usd: {amount}}}"
+        return f"write `{one}`" if isinstance(at[-1], int) else f"write `budget: {one}`, or a list of such"
+    if kind == "tuple_type" and at[-1] in _LISTS and isinstance(value, str) and len(value) <= _QUOTED_LENGTH:
+        return f"write `[{value if re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', value) else json.dumps(value)}]`"
+    return None
+
+
+def _either(choices: Sequence[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
+
+
+def unknown_key(location: Location, known_keys: KnownKeys, *, list_known: bool = True) -> str:
+    """Name an unknown key and the one that was probably meant."""
+    parent, key = location[:-1], str(location[-1])
+    known = known_keys(parent)
+    near = nearest(key, known)
+    text = f'unknown key "{key}"' + (f" in {dotted(parent)}" if parent else "")
+    if parent[:1] == ("nodes",) and key in known_keys(()):
+        return f"{text}; it holds for the whole policy, here are known {', '.join(known)}"
+    if near:
+        return f'{text}; did you mean "{near}"?'
+    return f"{text}; known are {', '.join(known)}" if list_known else text

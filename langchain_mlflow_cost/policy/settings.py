@@ -1,0 +1,541 @@
+"""What a user may decide: the settings, their check, and what they mean for one node.
+
+`Policy` holds what was written, with defaults. `Policy.for_node` gives a `NodePolicy`, which holds what the machinery
+needs and nothing else. How settings are read from files is in `policy_file`, whose nodes a pattern means in
+`node_patterns`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from langchain_mlflow_cost.budgets.local import BudgetRule
+from langchain_mlflow_cost.budgets.redis import check_store
+from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.policy.problems import PolicyWarning, policy_error, unknown_key, warn
+from langchain_mlflow_cost.policy.reading import (
+    ONE_FOR_ALL,
+    Location,
+    Settings,
+    described,
+    path_of,
+    read_file,
+    read_mapping,
+)
+from langchain_mlflow_cost.policy.resolution import ArtifactLevel, Engine, NodePolicy, Resolution, Strategy, problem_of
+from langchain_mlflow_cost.pricing.book import ModelRates, PriceBook
+from langchain_mlflow_cost.pricing.doubts import price_doubts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_mlflow_cost.nodes import NodePath
+
+__all__ = ["Budget", "NodeOverrides", "NodePolicy", "Policy", "PolicyWarning", "Prices", "Redaction"]
+
+
+def _as_decimal(value: object) -> object:
+    """Take a number as it was written: 0.1 is a tenth. YAML 1.1 reads `1e-3` as a text, so texts may be numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_budgets(value: object) -> object:
+    match value:
+        case None:
+            return ()
+        case list():
+            return tuple(value)
+        case tuple():
+            return value
+        case _:
+            return (value,)
+
+
+def _empty_if_nothing(value: object) -> object:
+    """A section whose keys are all commented out is an empty section."""
+    return {} if value is None else value
+
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expand(value: object) -> object:
+    """Replace `${VAR}` by the environment's value."""
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if not os.environ.get(name):
+            raise ValueError(f"environment variable {name} is not set, or empty; set it before the policy is loaded")
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+
+
+def _as_secret(value: object) -> object:
+    expanded = _expand(value)
+    return SecretStr(expanded) if isinstance(expanded, str) else expanded
+
+
+def _by_entity(value: object) -> object:
+    """One strategy for all, as a mapping with one entry, so that each is checked where it stands."""
+    return value if value is None or isinstance(value, Mapping) else {ONE_FOR_ALL: value}
+
+
+def _one_for_all(value: dict[str, Strategy] | None) -> dict[str, Strategy] | Strategy | None:
+    return value[ONE_FOR_ALL] if value is not None and value.keys() == {ONE_FOR_ALL} else value
+
+
+if TYPE_CHECKING:
+    Strategies: TypeAlias = Strategy | dict[str, Strategy] | None
+else:
+    # Not the union that it is: pydantic would report what is wrong with a value once for each of its members.
+    Strategies = Annotated[
+        dict[str, Strategy] | None,
+        BeforeValidator(_by_entity),
+        AfterValidator(_one_for_all),
+        PlainSerializer(lambda value: value),
+    ]
+
+Usd: TypeAlias = Annotated[Decimal, BeforeValidator(_as_decimal), Field(ge=0)]
+Fraction: TypeAlias = Annotated[Decimal, BeforeValidator(_as_decimal), Field(ge=0, le=1)]
+Names: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
+
+_SETTINGS: Final = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    strict=True,
+    # An error's text is logged; the input it would quote may be a key.
+    hide_input_in_errors=True,
+    use_attribute_docstrings=True,
+)
+
+
+class Redaction(BaseModel):
+    """How text that must not be stored is found and replaced."""
+
+    model_config = _SETTINGS
+
+    entities: Names | None = None
+    """Exactly the personal entities to look for, whatever `redact_pii` says beside it. `SECRET` in it stands for
+    `redact_secrets: true`. Without the key: all personal entities if `redact_pii`."""
+
+    strategy: Strategies = None
+    """What stands in place of a found text: `redact` its entity's name in brackets, `mask` `****`, `hash` a keyed
+    token (same value, same token), `drop` removes the whole string that holds it. One for all, or a mapping from
+    entity or pattern name. Default `redact`."""
+
+    hash_key: Annotated[SecretStr | None, BeforeValidator(_as_secret)] = Field(default=None, repr=False)
+    """Key of `hash`; the same key gives the same tokens in every process. Default: random per process. `${VAR}` is an
+    environment variable."""
+
+    keys: Names = ()
+    """Names of fields whose value always goes. A node's list is added to the defaults'."""
+
+    patterns: Annotated[dict[str, str], BeforeValidator(_empty_if_nothing)] = {}
+    """Name to regular expression (RE2's syntax): texts of your own to find. A node's are added to the defaults'."""
+
+    engine: Engine | None = None
+    """`builtin` (default), or `presidio`, which also finds `PERSON`, `LOCATION` and more, and needs its extra."""
+
+    @field_validator("hash_key")
+    @classmethod
+    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
+            raise ValueError("expected a text, found an empty one; leave the key out for a random one")
+        return value
+
+
+class Budget(BaseModel):
+    """One limit on what model calls may cost."""
+
+    model_config = _SETTINGS
+
+    max_cost_usd: Usd
+    """The limit, in USD."""
+
+    scope: Literal["trace", "node", "session"] = "trace"
+    """What has a sum of its own: each trace, each node of a trace, or each session (`thread_id`)."""
+
+    on_exceeded: Literal["raise", "warn"] = "raise"
+    """Refuse the call, or make it and warn."""
+
+    unpriced: Literal["warn", "raise"] = "warn"
+    """What to do about a call whose model has no known price."""
+
+    store: Annotated[str | None, BeforeValidator(_expand)] = Field(default=None, repr=False)
+    """For `scope: session` over several processes: `redis://host:6379/0`. `${VAR}` is an environment variable."""
+
+    @field_validator("store")
+    @classmethod
+    def _can_be_opened(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_store(value)
+        return value
+
+    @model_validator(mode="after")
+    def _store_is_for_sessions(self) -> Self:
+        if self.store is not None and self.scope != "session":
+            raise ValueError(f"store is for scope: session, found scope: {self.scope}; leave one of them out")
+        return self
+
+    def rule(self, node: str | None = None) -> BudgetRule:
+        """Return the budget as its checker wants it."""
+        return BudgetRule(self.max_cost_usd, self.scope, self.on_exceeded, self.unpriced, node, self.store)
+
+
+Budgets: TypeAlias = Annotated[tuple[Budget, ...], BeforeValidator(_as_budgets)]
+
+
+class Prices(BaseModel):
+    """Prices of your own, and where to look for the others."""
+
+    model_config = _SETTINGS
+
+    aliases: Annotated[dict[str, str], BeforeValidator(_empty_if_nothing)] = {}
+    """A model's name, as in the response, to the `model` or `provider/model` whose price it has."""
+
+    overrides: Annotated[dict[str, dict[str, Usd]], BeforeValidator(_empty_if_nothing)] = {}
+    """Model to USD per million tokens by class (`input`, `output`, `cache_read`, ...), and `request` in USD a call."""
+
+    discounts: Annotated[dict[str, Fraction], BeforeValidator(_empty_if_nothing)] = {}
+    """Provider, model or `*` to the fraction taken off: `0.2` is 20 %."""
+
+
+class NodeOverrides(BaseModel):
+    """What holds for one node and everything that runs inside it; what is left out comes from the defaults."""
+
+    model_config = _SETTINGS
+
+    log_prompts: bool | None = None
+    log_artifacts: bool | None = None
+    artifact_level: ArtifactLevel | None = None
+    redact_secrets: bool | None = None
+    redact_pii: bool | None = None
+    redaction: Redaction | None = None
+    max_payload_chars: Annotated[int, Field(ge=1)] | None = None
+    budget: Budgets = ()
+
+
+class Policy(BaseModel):
+    """All settings, checked.
+
+    Made from keywords, `from_yaml`, or `load`, each of which raises `PolicyError`. It never changes.
+    """
+
+    model_config = _SETTINGS
+
+    enabled: bool = True
+    """Off: the handler does nothing at all, and `configure` changes nothing."""
+
+    tracking_uri: Annotated[str | None, BeforeValidator(_expand)] = Field(default=None, repr=False)
+    """Where `configure` sends traces. None: what MLflow already has, else `sqlite:///mlflow.db`. `${VAR}` is an
+    environment variable."""
+
+    experiment_name: Annotated[str, Field(min_length=1)] = "langchain_mlflow_cost"
+    """The experiment that `configure` sets."""
+
+    run_name: Annotated[str, Field(min_length=1)] | None = None
+    """The trace's name, set by `configure`; `{timestamp}` and `{workflow_name}` are filled in."""
+
+    log_prompts: bool = True
+    """False: nothing that the model was told or said is stored, wherever in the trace the text travels."""
+
+    log_artifacts: bool = True
+    """False: no payloads, as `artifact_level: minimal`."""
+
+    artifact_level: ArtifactLevel = "standard"
+    """Which payloads are stored: `minimal` none, `standard` those of models, tools, retrievers and the root, `full`
+    all."""
+
+    redact_secrets: bool = True
+    """Find provider keys, tokens, passwords, private keys and credentials in URLs: the entity `SECRET`."""
+
+    redact_pii: bool = False
+    """Find the personal entities: e-mail addresses, phone, card and account numbers and the like."""
+
+    redaction: Annotated[Redaction, BeforeValidator(_empty_if_nothing)] = Redaction()
+    """How what is found is replaced, and what else is to be found."""
+
+    max_payload_chars: Annotated[int, Field(ge=1)] = 100_000
+    """A longer payload is cut, and says so in it (`[cut: 1234 more characters]`, `[cut: 12 more]`): long texts at their
+    end, then lists in their middle, so that a conversation's beginning and last answer stay, and small fields. What
+    stays was redacted before it was cut.
+    """
+
+    nodes: dict[str, NodeOverrides] = {}
+    """Overrides for single nodes: node pattern to settings."""
+
+    budget: Budgets = ()
+    """What model calls may cost: one budget or a list of them."""
+
+    prices: Annotated[Prices, BeforeValidator(_empty_if_nothing)] = Prices()
+    """Prices of your own."""
+
+    async_logging: bool = True
+    """Whether `configure` lets MLflow export in the background."""
+
+    autolog_enabled: bool = True
+    """Switch `mlflow.langchain.autolog()` on if it is off: for the whole process, see below."""
+
+    trace_metadata: Names = ()
+    """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
+
+    retention_days: Annotated[int, Field(ge=1)] | None = None
+    """`mlflow-cost prune` deletes traces older than so many days. Nothing else deletes anything."""
+
+    enable_judges: bool = False
+    """Judge a sample of finished traces with MLflow's scorers. Accepted with a warning; does nothing in this
+    version."""
+
+    enable_prompt_registry: bool = False
+    """Link the prompts of MLflow's registry to the trace. Accepted with a warning; does nothing in this version."""
+
+    if not TYPE_CHECKING:  # Type checkers and editors keep the signature that they derive from the fields.
+
+        def __init__(self, **settings: Any) -> None:
+            """Check the settings, as `load` checks a mapping."""
+            self._fill(read_mapping(settings, **_KEYS))
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a policy, or the one in a workflow, from a YAML file.
+
+        Raises:
+            PolicyError: With the file, the line, the key and what to do.
+        """
+        return cls._filled(read_file(path_of(path), **_KEYS))
+
+    @classmethod
+    def load(cls, policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None) -> Policy:
+        """Make a policy of whatever form it comes in: nothing, a path to YAML, a mapping, a policy.
+
+        Raises:
+            PolicyError: It is none of these, or not right.
+        """
+        match policy:
+            case None:
+                return cls()
+            case Policy():
+                return policy
+            case str() | os.PathLike():
+                return cls.from_yaml(policy)
+            case Mapping():
+                return cls._filled(read_mapping(policy, **_KEYS))
+            case _:
+                raise PolicyError(
+                    f"policy: expected a Policy, a mapping or the path of a YAML file, found {described(policy)}"
+                )
+
+    def for_node(self, path: NodePath) -> NodePolicy:
+        """Return what applies at a node.
+
+        Args:
+            path: Names from the outermost graph's node inwards; `()` is outside any node.
+        """
+        return self._resolution.for_node(path)
+
+    @property
+    def has_private_nodes(self) -> bool:
+        """Whether some node may have `log_prompts: false`, so that traces must be held until they end."""
+        return not self.log_prompts or any(overrides.log_prompts is False for overrides in self.nodes.values())
+
+    @property
+    def budgets(self) -> tuple[BudgetRule, ...]:
+        """The budgets at the top level, to which every call counts."""
+        return tuple(budget.rule() for budget in self.budget)
+
+    @property
+    def all_budgets(self) -> tuple[BudgetRule, ...]:
+        """The budgets at the top level and those of all node entries."""
+        return (*self.budgets, *(rule for entry in self._resolution.entries for rule in entry.budgets))
+
+    def price_book(self, fallback: Callable[[str | None, str], ModelRates | None] | None = None) -> PriceBook:
+        """Return the prices, with `fallback` as the last place to look in.
+
+        Raises:
+            PolicyError: Prices that cannot be used; not raised for a policy that was loaded.
+        """
+        return PriceBook(
+            aliases=self.prices.aliases,
+            overrides=self.prices.overrides,
+            discounts=self.prices.discounts,
+            fallback=fallback,
+        )
+
+    def explain(self, paths: Iterable[NodePath] = ()) -> dict[str, Any]:
+        """Say what applies where: plain values, nothing secret among them.
+
+        Args:
+            paths: Nodes to add to those that the entries mean.
+
+        Returns:
+            `settings`: all settings. `outside_nodes`: what applies outside any node. `nodes`: one mapping for each
+            entry and each of `paths`, with `node` (a path), `entry` (the pattern; None for one of `paths`), `entries`
+            (all patterns that apply, the most specific first) and the settings that apply.
+        """
+        return self._resolution.explain(paths)
+
+    @cached_property
+    def _resolution(self) -> Resolution:
+        return Resolution(self)
+
+    @classmethod
+    def _filled(cls, settings: Settings) -> Self:
+        policy = cls.__new__(cls)
+        policy._fill(settings)  # noqa: SLF001 - a policy being made, by its own class
+        return policy
+
+    def _fill(self, settings: Settings) -> None:
+        values, hints = settings.values, list(settings.hints)
+        while True:
+            try:
+                self.__pydantic_validator__.validate_python(values, self_instance=self)
+                break
+            except ValidationError as error:
+                unknown = [e["loc"] for e in error.errors(include_url=False) if e["type"] == "extra_forbidden"]
+                if not (settings.is_workflow and unknown):
+                    raise policy_error(settings, error, _known_keys) from None
+                unknown.sort(key=lambda loc: settings.line(loc) or 0)
+                hints += [f"{settings.where(loc)}: ignored {_forgiven(settings, loc)}" for loc in unknown]
+                values = _without(values, unknown)
+        for hint in hints:
+            warn(hint, PolicyWarning)
+        for location, text, category in _doubts(self):
+            warn(f"{settings.where(location)}: {text}", category)
+
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _no_nodes(cls, value: object) -> object:
+        return _empty_if_nothing(value)
+
+    @model_validator(mode="after")
+    def _is_usable(self) -> Self:
+        self.__dict__.pop("_resolution", None)
+        self._resolution.check()
+        try:
+            self.price_book()
+        except PolicyError as error:
+            raise problem_of(error, (), "prices") from None
+        return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """Return a policy with some settings changed, checked like any other."""
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {})})
+
+    # It never changes, so it is its own copy; what it compiled can be neither copied nor pickled.
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Policy], tuple[type[Policy], dict[str, Any]]]:
+        return _restored, (type(self), {name: getattr(self, name) for name in self.model_fields_set})
+
+
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {"redaction": Redaction, "budget": Budget, "prices": Prices}
+
+
+def _known_keys(location: Location) -> tuple[str, ...]:
+    """The keys that there can be directly below a location."""
+    names = [step for step in location if isinstance(step, str)]
+    if len(names) == len(("nodes", "pattern")) and names[0] == "nodes":
+        return tuple(NodeOverrides.model_fields)
+    return tuple((_SECTIONS.get(names[-1], NodeOverrides) if names else Policy).model_fields)
+
+
+def _forgiven(settings: Settings, location: Location) -> str:
+    return unknown_key(settings.as_written(location), _known_keys, list_known=False)
+
+
+def _restored(cls: type[Policy], settings: dict[str, Any]) -> Policy:
+    return cls(**settings)
+
+
+_KEYS: Final[dict[str, Any]] = {
+    "node_keys": tuple(NodeOverrides.model_fields),
+    "policy_keys": tuple(Policy.model_fields),
+}
+
+
+_ARTIFACT_STORES: Final = frozenset(
+    {"s3", "gs", "wasb", "wasbs", "abfs", "abfss", "adl", "hdfs", "viewfs", "ftp", "sftp", "r2"}
+)
+_RUN_NAME_PARTS: Final = ("timestamp", "workflow_name")
+
+
+def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
+    """What is allowed but will not do what is probably meant."""
+    doubts: list[tuple[Location, str, type[Warning]]] = []
+    uri = policy.tracking_uri or ""
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    if scheme == "file" or uri.startswith(("./", "../", "/")) or uri == "mlruns":
+        text = (
+            "tracking_uri names a directory, and MLflow is giving up its file store; move to "
+            "tracking_uri: sqlite:///mlflow.db, and take the old traces along with `mlflow-cost migrate`"
+        )
+        doubts.append((("tracking_uri",), text, DeprecationWarning))
+    elif scheme in _ARTIFACT_STORES:
+        text = (
+            f"tracking_uri: MLflow keeps artifacts in {scheme}:// stores, but no traces; "
+            "name a server (http://...) or a database (sqlite:///mlflow.db)"
+        )
+        doubts.append((("tracking_uri",), text, PolicyWarning))
+    for part in re.findall(r"\{([^{}]*)\}", policy.run_name or ""):
+        if part not in _RUN_NAME_PARTS:
+            text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"
+            doubts.append((("run_name",), text, PolicyWarning))
+    prices = policy.prices
+    doubts += [
+        (location, text, PolicyWarning)
+        for location, text in price_doubts(prices.aliases, prices.overrides, prices.discounts)
+    ]
+    doubts += [
+        ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
+        for key in ("enable_judges", "enable_prompt_registry")
+        if getattr(policy, key)
+    ]
+    return doubts
+
+
+def _without(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
+    """The same settings without some keys; what is shared with the caller's is not changed."""
+    result = _unshared(values)
+    for location in locations:
+        at: Any = result
+        for step in location[:-1]:
+            if isinstance(at, list) or not isinstance(step, int):
+                at = at[step]
+        del at[location[-1]]
+    return result  # type: ignore[no-any-return]
+
+
+def _unshared(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _unshared(each) for key, each in value.items()}
+    return [_unshared(each) for each in value] if isinstance(value, list | tuple) else value

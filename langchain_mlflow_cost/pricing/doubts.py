@@ -1,0 +1,90 @@
+"""Prices that are allowed but will probably never be used: names that no price list knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from genai_prices import data_snapshot
+
+from langchain_mlflow_cost.policy.reading import nearest
+from langchain_mlflow_cost.pricing.book import PriceBook
+from langchain_mlflow_cost.pricing.providers import LOCAL_PROVIDERS, PROVIDER_IDS, model_id, provider_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from decimal import Decimal
+
+    from langchain_mlflow_cost.policy.reading import Location
+
+_PROBE: Final = "\0probe"
+"""A model that cannot be: as an alias's name it leads to the target and to nothing else."""
+
+
+def is_known_provider(name: str) -> bool:
+    """Tell whether a provider is in genai-prices, or is one that runs on the user's own machines."""
+    known = provider_id(name) or ""
+    return known in LOCAL_PROVIDERS or known in _provider_ids() or known in PROVIDER_IDS.values()
+
+
+def nearest_provider(name: str) -> str | None:
+    """Return the known provider that was probably meant."""
+    return nearest(name, sorted(_provider_ids()))
+
+
+def price_doubts(
+    aliases: Mapping[str, str], overrides: Mapping[str, Mapping[str, Decimal]], discounts: Mapping[str, Decimal]
+) -> list[tuple[Location, str]]:
+    """Say which aliases lead to no price and which discounts are for nobody, each with its place."""
+    doubts: list[tuple[Location, str]] = []
+    for name, target in aliases.items():
+        if not (_has_price(target, aliases, overrides) or _is_known_model(target) or _is_in_mlflow(target)):
+            text = (
+                f"prices.aliases.{name}: no price is known for {target}, so calls of {name} will have none; "
+                f"correct it, or give {target} one with prices.overrides"
+            )
+            doubts.append((("prices", "aliases", name), text))
+    own = {each.strip().lower() for each in (*aliases, *aliases.values(), *overrides)}
+    for name in discounts:
+        lowered = name.strip().lower()
+        bare = lowered.partition("/")[2] or lowered
+        if name == "*" or not own.isdisjoint({lowered, bare}) or is_known_provider(name):
+            continue
+        if not (_is_known_model(name) or _is_in_mlflow(name)):
+            near = nearest(name, [*sorted(_provider_ids()), *own]) or nearest(bare, _models())
+            remedy = f'did you mean "{near}"?' if near else "write a provider such as openai, a model or *"
+            text = f'prices.discounts: "{name}" is no known provider or model, so it takes nothing off; {remedy}'
+            doubts.append((("prices", "discounts", name), text))
+    return doubts
+
+
+def _provider_ids() -> Iterable[str]:
+    return {provider.id for provider in data_snapshot.get_snapshot().providers}
+
+
+def _models() -> list[str]:
+    return sorted({model.id for provider in data_snapshot.get_snapshot().providers for model in provider.models})
+
+
+def _has_price(target: str, aliases: Mapping[str, str], overrides: Mapping[str, Mapping[str, Decimal]]) -> bool:
+    book = PriceBook(aliases={**aliases, _PROBE: target}, overrides=overrides)
+    return book.describe(None, _PROBE) is not None
+
+
+def _is_known_model(name: str) -> bool:
+    """Tell whether any provider in genai-prices, or the named one, has the model."""
+    maker, slash, rest = name.strip().partition("/")
+    snapshot = data_snapshot.get_snapshot()
+    if slash and (owner := data_snapshot.find_provider_by_id(snapshot.providers, provider_id(maker) or "")):
+        return owner.find_model(model_id(rest).lower(), all_providers=snapshot.providers) is not None
+    bare = model_id(name).lower()
+    return any(provider.find_model(bare) is not None for provider in snapshot.providers)
+
+
+def _is_in_mlflow(name: str) -> bool:
+    # Imported here because MLflow takes seconds, and only a name that nobody else knows gets this far.
+    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates  # noqa: PLC0415 - see above
+
+    maker, slash, rest = name.strip().partition("/")
+    # It looks for a bare name with all providers: another maker's model is not the one that was written.
+    rates = catalogue_rates(provider_id(maker) if slash else None, rest if slash else maker)
+    return rates is not None and (not slash or rates.model.partition("/")[0] == provider_id(maker))

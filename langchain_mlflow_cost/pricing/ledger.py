@@ -1,0 +1,276 @@
+"""What a trace cost: the calls of one trace, added up, and the record that a caller gets.
+
+Pure: calls in, sums out. The live sums of a handler and the sums read back from a stored trace are made by the
+same `Ledger`, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_mlflow_cost.pricing.rates import EXACT, ZERO
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class TokenCounts(BaseModel):
+    """Tokens as the provider counted them; cached tokens are part of the input."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_tokens: int = 0
+    """Tokens that the models read."""
+    output_tokens: int = 0
+    """Tokens that the models wrote, reasoning included."""
+    total_tokens: int = 0
+    """Their sum."""
+
+
+class NodeCost(BaseModel):
+    """The calls of one node, those of nodes inside it not included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cost_usd: float = 0.0
+    """USD of all priced calls."""
+    tokens: TokenCounts = Field(default_factory=TokenCounts)
+    """Tokens of all calls that were not answered from a cache."""
+    calls: int = 0
+    """Model calls that gave an answer, also cached and unpriced ones."""
+    models: tuple[str, ...] = ()
+    """The models that answered, sorted."""
+
+
+class CostSummary(BaseModel):
+    """What one trace cost, in total and per node."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trace_id: str = ""
+    """MLflow's id of the trace; empty where there is none."""
+    total_cost_usd: float = 0.0
+    """USD of all priced calls, fees per use included."""
+    total_tokens: TokenCounts = Field(default_factory=TokenCounts)
+    """Tokens of all calls that were not answered from a cache."""
+    llm_calls: int = 0
+    """Model calls that gave an answer, also cached and unpriced ones; failed calls are not counted."""
+    cached_calls: int = 0
+    """Those of them that LangChain's LLM cache answered, at no cost."""
+    unpriced_calls: int = 0
+    """Those of them whose model no price source knows; they are in no sum of USD."""
+    estimated_calls: int = 0
+    """Those of them whose tokens were counted by us from the text, because the provider did not say."""
+    unpriced_models: tuple[str, ...] = ()
+    """The models of those calls, sorted."""
+    node_breakdown: Mapping[str, NodeCost] = Field(default_factory=dict)
+    """Node path to its own calls; calls outside any node stand under `""`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One model call that gave an answer, reduced to what is added up."""
+
+    node: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    input_usd: Decimal | None
+    """None together with `output_usd` where the model is unpriced: unknown is not zero."""
+    output_usd: Decimal | None
+    cached: bool = False
+    estimated: bool = False
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the calls of one span and everything below it."""
+
+    input_usd: Decimal = ZERO
+    output_usd: Decimal = ZERO
+    input_tokens: int = 0
+    output_tokens: int = 0
+    llm_calls: int = 0
+    cached_calls: int = 0
+    unpriced_calls: int = 0
+    estimated_calls: int = 0
+
+    @property
+    def total_usd(self) -> Decimal:
+        """USD in and out."""
+        return EXACT.add(self.input_usd, self.output_usd)
+
+    @property
+    def priced(self) -> bool:
+        """Whether the sums of USD say anything: not where every call is unpriced."""
+        return self.unpriced_calls == 0 or self.unpriced_calls < self.llm_calls
+
+    def add(self, call: Call) -> None:
+        """Add one call; tokens of a cached answer were not used again and are left out."""
+        self.llm_calls += 1
+        self.estimated_calls += call.estimated
+        if call.cached:
+            self.cached_calls += 1
+        else:
+            self.input_tokens += call.input_tokens
+            self.output_tokens += call.output_tokens
+        if call.input_usd is None or call.output_usd is None:
+            self.unpriced_calls += 1
+        else:
+            # The caller's thread may have a decimal context that rounds; sums must not depend on it.
+            self.input_usd = EXACT.add(self.input_usd, call.input_usd)
+            self.output_usd = EXACT.add(self.output_usd, call.output_usd)
+
+    def tokens(self) -> TokenCounts:
+        """The token sums as a record."""
+        return TokenCounts(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            total_tokens=self.input_tokens + self.output_tokens,
+        )
+
+    def attributes(self) -> dict[str, int | float]:
+        """The `cost.*` attributes of a span; the USD ones are left out where nothing below it has a price."""
+        written: dict[str, int | float] = {}
+        if self.priced:
+            written["cost.total_usd"] = float(self.total_usd)
+            written["cost.input_usd"] = float(self.input_usd)
+            written["cost.output_usd"] = float(self.output_usd)
+        written["cost.input_tokens"] = self.input_tokens
+        written["cost.output_tokens"] = self.output_tokens
+        written["cost.llm_calls"] = self.llm_calls
+        written["cost.cached_calls"] = self.cached_calls
+        written["cost.unpriced_calls"] = self.unpriced_calls
+        return written
+
+
+@dataclass(slots=True)
+class _NodeTotals:
+    totals: Totals = field(default_factory=Totals)
+    models: set[str] = field(default_factory=set)
+
+
+class Ledger:
+    """The calls of one trace. Safe for threads; every method is short."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals = Totals()
+        self._nodes: dict[str, _NodeTotals] = {}
+        self._unpriced_models: set[str] = set()
+        self._running: dict[object, Call] = {}
+        self._entered: dict[object, str] = {}
+
+    def enter(self, key: object, node: str) -> None:
+        """List a node while a call is under way in it, so that a live table shows it; `add` or `drop` ends it."""
+        with self._lock:
+            self._entered[key] = node
+
+    def run(self, key: object, estimate: Call) -> None:
+        """Note what a call that is still streaming has come to so far; `add` or `drop` with the same key ends it."""
+        with self._lock:
+            self._running[key] = estimate
+
+    def drop(self, key: object) -> None:
+        """Forget a running estimate: the call failed."""
+        with self._lock:
+            self._running.pop(key, None)
+            self._entered.pop(key, None)
+
+    def _with(self, others: Iterable[Ledger]) -> Ledger:
+        together = Ledger()
+        for ledger in (self, *others):
+            with ledger._lock:
+                together._totals = _joined(together._totals, ledger._totals)
+                for name, node in ledger._nodes.items():
+                    sums = together._nodes.setdefault(name, _NodeTotals())
+                    sums.totals = _joined(sums.totals, node.totals)
+                    sums.models |= node.models
+                together._unpriced_models |= ledger._unpriced_models
+                together._running.update(ledger._running)
+                together._entered.update(ledger._entered)
+        return together
+
+    def add(self, call: Call, spans: Iterable[Totals] = (), *, key: object = None) -> None:
+        """Add a finished call to the trace, its node, and the span totals given (its own and those above it)."""
+        with self._lock:
+            self._running.pop(key, None)
+            self._entered.pop(key, None)
+            self._add(call, self._totals, self._nodes, self._unpriced_models)
+            for totals in spans:
+                totals.add(call)
+
+    @staticmethod
+    def _add(call: Call, totals: Totals, nodes: dict[str, _NodeTotals], unpriced_models: set[str]) -> None:
+        totals.add(call)
+        node = nodes.setdefault(call.node, _NodeTotals())
+        node.totals.add(call)
+        if call.model:
+            node.models.add(call.model)
+            if call.input_usd is None:
+                unpriced_models.add(call.model)
+
+    def summary(self, trace_id: str = "", *others: Ledger) -> CostSummary:
+        """The sums at this moment, running estimates included; with those of other invocations in the same trace."""
+        if others:
+            return self._with(others).summary(trace_id)
+        with self._lock:
+            totals = _copy(self._totals)
+            nodes = {name: _NodeTotals(_copy(node.totals), set(node.models)) for name, node in self._nodes.items()}
+            unpriced = set(self._unpriced_models)
+            running = list(self._running.values())
+            entered = list(self._entered.values())
+        for call in running:
+            self._add(call, totals, nodes, unpriced)
+        for name in entered:
+            nodes.setdefault(name, _NodeTotals())
+        return CostSummary(
+            trace_id=trace_id,
+            total_cost_usd=float(totals.total_usd),
+            total_tokens=totals.tokens(),
+            llm_calls=totals.llm_calls,
+            cached_calls=totals.cached_calls,
+            unpriced_calls=totals.unpriced_calls,
+            estimated_calls=totals.estimated_calls,
+            unpriced_models=tuple(sorted(unpriced)),
+            node_breakdown={
+                name: NodeCost(
+                    cost_usd=float(node.totals.total_usd),
+                    tokens=node.totals.tokens(),
+                    calls=node.totals.llm_calls,
+                    models=tuple(sorted(node.models)),
+                )
+                for name, node in nodes.items()
+            },
+        )
+
+
+def _joined(one: Totals, other: Totals) -> Totals:
+    return Totals(
+        EXACT.add(one.input_usd, other.input_usd),
+        EXACT.add(one.output_usd, other.output_usd),
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.llm_calls + other.llm_calls,
+        one.cached_calls + other.cached_calls,
+        one.unpriced_calls + other.unpriced_calls,
+        one.estimated_calls + other.estimated_calls,
+    )
+
+
+def _copy(totals: Totals) -> Totals:
+    return Totals(
+        totals.input_usd,
+        totals.output_usd,
+        totals.input_tokens,
+        totals.output_tokens,
+        totals.llm_calls,
+        totals.cached_calls,
+        totals.unpriced_calls,
+        totals.estimated_calls,
+    )

@@ -1,0 +1,224 @@
+"""What can be found in a text, and how: a text in, positions out.
+
+Each entity looks for cheap anchors (an `@`, a run of digits, a provider's prefix) in one linear pass, and takes a
+second, exact look (check digits, lengths by country, words before it) at the few places where one is.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from langchain_mlflow_cost.redaction.detectors.accounts import find_ibans, find_wallets
+from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresses, find_mac_addresses
+from langchain_mlflow_cost.redaction.detectors.credentials import (
+    FORMAT_ANCHORS,
+    KEY,
+    NAMED,
+    PASSWORD,
+    PLACEHOLDER,
+    find_secrets,
+    is_secret_value,
+    name_kind,
+    plain_name,
+)
+from langchain_mlflow_cost.redaction.detectors.emails import find_emails
+from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
+from langchain_mlflow_cost.redaction.detectors.numbers import find_cards, find_social_security, passes_luhn
+from langchain_mlflow_cost.redaction.detectors.phones import find_phones
+from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, HEX_GROUPS, SHORT, Found, Span, View, any_of, is_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "ENTITIES",
+    "PII_ENTITIES",
+    "SECRET",
+    "Entity",
+    "Found",
+    "Scanner",
+    "Span",
+    "field_entity",
+    "is_field_value",
+    "passes_luhn",
+    "without_overlaps",
+]
+
+
+class Entity(NamedTuple):
+    """A kind of text to find. To add one: a row in `ENTITIES`."""
+
+    what: str
+    """In words, for `mlflow-cost explain`."""
+    find: Callable[[View, list[Span]], None]
+    """Adds what it finds; sees what the rows above have found."""
+    examples: tuple[str, ...]
+    """Each is found as a whole."""
+    misses: tuple[str, ...]
+    """Near misses: nothing of this kind is found in them."""
+
+
+SECRET = "SECRET"  # noqa: S105 - an entity's name
+
+# In order of precedence: where two overlap and are equally long, the first one names the stretch.
+ENTITIES: dict[str, Entity] = {
+    SECRET: Entity(
+        "keys and tokens of about 130 shapes, JSON web tokens, private keys (also cut off), passwords in URLs and "
+        "connection strings, Authorization headers, values whose name says that they are secret",
+        find_secrets,
+        ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "AKIAIOSFODNN7EXAMPLQ"),
+        ("total_tokens: 1234567890", "password = getpass.getpass()", "sk-learn-is-a-fine-library"),
+    ),
+    "CREDIT_CARD": Entity(
+        "12 to 19 digits with an issuer's first digits and a right check digit (Luhn)",
+        find_cards,
+        ("4111 1111 1111 1111", "378282246310005", "5555-5555-5555-4444"),
+        ("4111 1111 1111 1112", "1748503543012", "0.4111111111111111"),
+    ),
+    "IBAN_CODE": Entity(
+        "an account number of the right length for its country, with a right checksum (mod 97)",
+        find_ibans,
+        ("DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819"),
+        ("DE89 3704 0044 0532 0130 01",),
+    ),
+    "EMAIL_ADDRESS": Entity(
+        "an address whose top-level domain exists (IANA's list)",
+        find_emails,
+        ("bob@example.com", "jürgen.müller@bücher.example.org"),
+        ("q@k.transpose(1)", "x@W.view", "@channel", "git@github.com:owner/name"),
+    ),
+    "IP_ADDRESS": Entity(
+        "IPv4 and IPv6, with zone and network prefix; not a version number",
+        find_ip_addresses,
+        ("192.168.1.1", "2001:db8::8a2e:370:7334", "::ffff:192.0.2.1", "10.0.0.0/8"),
+        ("version 1.2.3.4", "12:34:56", "std::cout", "1.2.3.4.5"),
+    ),
+    "MAC_ADDRESS": Entity(
+        "six pairs of hexadecimal digits, or Cisco's three groups",
+        find_mac_addresses,
+        ("00:1A:2B:3C:4D:5E", "aa-bb-cc-dd-ee-ff", "0012.3456.789a"),
+        ("00:1A:2B:3C:4D", "20-11-12-13-14-15"),
+    ),
+    "CRYPTO": Entity(
+        "addresses of Bitcoin, Litecoin, Dogecoin and Tron with a right checksum, and of Ethereum",
+        find_wallets,
+        ("16Yeky6GMjeNkAiNcBY7ZhrLoMSgg1BoyZ", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"),
+        ("16Yeky6GMjeNkAiNcBY7ZhrLoMSgg1BoyZ2",),
+    ),
+    "US_SSN": Entity(
+        "three, two and four digits that the administration issues; nine in a row only after words that say so",
+        find_social_security,
+        ("078-05-1123", "219 09 9998"),
+        ("000-12-3456", "078051123", "123-45-67890"),
+    ),
+    "PHONE_NUMBER": Entity(
+        "numbers with a calling code, national ones by their grouping and the words before them",
+        find_phones,
+        ("+1 415 555 0132", "(415) 555-0132", "01 42 68 53 00", "+44 (0)20 7946 0958"),
+        ("2024-01-15 10:30", "order number 4155550132", "3.14159265358979"),
+    ),
+}
+
+PII_ENTITIES = frozenset(ENTITIES) - {SECRET}
+
+# What four searches look for, in one: a short text rarely has any of it. In a long one all together are slower than
+# each by itself: base64 makes more states than RE2 has room for.
+_ANCHORS = any_of(FORMAT_ANCHORS, NAMED, ACCOUNTS, HEX_GROUPS)
+
+_RANK = {name: rank for rank, name in enumerate(ENTITIES)}
+
+
+def without_overlaps(found: Iterable[Span]) -> list[Span]:
+    """Join what overlaps into one stretch with the name of its longest part, in order."""
+    joined: list[Span] = []
+    last_end = longest = 0
+    for span in sorted(found):
+        start, end, entity = span
+        if start >= last_end:
+            joined.append(span)
+            longest = end - start
+            last_end = end
+            continue
+        first, _, name = joined[-1]
+        if (end - start, -_RANK.get(entity, 99)) > (longest, -_RANK.get(name, 99)):
+            name = entity
+            longest = end - start
+        last_end = max(last_end, end)
+        joined[-1] = (first, last_end, name)
+    return joined
+
+
+class Scanner:
+    """Finds the chosen entities in texts. Immutable."""
+
+    def __init__(self, entities: Iterable[str]) -> None:
+        """Choose rows of `ENTITIES`."""
+        chosen = frozenset(entities)
+        self._finders = [entity.find for name, entity in ENTITIES.items() if name in chosen]
+
+    def find(self, text: str) -> list[Span]:
+        """Find everything, in order and without overlaps."""
+        if text.isascii():
+            return self._find(text)
+        folded, hidden = fold(text)
+        if not hidden:
+            return self._find(folded)
+        hidden.sort()
+        shown = INVISIBLE.sub("", folded)
+        # Where the text without them is as far along as each of them.
+        steps = [position - i for i, position in enumerate(hidden)]
+        return [
+            (start + bisect.bisect_right(steps, start), end + bisect.bisect_right(steps, end - 1), entity)
+            for start, end, entity in self._find(shown)
+        ]
+
+    def _find(self, text: str) -> list[Span]:
+        view = View(text)
+        view.is_plain = len(text) <= SHORT and not is_in(_ANCHORS, view.bytes)
+        found: list[Span] = []
+        for find in self._finders:
+            find(view, found)
+        return without_overlaps(found) if found else []
+
+
+# A name that holds more, such as a `=`, is a text that was made a key.
+_NAME = re.compile(r"[\w .:/@$-]{1,80}")
+_SSN_NAME = re.compile(r"(?:^|_)(?:ssn|social_security(?:_(?:number|no|num))?|us_ssn)$")
+_PHONE_NAME = re.compile(
+    r"(?:^|_)(?:phone|phones|telephone|mobile|cell|fax|tel|phone_?(?:number|no)|mobile_?(?:number|no)|whatsapp|msisdn)[0-9]?$"
+)
+_NINE_DIGITS = re.compile(r"[0-9]{3}[ .-]?[0-9]{2}[ .-]?[0-9]{4}", re.ASCII)
+_PHONE_VALUE = re.compile(r"\+?[0-9(][0-9 ().\-/]{5,24}(?:\D{0,6}[0-9]{1,6})?", re.ASCII)
+
+
+def field_entity(name: str, entities: frozenset[str]) -> str | None:
+    """Say which of the entities the name of a field announces."""
+    if not _NAME.fullmatch(name):
+        return None
+    if SECRET in entities and name_kind(name):
+        return SECRET
+    plain = plain_name(name)
+    if "US_SSN" in entities and _SSN_NAME.search(plain):
+        return "US_SSN"
+    if "PHONE_NUMBER" in entities and _PHONE_NAME.search(plain):
+        return "PHONE_NUMBER"
+    return None
+
+
+def is_field_value(entity: str, name: str, value: str) -> bool:
+    """Say whether the value of such a field is what its name says."""
+    if entity == "US_SSN":
+        return _NINE_DIGITS.fullmatch(value.translate(FOLD_TABLE)) is not None
+    if entity == "PHONE_NUMBER":
+        return _PHONE_VALUE.fullmatch(value.translate(FOLD_TABLE)) is not None
+    kind = name_kind(name)
+    if kind is None or not value.strip() or PLACEHOLDER.fullmatch(value):
+        return False
+    if kind is PASSWORD:
+        return True
+    if kind is KEY and " " in value.strip():
+        # A header (`Bearer abc`, `a=b; c=d`), not a description.
+        return "=" in value or (any(map(str.isdigit, value)) and value.count(" ") == 1)
+    return is_secret_value(kind, value, quoted=True)

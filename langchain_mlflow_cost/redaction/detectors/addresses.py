@@ -1,0 +1,143 @@
+"""Addresses of machines: IPv4, IPv6, MAC."""
+
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
+from __future__ import annotations
+
+import re
+
+from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, is_in, text_pattern
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+IPV4 = re.compile(
+    rf"(?<![0-9])(?<![0-9]\.)(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9])(?!\.[0-9])(?:/(?:3[0-2]|[12]?[0-9])(?![0-9]))?",
+    re.ASCII,
+)
+_VERSION_WORDS = text_pattern(
+    r"(?:\b(?:version|versions|ver|v|release|rev(?:ision)?|build|firmware|section|sect?|chapter|clause|figure|fig|table|"
+    r"oid|appendix|paragraph|para|article|update|upgrade[ds]?|package|driver|bump(?:ed)?|tag)"
+    r"(?: number| no| to| from| is|[\"'])?[ .:=#\"'(]*|[=~!<>]= ?|~>? ?|[\^§] ?|[a-z]/|[a-z]-)$"
+)
+_ADDRESS_WORDS = text_pattern(r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://")
+
+
+def find_ip_addresses(view: View, found: list[Span]) -> None:
+    """Find IPv4 and IPv6 addresses, but not what the words before it make a version."""
+    text = view.ascii
+    for start, end in view.runs.dotted:
+        for match in IPV4.finditer(text, start, end):
+            here, stop = match.span()
+            following = text[stop : stop + 2]
+            if (
+                (here > 0 and text[here - 1] in WORD)
+                or (following[:1] in WORD and following)
+                or (following[:1] == "-" and following[1:].isalpha())
+            ):
+                continue
+            before = view.before(here, 24)
+            if is_in(_VERSION_WORDS, before) and not is_in(_ADDRESS_WORDS, before):
+                continue
+            found.append((here, stop, "IP_ADDRESS"))
+    if b":" in view.bytes:
+        _ipv6_addresses(view, found)
+
+
+_V6_RUN = re.compile(r"[0-9A-Fa-f:.]+", re.ASCII)
+_V6_CHARS = "0123456789ABCDEFabcdef:."
+_ZONE_AND_PREFIX = re.compile(r"(?:%[A-Za-z0-9_.-]{1,16})?(?:/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9])(?![0-9]))?", re.ASCII)
+_LONGEST_V6 = 45
+
+
+def _ipv6_addresses(view: View, found: list[Span]) -> None:
+    text = view.ascii
+    done = -1
+    for start in view.hex_groups:
+        if start < done or ":" not in text[start : start + 2]:
+            continue
+        low = max(done, start - _LONGEST_V6, 0)
+        first = low + len(text[low:start].rstrip(_V6_CHARS))
+        match = _V6_RUN.match(text, start)
+        done = match.end() if match else start + 1
+        if done - first > _LONGEST_V6 + 2 or (done - first == 8 and text[first + 2] == text[first + 5] == ":"):
+            continue  # far too long, or the time of day
+        # A full stop ends the sentence, a colon what the address introduces; `fe80::` ends in two of its own.
+        run = text[first:done].rstrip(".")
+        if "::" not in run and run.count(":") < 6:
+            continue
+        run = run.removesuffix(":") if not run.endswith("::") else run
+        stop = first + len(run)
+        if _is_ipv6(text, first, stop):
+            tail = _ZONE_AND_PREFIX.match(text, stop)
+            found.append((first, tail.end() if tail else stop, "IP_ADDRESS"))
+
+
+def _is_ipv6(text: str, start: int, end: int) -> bool:
+    value = text[start:end]
+    before = text[start - 1] if start else " "
+    if before in WORD or before in ".-" or (end < len(text) and text[end] in WORD):
+        return False
+    if value.isalpha() or not _ANY_DIGIT.search(value):
+        return False  # dead::beef is C++
+    if len(value) < 7 and value != "::1" and value.replace(":", "").isdigit():
+        return False
+    return is_ipv6(value)
+
+
+_ANY_DIGIT = re.compile(r"[0-9]", re.ASCII)
+_DOTTED_TAIL = re.compile(rf"(?<=:)(?:{_OCTET}\.){{3}}{_OCTET}$", re.ASCII)
+
+
+def is_ipv6(value: str) -> bool:
+    """Check hexadecimal groups, colons and a dotted end by RFC 4291; `ipaddress` takes five times as long."""
+    if "." in value:
+        value = _DOTTED_TAIL.sub("0:0", value)
+    head, double, tail = value.partition("::")
+    groups = head.split(":") if head else []
+    if double:
+        if "::" in tail:
+            return False
+        groups += tail.split(":") if tail else []
+        if len(groups) > 7:
+            return False
+    elif len(groups) != 8:
+        return False
+    return all(0 < len(group) <= 4 for group in groups) and "." not in value
+
+
+_MAC = re.compile(
+    r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",
+    re.ASCII,
+)
+
+
+_MAC_WORDS = text_pattern(r"mac|hardware|physical|ether|\bhw")
+
+
+def find_mac_addresses(view: View, found: list[Span]) -> None:
+    """Find six pairs, or three groups of four."""
+    text = view.ascii
+    done = -1
+    for start in view.hex_groups:
+        if start < done:
+            continue
+        # With colons, the anchor begins with the last digit of the first pair.
+        first = start - 1 if text.startswith(":", start + 1) else start
+        match = _MAC.match(text, first) if first >= 0 else None
+        if not match:
+            continue
+        done = match.end()
+        value = match.group()
+        before = text[first - 1] if first else " "
+        after = text[done : done + 2]
+        separator = value[2] if value[2] in ":-" else "."
+        if before in WORD or before == separator or (after[:1] in WORD and after):
+            continue
+        if after[:1] == separator and after[1:] in WORD and len(after) > 1 and after[1] in WORD:
+            continue
+        if (
+            separator != ":"
+            and value.replace(separator, "").isdigit()
+            and not is_in(_MAC_WORDS, view.before(first, 40))
+        ):
+            continue  # 20-11-12-13-14-15 is a time, 1234.5678.9012 a number
+        found.append((first, done, "MAC_ADDRESS"))

@@ -1,0 +1,131 @@
+"""The optional engine: Microsoft's Presidio, for what needs a language model or a country's own rules.
+
+Everything that the built-in table has is found by it first; Presidio gets what is left, and is asked only for the
+entities of the policy. It runs in-process and downloads nothing: it uses the NLP engine given to `use_nlp_engine`,
+else a spaCy model that is installed, else a blank one, with which it finds no PERSON and no LOCATION.
+
+Read in presidio-analyzer 2.2.366.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.redaction.detectors import ENTITIES, Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SCORE_THRESHOLD = 0.4
+"""What Presidio is less sure of than this is left alone; it is the threshold of its own examples."""
+
+SLICE_CHARS = 20_000
+"""Its patterns take quadratic time on some texts, so that a long one is handed over in slices."""
+
+TIME_LIMIT_S = 10.0
+"""For one string, measured between slices; when it is over, the payload is dropped."""
+
+NEEDS_MODEL = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION"})
+"""What only a trained model finds."""
+
+_LANGUAGE = "en"
+_lock = threading.Lock()
+_nlp_engine: Any = None
+
+
+def use_nlp_engine(engine: Any) -> None:
+    """Use this `presidio_analyzer.nlp_engine.NlpEngine`, for English; call it before a policy is loaded."""
+    global _nlp_engine  # noqa: PLW0603 - one per process, since a model takes hundreds of megabytes
+    with _lock:
+        _nlp_engine = engine
+        _analyzer_engine.cache_clear()
+
+
+def supported_entities() -> frozenset[str]:
+    """Give the entities that Presidio can find in English text.
+
+    Raises:
+        PolicyError: Presidio is not installed.
+    """
+    return frozenset(_registry().get_supported_entities(languages=[_LANGUAGE])) | NEEDS_MODEL
+
+
+def analyzer(entities: frozenset[str]) -> Callable[[str], list[Found]]:
+    """Give a function that finds the entities that the built-in table does not have."""
+    wanted = sorted(entities - set(ENTITIES))
+    blind = sorted(NEEDS_MODEL & set(wanted))
+    if blind and _nlp_engine is None and not _installed_model():
+        warnings.warn(
+            f"redaction engine presidio finds no {', '.join(blind)} without a spaCy model: install one, such as "
+            "en_core_web_sm, or pass an engine to langchain_mlflow_cost.redaction.presidio.use_nlp_engine",
+            stacklevel=2,
+        )
+    return functools.partial(_find, entities=wanted)
+
+
+def _find(text: str, entities: list[str]) -> list[Found]:
+    engine = _analyzer_engine()
+    found = []
+    end_s = time.monotonic() + TIME_LIMIT_S
+    for offset, piece in _slices(text):
+        if time.monotonic() > end_s:
+            raise TimeoutError
+        results = engine.analyze(piece, language=_LANGUAGE, entities=entities, score_threshold=SCORE_THRESHOLD)
+        found += [Found(offset + one.start, offset + one.end, one.entity_type) for one in results]
+    return found
+
+
+def _slices(text: str) -> Iterator[tuple[int, str]]:
+    """Cut a long text at white space where there is some near."""
+    start = 0
+    while start < len(text):
+        end = min(start + SLICE_CHARS, len(text))
+        if end < len(text):
+            space = max(text.rfind(" ", start + SLICE_CHARS // 2, end), text.rfind("\n", start + SLICE_CHARS // 2, end))
+            end = space + 1 if space > 0 else end
+        yield start, text[start:end]
+        start = end
+
+
+@functools.lru_cache(maxsize=1)
+def _analyzer_engine() -> Any:
+    """Make the engine, once per process: with a model it takes seconds."""
+    from presidio_analyzer import AnalyzerEngine  # noqa: PLC0415 - optional, and slow to import
+
+    engine = _nlp_engine or _spacy_engine()
+    return AnalyzerEngine(registry=_registry(), nlp_engine=engine, supported_languages=[_LANGUAGE])
+
+
+def _spacy_engine() -> Any:
+    import spacy  # noqa: PLC0415 - optional, and slow to import
+    from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415 - optional, and slow to import
+
+    model = _installed_model()
+    engine = SpacyNlpEngine(models=[{"lang_code": _LANGUAGE, "model_name": model or "blank"}])
+    # `load` would download a model that is not there.
+    engine.nlp = {_LANGUAGE: spacy.load(model) if model else spacy.blank(_LANGUAGE)}
+    return engine
+
+
+def _installed_model() -> str | None:
+    import spacy  # noqa: PLC0415 - optional, and slow to import
+
+    models = [name for name in spacy.util.get_installed_models() if name.startswith(f"{_LANGUAGE}_")]
+    return min(models, key=len) if models else None
+
+
+@functools.lru_cache(maxsize=1)
+def _registry() -> Any:
+    try:
+        from presidio_analyzer import RecognizerRegistry  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        message = 'redaction.engine: "presidio" needs an extra: pip install langchain_mlflow_cost[presidio]'
+        raise PolicyError(message, key="redaction.engine") from error
+    registry = RecognizerRegistry()
+    registry.load_predefined_recognizers(languages=[_LANGUAGE])
+    return registry

@@ -362,7 +362,7 @@ def scan(
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.redaction.walk import scan as found_in
 
-    rules = (_policy(policy) if policy else Policy(redact_pii=True)).for_node(()).rules
+    rules = (_policy(policy) if policy else Policy(redact_pii=True)).for_node(()).rules[0]
     content = (sys.stdin.buffer.read() if str(text) == "-" else text.read_bytes()).decode("utf-8", "replace")
     counts: Counter[str] = Counter()
     for start, end, entity in found_in(content, rules):

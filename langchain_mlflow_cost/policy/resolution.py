@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.nodes import NodePath, NodePattern, PatternError, Specificity
+from langchain_mlflow_cost.policy.node_policy import NodePolicy
 from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted, warn
 from langchain_mlflow_cost.policy.reading import Location, nearest
 from langchain_mlflow_cost.redaction import FIELD, Rules, compile_rules
@@ -21,31 +22,11 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from langchain_mlflow_cost.budgets.local import BudgetRule
+    from langchain_mlflow_cost.policy.node_policy import Level
     from langchain_mlflow_cost.policy.settings import NodeOverrides, Policy, Redaction
 
-ArtifactLevel: TypeAlias = Literal["minimal", "standard", "full"]
 Strategy: TypeAlias = Literal["redact", "mask", "hash", "drop"]
 Engine: TypeAlias = Literal["builtin", "presidio"]
-
-
-@dataclass(frozen=True, slots=True)
-class NodePolicy:
-    """What applies in one node. Nodes of one policy with equal settings have the same object."""
-
-    log_prompts: bool
-    """Whether what the model in this node is told and says may be stored."""
-
-    artifact_level: ArtifactLevel
-    """Which payloads are stored; `minimal` also where `log_artifacts` is false."""
-
-    rules: Rules
-    """What to find in payloads, and what to put in its place."""
-
-    max_payload_chars: int
-    """Length at which a payload is cut, after redaction."""
-
-    budgets: tuple[BudgetRule, ...]
-    """The budgets of all node entries that this node is under; the policy's own are in `Policy.budgets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +35,7 @@ class Effective:
 
     log_prompts: bool
     log_artifacts: bool
-    artifact_level: ArtifactLevel
+    artifact_level: Level
     max_payload_chars: int
     secrets: bool
     personal: bool
@@ -133,7 +114,7 @@ class Effective:
         return PII_ENTITIES | presidio.supported_entities()
 
     @property
-    def level(self) -> ArtifactLevel:
+    def level(self) -> Level:
         """The level in effect."""
         return self.artifact_level if self.log_artifacts else "minimal"
 
@@ -229,7 +210,6 @@ class Resolution:
     def _resolve(self, path: NodePath) -> NodePolicy:
         entries = self._covering(path)
         effective = self._effective(entries)
-        budgets = tuple(rule for entry in entries for rule in entry.budgets)
         try:
             rules = effective.compiled()
         except PolicyError as error:
@@ -238,7 +218,7 @@ class Resolution:
             warn(f"policy: node {'/'.join(path)}: its payloads are dropped: {error}", PolicyWarning)
             rules = self._defaults.compiled()
             effective = replace(effective, log_prompts=False, artifact_level="minimal")
-        node_policy = NodePolicy(effective.log_prompts, effective.level, rules, effective.max_payload_chars, budgets)
+        node_policy = NodePolicy(effective.level, effective.log_prompts, (rules,), effective.max_payload_chars)
         return self._known.setdefault(node_policy, node_policy)
 
     def check(self) -> None:

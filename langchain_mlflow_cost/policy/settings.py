@@ -30,6 +30,7 @@ from pydantic import (
 from langchain_mlflow_cost.budgets.local import BudgetRule
 from langchain_mlflow_cost.budgets.redis import check_store
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
 from langchain_mlflow_cost.policy.problems import PolicyWarning, policy_error, unknown_key, warn
 from langchain_mlflow_cost.policy.reading import (
     ONE_FOR_ALL,
@@ -40,7 +41,7 @@ from langchain_mlflow_cost.policy.reading import (
     read_file,
     read_mapping,
 )
-from langchain_mlflow_cost.policy.resolution import ArtifactLevel, Engine, NodePolicy, Resolution, Strategy, problem_of
+from langchain_mlflow_cost.policy.resolution import Engine, Resolution, Strategy, problem_of
 from langchain_mlflow_cost.pricing.book import ModelRates, PriceBook
 from langchain_mlflow_cost.pricing.doubts import price_doubts
 
@@ -233,7 +234,7 @@ class NodeOverrides(BaseModel):
 
     log_prompts: bool | None = None
     log_artifacts: bool | None = None
-    artifact_level: ArtifactLevel | None = None
+    artifact_level: Level | None = None
     redact_secrets: bool | None = None
     redact_pii: bool | None = None
     redaction: Redaction | None = None
@@ -268,7 +269,7 @@ class Policy(BaseModel):
     log_artifacts: bool = True
     """False: no payloads, as `artifact_level: minimal`."""
 
-    artifact_level: ArtifactLevel = "standard"
+    artifact_level: Level = "standard"
     """Which payloads are stored: `minimal` none, `standard` those of models, tools, retrievers and the root, `full`
     all."""
 

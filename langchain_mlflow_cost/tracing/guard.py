@@ -37,20 +37,16 @@ from langchain_mlflow_cost.adapters.mlflow_internals import (
     TraceTagKey,
 )
 from langchain_mlflow_cost.attributes import MODEL_TYPES
-from langchain_mlflow_cost.policy.node_policy import (
-    FIELD_NAMES,
-    Enforcement,
-    Kind,
-    PayloadRedactor,
-    Record,
-    redacted_json,
-    redacted_text,
-    without_private_text,
-)
+from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
 from langchain_mlflow_cost.redaction.private_text import PrivateText
+from langchain_mlflow_cost.tracing.record import Record, redacted_json, redacted_text
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+
+    from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.redaction.walk import Redactor
+    from langchain_mlflow_cost.tracing.enforcement import Enforcement
 
 log = logging.getLogger("langchain_mlflow_cost")
 
@@ -617,7 +613,7 @@ def _hear_redacted(scope: Scope, spans: Sequence[GuardedSpan]) -> None:
     chains = {span.lmc_state.enforcement.redactors for span in everyone}
     for redactors in chains:
 
-        def redacted(text: str, redactors: tuple[PayloadRedactor, ...] = redactors) -> str | None:
+        def redacted(text: str, redactors: tuple[Redactor, ...] = redactors) -> str | None:
             try:
                 return redacted_text(text, redactors, Record())
             except Exception:  # noqa: BLE001 - what cannot be redacted was not written either

@@ -14,9 +14,9 @@ from langgraph.errors import GraphBubbleUp
 
 from langchain_mlflow_cost.adapters import mlflow_internals as internals
 from langchain_mlflow_cost.adapters.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
-from langchain_mlflow_cost.policy.node_policy import Enforcement
 from langchain_mlflow_cost.tracing import guard
 from langchain_mlflow_cost.tracing import other_libraries as foreign
+from langchain_mlflow_cost.tracing.enforcement import Enforcement
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, Scope, SpanState, starting
 from langchain_mlflow_cost.tracing.runs import (
     RUNS,

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from langchain_mlflow_cost.policy.node_policy import Enforcement, Kind
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
 from langchain_mlflow_cost.redaction.private_text import MAX_CHARS, PrivateText
 from langchain_mlflow_cost.redaction.walk import LeafCache, Redactor
 from langchain_mlflow_cost.tracing import run_metrics
+from langchain_mlflow_cost.tracing.enforcement import Enforcement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.adapters.mlflow_internals import LiveSpan
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
-    from langchain_mlflow_cost.policy.settings import NodePolicy, Policy
+    from langchain_mlflow_cost.policy.node_policy import Kind, NodePolicy
+    from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
     from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
     from langchain_mlflow_cost.tracing.guard import Scope, SpanState
@@ -224,7 +225,7 @@ class Invocation:
             key = (policy.rules, policy.max_payload_chars)
             redactor = self._redactors.get(key)
             if redactor is None:
-                redactor = self._redactors.setdefault(key, Redactor(policy.rules, policy.max_payload_chars))
+                redactor = self._redactors.setdefault(key, Redactor(policy.rules[0], policy.max_payload_chars))
             found = Enforcement(path_text(path), policy.artifact_level, policy.log_prompts, (redactor,))
             self._enforcements[path] = found
         return found

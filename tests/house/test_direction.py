@@ -20,9 +20,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pricing", "budgets", "redaction"),
     ("policy",),
     ("adapters",),
-    ("tracing",),
+    ("tracing", "live"),
     ("handler",),
-    ("configuration", "decorator", "stored", "live"),
+    ("configuration", "decorator", "stored"),
     ("demo",),
     ("cli", "__main__"),
 )
@@ -33,7 +33,6 @@ ABOVE_ADAPTERS = frozenset({"mlflow", "opentelemetry", "langchain", "langchain_c
 
 LEFT: frozenset[tuple[str, str]] = frozenset(
     {
-        ("handler", "live"),
         ("pricing.doubts", "adapters"),
         ("pricing.doubts", "policy"),
     }

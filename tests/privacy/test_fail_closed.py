@@ -19,8 +19,8 @@ from langchain_core.tools import tool
 from leaks import Sinks, kept, prose, spelling_in
 
 from langchain_mlflow_cost import MlflowCostHandler
-from langchain_mlflow_cost.policy.node_policy import Counts, Enforcement
 from langchain_mlflow_cost.tracing import guard
+from langchain_mlflow_cost.tracing.enforcement import Enforcement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,12 +193,12 @@ class Raising:
     def __init__(self, mark: str) -> None:
         self.mark = mark
 
-    def text(self, text: str) -> tuple[str | None, Counts]:
+    def text(self, text: str) -> tuple[str | None, dict[str, int]]:
         if self.mark in text:
             raise LookupError(text)
         return text, {}
 
-    def json(self, value: Any) -> tuple[str, Counts]:
+    def json(self, value: Any) -> tuple[str, dict[str, int]]:
         written = json.dumps(value, default=str, ensure_ascii=False)
         if self.mark in written:
             raise LookupError(written)

@@ -1,0 +1,75 @@
+"""The numbers that bound what is kept and how long is waited, in one frozen object that a test may shrink."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one process. Sizes are in characters of text, times in seconds."""
+
+    open_roots: int = 2_000
+    """Root runs that may be open at once. Of the longest idle ones beyond, which mostly never end (a killed thread, a
+    lost event), no payload is kept any more; their calls are counted, and their budgets asked, all the same.
+
+    MLflow itself keeps 1,000 open traces (`MLFLOW_TRACE_BUFFER_MAX_SIZE`) and drops the oldest beyond that.
+    """
+    let_go_runs: int = 20_000
+    """Runs of those roots whose trace and budgets are still known."""
+    remembered_chars: int = 32_000_000
+    """What redaction remembers for all open traces together, to save time; of one it is 8 million at most."""
+    remembered_traces: int = 256
+    """Open traces, the last active ones, for which redaction remembers anything."""
+    kept_summaries: int = 256
+    """Finished traces whose sums a handler still tells."""
+    held_chars: int = 64 * 1024 * 1024
+    """Payload that one held trace may keep in memory; past it, further payloads are dropped, and said so."""
+    private_chars: int = 4_000_000
+    """Private text that one session remembers, and all together, at about 40 bytes a character; past it everything
+    counts as private."""
+    sessions: int = 4_096
+    """Sessions whose private text is remembered."""
+    span_names: int = 4_096
+    """Names of runs of one handler that are known to hold nothing to redact."""
+    export_wait_s: float = 1.0
+    """How long one trace may wait for room in MLflow's export queues, all its spans together.
+
+    Spans of one trace that end on several threads wait side by side, and that time counts once. LangChain calls the
+    handler on the event loop, which stands still meanwhile; a wait for one span is over once one batch is taken.
+    """
+    export_stalled_s: float = 2.0
+    """After this long, nobody waits for an export from which nothing has moved: its store is away."""
+    health_check_s: float = 3.0
+    """How long a tracking server may take to answer its health check."""
+    presidio_text_s: float = 10.0
+    """How long the presidio engine may take for one text before the payload is dropped."""
+
+
+_in_force = Limits()
+
+
+def limits() -> Limits:
+    """The limits in force. One object for the process: what they bound belongs to the process, too."""
+    return _in_force
+
+
+@contextmanager
+def replaced(**changed: Any) -> Iterator[Limits]:
+    """Put other numbers in force while the block runs, in all threads.
+
+    Args:
+        changed: Fields of `Limits`.
+    """
+    global _in_force  # noqa: PLW0603 - the one place where it is replaced, whole
+    before = _in_force
+    _in_force = replace(before, **changed)
+    try:
+        yield _in_force
+    finally:
+        _in_force = before

@@ -20,7 +20,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from urllib.parse import unquote
 
 import typer
 from rich import box
@@ -32,7 +33,7 @@ from langchain_mlflow_cost.errors import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mlflow.entities import Experiment, Trace
+    from mlflow.entities import Experiment, Trace, TraceInfo
 
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import PricedCall, PriceList
@@ -83,13 +84,17 @@ def main() -> None:
         if not _is_of_mlflow(error):
             raise
         first_line = str(error).strip().splitlines()[0]
-        # A server's address may hold a password.
-        _exit(f"MLflow: {re.sub('//[^/@]+@', '//****@', first_line)}")
+        _exit(f"MLflow: {_without_passwords(first_line)}")
 
 
 def _is_of_mlflow(error: Exception) -> bool:
     # By name, since MLflow may not even be imported.
     return any(kind.__name__ == "MlflowException" for kind in type(error).__mro__)
+
+
+def _without_passwords(text: str) -> str:
+    """A server's address may hold one."""
+    return re.sub("//[^/@]+@", "//****@", text)
 
 
 def _exit(message: str, code: int = 1) -> NoReturn:
@@ -493,7 +498,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete traces that are older than so many days.
+    """Delete traces that are older than so many days, and their files.
 
     The number is yours: --days, or retention_days in the policy. Nothing else in this library deletes anything.
     """
@@ -504,7 +509,7 @@ def prune(
     name = experiment or (loaded.experiment_name if loaded else DEFAULT_EXPERIMENT)
     found = _experiment(tracking_uri or (loaded.tracking_uri if loaded else None), name)
     before = datetime.now(UTC) - timedelta(days=keep)
-    old = _ids_until(found, before)
+    old = _until(found, before)
     what = f"{_plural(len(old), 'trace')} of experiment {name} from before {before:%Y-%m-%d %H:%M} UTC ({keep} days)"
     if dry_run or not old:
         _console().print(f"Would delete {what}" if old else f"Nothing to delete: {what}")
@@ -514,18 +519,33 @@ def prune(
 
     import mlflow
 
-    client = mlflow.MlflowClient()
-    deleted = sum(
-        client.delete_traces(found.experiment_id, trace_ids=old[start : start + PAGE])
-        for start in range(0, len(old), PAGE)
-    )
+    client, deleted, kept = mlflow.MlflowClient(), 0, 0
+    for start in range(0, len(old), PAGE):
+        page = old[start : start + PAGE]
+        # Files first: only the trace knows where they are, and the next run finds it again after an interruption.
+        ids = [trace.trace_id for trace in page if _files_are_gone(trace)]
+        kept += len(page) - len(ids)
+        if ids:
+            deleted += client.delete_traces(found.experiment_id, trace_ids=ids)
     _console().print(f"Deleted {deleted} of {what}")
+    if kept:
+        told = f"kept {_plural(kept, 'trace')} whose files could not be deleted, see above"
+        raise CommandError(f"{told}; run prune again when they can be")
 
 
-def _ids_until(experiment: Experiment, before: datetime) -> list[str]:
+class _OldTrace(NamedTuple):
+    """What it takes to delete a trace, and no more: there may be a great many."""
+
+    trace_id: str
+    location: str | None
+    """The address of its files, if it has any: attachments, and its spans where the database does not have them."""
+    spans_in_files: bool
+
+
+def _until(experiment: Experiment, before: datetime) -> list[_OldTrace]:
     import mlflow
 
-    client, token, ids = mlflow.MlflowClient(), None, []
+    client, token, old = mlflow.MlflowClient(), None, []
     while True:
         page = client.search_traces(
             locations=[experiment.experiment_id],
@@ -534,10 +554,71 @@ def _ids_until(experiment: Experiment, before: datetime) -> list[str]:
             page_token=token,
             include_spans=False,
         )
-        ids += [trace.info.trace_id for trace in page]
+        old += [_old_trace(trace.info) for trace in page]
         token = page.token
         if not token:
-            return ids
+            return old
+
+
+def _old_trace(info: TraceInfo) -> _OldTrace:
+    # An older MLflow, which knew no other place for spans than files, set no tag.
+    in_files = info.tags.get("mlflow.trace.spansLocation", "ARTIFACT_REPO") == "ARTIFACT_REPO"
+    return _OldTrace(info.trace_id, info.tags.get("mlflow.artifactLocation"), in_files)
+
+
+def _files_are_gone(trace: _OldTrace) -> bool:
+    """Delete a trace's files; say on stderr why it did not work."""
+    import mlflow
+
+    # MLflow's clients cannot delete artifacts on Databricks: a trace's files are the service's matter.
+    if trace.location is None or mlflow.get_tracking_uri().startswith("databricks"):
+        return True
+    try:
+        _delete_files(trace, trace.location)
+    except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own; the other traces go on
+        reason = str(error).strip() or type(error).__name__
+        told = f"files of trace {trace.trace_id} in {trace.location}: {reason.splitlines()[0]}"
+        sys.stderr.write(f"mlflow-cost: {_without_passwords(told)}\n")
+        return False
+    return True
+
+
+def _delete_files(trace: _OldTrace, location: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    parts = re.split(r"[/\\]", unquote(location))
+    if trace.trace_id not in parts or ".." in parts:
+        # All that is below it would be deleted.
+        raise CommandError("not a folder of this trace alone")
+    files: Any = get_artifact_repository(location)
+    failure: Exception = CommandError("they are still there")
+    try:
+        files.delete_artifacts()
+    except Exception as error:  # noqa: BLE001 - raised below, but not where there was nothing to delete: Azure minds
+        failure = error
+    if _has_files(files, trace):
+        raise failure
+
+
+def _has_files(files: Any, trace: _OldTrace) -> bool:
+    """Whether any are left; no store may be believed that says nothing: S3 lists what it refused, MLflow drops that."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    if isinstance(files, LocalArtifactRepository):
+        return _is_there(Path(files.artifact_dir).absolute(), trace)
+    return bool(files.list_artifacts())
+
+
+def _is_there(folder: Path, trace: _OldTrace) -> bool:
+    """To MLflow, a folder on another machine is not there, nor is one that it may not look at."""
+    try:
+        folder.lstat()
+    except FileNotFoundError as error:
+        of_all_traces = folder.parents[1]
+        if trace.spans_in_files and not of_all_traces.exists():
+            raise CommandError(f"there is no {of_all_traces} here; if it was deleted, make an empty one") from error
+        return False
+    return True
 
 
 # --- migrate

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from langchain_mlflow_cost.pricing.providers import AWS, host_of, model_id, provider_id
-from langchain_mlflow_cost.pricing.reported import _Reading, _usage
+from langchain_mlflow_cost.pricing.reported import Reading, usage_of
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
 from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
 
@@ -153,13 +153,13 @@ def _call_result(
     problems: list[str] = []
     if reported and reported.get("total_cost") == 0:
         # The one mark of LangChain's LLM cache (langchain-core 1.7, `_convert_cached_generations`).
-        usage = _usage(reported, {}, request, [])[0] if len(reported) > 1 else None
+        usage = usage_of(reported, {}, request, [])[0] if len(reported) > 1 else None
         return CallResult(usage=usage or Usage(), response_model=response_model, cached=True)
 
     raw = _raw_usage(response, llm_output)
     usage, partly = None, False
     if reported or raw:
-        usage, partly = _usage(reported or raw, raw, request, problems)
+        usage, partly = usage_of(reported or raw, raw, request, problems)
         if usage is not None and partly:
             usage = replace(usage, output_tokens=count_tokens(output_text(generations), request.model))
     elif request.batch_size > 1 and "token_usage" in llm_output:
@@ -267,7 +267,7 @@ def _fees(raw: Mapping[str, Any], uses: dict[str, int]) -> tuple[tuple[str, int]
     for source in (raw, tools):
         if isinstance(source, Mapping):
             for key in ("web_search_requests", "num_search_queries"):
-                if count := _Reading([]).count(source.get(key) or 0, key):
+                if count := Reading([]).count(source.get(key) or 0, key):
                     uses["web_search"] = count
     return tuple(sorted(uses.items()))
 
@@ -277,7 +277,7 @@ def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> N
     content = getattr(message, "content", None)
     outputs = _mapping(getattr(message, "additional_kwargs", None)).get("tool_outputs")
     if "num_search_queries" in about:  # Perplexity
-        uses["web_search"] = _Reading([]).count(about["num_search_queries"] or 0, "num_search_queries") or 0
+        uses["web_search"] = Reading([]).count(about["num_search_queries"] or 0, "num_search_queries") or 0
     grounding = about.get("grounding_metadata")
     if isinstance(grounding, Mapping):  # Gemini
         queries = grounding.get("web_search_queries") or grounding.get("webSearchQueries")
@@ -378,7 +378,7 @@ def _side_calls(
     found: list[tuple[str | None, Usage]] = []
     for entry in _sequence(raw.get("iterations")):
         if isinstance(entry, Mapping) and entry.get("type") in ("compaction", "advisor_message"):
-            usage, _ = _usage(entry, entry, request, problems)
+            usage, _ = usage_of(entry, entry, request, problems)
             if usage is not None:
                 found.append((_text(entry.get("model")), usage))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Counts of tokens, as LangChain or a provider reports them, read into a `Usage`.
+"""Counts of tokens, as LangChain, a provider or a span reports them, read into a `Usage`.
 
 What cannot be true is made possible and told in words and numbers; usage that nobody reported is None, never 0.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from langchain_mlflow_cost.pricing.providers import PERPLEXITY
-from langchain_mlflow_cost.pricing.usage import CallRequest, Usage
+from langchain_mlflow_cost.pricing.providers import GOOGLE, PERPLEXITY, model_id, provider_id
+from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 _TOTALS: Final[dict[str, str]] = {
-    # What LangChain and the providers call the three totals.
+    # What LangChain, the providers, MLflow, OpenInference (`llm.`) and OpenTelemetry (`gen_ai.`) call the three totals.
     "input_tokens": "input",
     "prompt_tokens": "input",
     "inputTokens": "input",
@@ -30,6 +30,13 @@ _TOTALS: Final[dict[str, str]] = {
     "candidates_token_count": "output",
     "candidatesTokenCount": "output",
     "eval_count": "output",
+    "llm.token_count.prompt": "input",
+    "llm.token_count.completion": "output",
+    "llm.token_count.total": "total",
+    "gen_ai.usage.input_tokens": "input",
+    "gen_ai.usage.prompt_tokens": "input",
+    "gen_ai.usage.output_tokens": "output",
+    "gen_ai.usage.completion_tokens": "output",
     "total_tokens": "total",
     "totalTokens": "total",
     "total_token_count": "total",
@@ -77,7 +84,7 @@ _DETAILS: Final[dict[str, dict[str, str]]] = {
     "completion_tokens_details": _OUTPUT_CLASSES,
 }
 _BESIDE_TOTALS: Final[dict[str, str]] = {
-    # Classes that a provider's own usage object has beside its totals.
+    # Classes that a provider's own usage object, or a span, has beside its totals.
     "cache_read_input_tokens": "cache_read",
     "cacheReadInputTokens": "cache_read",
     "cacheReadInputTokenCount": "cache_read",
@@ -85,12 +92,22 @@ _BESIDE_TOTALS: Final[dict[str, str]] = {
     "cached_content_token_count": "cache_read",
     "num_cached_tokens": "cache_read",
     "cache_creation_input_tokens": "cache_write",
+    # MLflow 3.17, `TokenUsageKey`: those of `cache_creation_input_tokens` that are written for an hour.
+    "cache_creation_input_tokens_above_1hr": "cache_write_1h",
     "cache_write_input_tokens": "cache_write",
     "cacheWriteInputTokens": "cache_write",
     "cacheWriteInputTokenCount": "cache_write",
     "reasoning_tokens": "reasoning",
     "thoughts_token_count": "thoughts",
     "citation_tokens": "citation",
+    "llm.token_count.prompt_details.cache_read": "cache_read",
+    "llm.token_count.prompt_details.cache_write": "cache_write",
+    "llm.token_count.prompt_details.audio": "input_audio",
+    "llm.token_count.completion_details.reasoning": "reasoning",
+    "llm.token_count.completion_details.audio": "output_audio",
+    "gen_ai.usage.cache_read.input_tokens": "cache_read",
+    "gen_ai.usage.cache_write.input_tokens": "cache_write",
+    "gen_ai.usage.cache_creation.input_tokens": "cache_write",
 }
 _NOT_IN_INPUT: Final = frozenset(
     {
@@ -107,7 +124,7 @@ _OUTPUT_PARTS: Final = ("output_audio", "output_image", "citation", "reasoning")
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """Counts on their way from a foreign mapping to a `Usage`."""
 
     problems: list[str]
@@ -170,7 +187,7 @@ class _Reading:
 
     def add_missing(self, raw: Mapping[str, Any]) -> None:
         """Add the classes that an integration dropped: Mistral's cached tokens, Vertex' audio, DeepSeek's hits."""
-        other = _Reading([])
+        other = Reading([])
         other.read(raw)
         if self.counts.keys() & {"write_5m", "cache_write_1h"}:
             other.counts.pop("cache_write", None)
@@ -228,8 +245,7 @@ class _Reading:
             return
         cached = self.told(_CACHE_CLASSES)
         if cached > whole and (whole == 0 or totals.get("total") == whole + cached + totals["output"]):
-            self.problems.append(f"cached tokens ({cached}) were not part of the input tokens ({whole}); added to them")
-            totals["input"] = whole + cached
+            self.add_cached(cached)
         self.cut(_CACHE_CLASSES, "input")
         self.cut(_INPUT_MODES, "input")
         overlap = self.told(_INPUT_PARTS) - totals["input"]
@@ -244,6 +260,12 @@ class _Reading:
             if less > 0:
                 counts[name] -= less
                 overlap -= less
+
+    def add_cached(self, cached: int) -> None:
+        """Add cached tokens that were counted beside the input to it."""
+        whole = self.totals["input"]
+        self.problems.append(f"cached tokens ({cached}) were not part of the input tokens ({whole}); added to them")
+        self.totals["input"] = whole + cached
 
     def settle_output(self, *, is_perplexity: bool) -> None:
         """Make the classes of the output fit into it."""
@@ -282,11 +304,11 @@ _TELL_ALL: Final = frozenset({"openai", "azure", "anthropic"})
 """Providers whose integrations bring all classes into `usage_metadata`: no need to read the same twice."""
 
 
-def _usage(
+def usage_of(
     reported: Mapping[str, Any], raw: Mapping[str, Any], request: CallRequest, problems: list[str]
 ) -> tuple[Usage | None, bool]:
     """Make a `Usage`, without fees, of what was reported; the flag says that the output is still to be counted."""
-    reading = _Reading(problems)
+    reading = Reading(problems)
     reading.read(reported)
     is_raw = reported is raw
     if raw and not is_raw and not (request.provider in _TELL_ALL and "input_token_details" in reported):
@@ -310,3 +332,56 @@ def _usage(
     if not counts.keys().isdisjoint(_OUTPUT_PARTS):
         reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
     return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
+
+
+def request_of_names(provider: object, model: object) -> CallRequest:
+    """Make the request of a call of which only names are known, as another library's span has them; no text: None."""
+    return CallRequest(provider_id(provider), model_id(model) if isinstance(model, str) and model else None)
+
+
+def result_of_counts(counts: Mapping[str, Any], request: CallRequest) -> CallResult:
+    """Read what another library's span says of one call; never raises.
+
+    Args:
+        counts: MLflow's `mlflow.chat.tokenUsage`, OpenInference's `llm.token_count.*`, OpenTelemetry's
+            `gen_ai.usage.*`, or a provider's own usage object. Cached tokens may be in the input (OpenAI, and MLflow's
+            own autologs, which add Anthropic's up) or beside it (Anthropic, gateways that speak OpenAI's language for
+            it): the total decides; else cached tokens that exceed the input are beside it.
+        request: The call, as `request_of_names` makes it.
+
+    Returns:
+        Without usage where the input is unknown, or all is reported as 0: such a call has no price, and 0 is not its
+        count. Marked as estimated where only the output is unknown, which then counts as 0.
+    """
+    problems: list[str] = []
+    try:
+        usage, partly = _usage_of_counts(counts, request, problems)
+    except Exception as error:  # noqa: BLE001 - foreign objects may raise anything; the call then counts as unreported
+        return CallResult(problems=(f"the counts could not be read: {type(error).__name__}",))
+    return CallResult(usage=usage, estimated=partly, problems=tuple(problems))
+
+
+def _usage_of_counts(counts: Mapping[str, Any], request: CallRequest, problems: list[str]) -> tuple[Usage | None, bool]:
+    reading = Reading(problems)
+    reading.read(counts)
+    partly = reading.settle_totals(is_raw=False, is_openai=False)
+    totals = reading.totals
+    if "input" not in totals:
+        problems.append("input tokens were not reported")
+        return None, False
+    reading.settle_writes(request.cache_ttl)
+    cached, total = reading.told(_CACHE_CLASSES), totals.get("total")
+    if request.provider == GOOGLE:
+        # Gemini's thoughts are in the total and, as MLflow 3.17 writes it (`gemini/autolog.py`), in nothing else.
+        thoughts = (total or 0) - totals["input"] - totals["output"]
+        if thoughts > 0 and not partly:
+            totals["output"] += thoughts
+            reading.counts["reasoning"] = max(thoughts, reading.counts.get("reasoning", 0))
+    elif cached and (cached > totals["input"] or total == totals["input"] + cached + totals["output"]):
+        reading.add_cached(cached)
+    reading.settle_input()
+    reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
+    if not totals["input"] and not totals["output"]:
+        problems.append("usage was reported as nothing at all")
+        return None, False
+    return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **reading.counts), partly

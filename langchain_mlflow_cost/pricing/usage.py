@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
+
+from langchain_mlflow_cost.errors import UsageError
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
 
+_INPUT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "cached": ("cache_read", "cache_write", "cache_write_1h"),
+    "audio": ("input_audio",),
+    "image": ("input_image",),
+    "video": ("input_video",),
+}
+_OUTPUT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "reasoning": ("reasoning",),
+    "audio": ("output_audio",),
+    "image": ("output_image",),
+    "citation": ("citation",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and fees of one model call. Every token class below a total is part of it, not on top of it."""
+    """Tokens and fees of one model call. Every token class below a total is part of it, not on top of it.
+
+    There is none that cannot be true. What comes from outside is made possible first, and told: `reported`.
+
+    Raises:
+        UsageError: A count that is no whole number or below 0, or parts that exceed their whole, with both numbers.
+    """
 
     input_tokens: int = 0
     """All of the prompt: cached, cache-writing, audio and image tokens included, as LangChain counts them."""
@@ -32,6 +54,56 @@ class Usage:
     citation: int = 0
     fees: tuple[tuple[str, int], ...] = ()
     """What is billed per use besides tokens, by name (`web_search`, `file_search`, ...); failed uses are left out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be true. On the way of every call: words are looked for only where one is needed.
+
+        The bits of whole numbers, joined by `|`, are below 0 where one of them is; what is no whole number has no bits.
+        """
+        try:
+            both = self.cache_read_audio
+            parts = (
+                (read := self.cache_read)
+                + (short := self.cache_write)
+                + (long := self.cache_write_1h)
+                + (audio := self.input_audio)
+                + (image := self.input_image)
+                + (video := self.input_video)
+                - both
+            )
+            said = (
+                (reasoning := self.reasoning)
+                + (heard := self.output_audio)
+                + (drawn := self.output_image)
+                + (citation := self.citation)
+            )
+            bits = self.input_tokens - parts | self.output_tokens - said | read - both | audio - both | both
+            bits |= short | long | image | video | reasoning | heard | drawn | citation
+            if bits >= 0 and not self.fees:
+                return
+        except TypeError:
+            pass
+        if (problem := self._problem()) is not None:
+            raise UsageError(problem)
+
+    def _problem(self) -> str | None:
+        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "fees"}
+        for name, count in (*counts.items(), *self.fees):
+            if not isinstance(count, int):
+                return f"{name} is no whole number but {type(count).__name__}"
+            if count < 0:
+                return f"{name} is negative ({count})"
+        both = counts.pop("cache_read_audio")
+        for whole, room in (("cached", self.cache_read), ("audio", self.input_audio)):
+            if both > room:
+                return f"cached audio tokens ({both}) exceed {whole} tokens ({room})"
+        for whole, kinds, less in (("input", _INPUT_KINDS, both), ("output", _OUTPUT_KINDS, 0)):
+            room = counts[f"{whole}_tokens"]
+            told = {kind: sum(counts[name] for name in names) for kind, names in kinds.items()}
+            if sum(told.values()) - less > room:
+                kinds_told = " and ".join(kind for kind, count in told.items() if count)
+                return f"{kinds_told} tokens ({sum(told.values()) - less}) exceed {whole} tokens ({room})"
+        return None
 
     @property
     def total_tokens(self) -> int:

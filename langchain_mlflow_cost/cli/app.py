@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.nodes import parsed_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -274,9 +275,8 @@ def explain(
     ] = None,
 ) -> None:
     """Show what a policy means, node by node."""
-    paths = [tuple(part.replace(r"\/", "/") for part in re.split(r"(?<!\\)/", path)) for path in node or ()]
     loaded = _policy(policy)
-    told = loaded.explain(paths)
+    told = loaded.explain([parsed_path(path) for path in node or ()])
     everywhere = told["outside_nodes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("Node", "Its entries", "Prompts", "Level", "Cut at", "Budget"):

@@ -1,272 +1,66 @@
-r"""Which nodes an entry of the policy's `nodes` is for, and which of two entries is the more specific.
+r"""Where in a graph something happens: a `NodePath`, read from LangGraph's metadata, written, and parsed again.
 
-A node's path is the tuple of names from the outermost graph to the node: `("team", "researcher")`. A pattern is
-written with `/` between its segments:
-
-    writer            the node of that name, in whatever graph it is: short for `**/writer`
-    team/researcher   from the outermost graph down
-    team/re*          `*` is any text within a segment, alone it is any name
-    team/**/critic    `**` is any number of segments, none included
-    and\/or           a `/`, `*` or `\` that belongs to a name has a `\` before it
-
-An entry covers the nodes that its pattern matches and everything that runs inside them, so a pattern *covers* a path if
-it matches some beginning of it. How deep that beginning goes is the entry's *depth* there. Of two entries that cover a
-node, the deeper is the more specific; at the same depth the two are compared segment by segment from the innermost node
-outwards: a full name beats a glob, a glob with more letters one with fewer, that beats a bare `*`, and that beats `**`.
-The order in the file decides nothing.
+It is the tuple of names from the outermost graph's node inwards, `("team", "researcher")`; `()` is outside any node.
+Its text is the one of attributes, summaries and budgets: names with `/` between them; a `/` or `\` that belongs to a
+name has a `\` before it, so that node `a/b`, written `a\/b`, is not node `b` in `a`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 NodePath: TypeAlias = tuple[str, ...]
 
-# How exactly a segment says which node it means. A glob's rank is the number of its letters, between the two ends.
-_ANY_NUMBER: Final = -1
-_ANY_NAME: Final = 0
-_FULL_NAME: Final = 1_000_000
-
-_ANY_TEXT: Final = None  # stands for `*` among the characters of a segment
-_FORBIDDEN: Final = "|:"
+_NAMESPACE_KEYS: Final = ("langgraph_checkpoint_ns", "checkpoint_ns")
+_SEGMENT: Final = re.compile(r"(?:[^/\\]|\\.|\\$)*", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\([/\\])")
 
 
-class PatternError(ValueError):
-    """A node pattern that can match nothing; the message says why and what to write instead."""
+def node_path(metadata: Mapping[str, Any] | None) -> NodePath:
+    """The path of the innermost node that a run is in, from the metadata that LangGraph gives its runs."""
+    if metadata:
+        for key in _NAMESPACE_KEYS:
+            namespace = metadata.get(key)
+            if namespace and isinstance(namespace, str):
+                return _namespace_path(namespace)
+        node = metadata.get("langgraph_node")
+        if isinstance(node, str):
+            return (node,)
+    return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One part of a pattern between two `/`.
-
-    `characters` holds the letters that must be there and None for each `*`; it is empty for `**`.
-    """
-
-    characters: tuple[str | None, ...]
-
-    @property
-    def rank(self) -> int:
-        """Larger for what says more exactly which node is meant."""
-        if not self.characters:
-            return _ANY_NUMBER
-        letters = sum(character is not _ANY_TEXT for character in self.characters)
-        return _FULL_NAME if letters == len(self.characters) else letters
-
-    def matches(self, name: str) -> bool:
-        """Whether a node of this name is meant; `**` means every one."""
-        return _expression(self.characters).fullmatch(name) is not None
+@lru_cache(maxsize=512)
+def _namespace_path(namespace: str) -> NodePath:
+    # `outer:uuid|inner:uuid`; a second call of a subgraph in one node adds a bare number. The ids are new in each
+    # invocation: what is remembered serves the runs of one node.
+    return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
 
 
-@lru_cache(maxsize=1024)
-def _expression(characters: tuple[str | None, ...]) -> re.Pattern[str]:
-    return re.compile("".join(".*" if c is _ANY_TEXT else re.escape(c) for c in characters) or ".*", re.DOTALL)
+def path_text(path: NodePath) -> str:
+    r"""Write a path: `team/researcher`, a `/` in a name as `\/`. `""` is outside any node."""
+    return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in path)
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Specificity:
-    """How exactly a pattern means a node; compares larger for the more specific."""
-
-    depth: int
-    ranks: tuple[int, ...]  # of the segments, from the innermost outwards
-    closeness: int  # 0 or less: `a/b` beats `a/**/b` beats `a/b/**` on a node that all three match name for name
+def parsed_path(text: str) -> NodePath:
+    r"""Read a path that `path_text` wrote or a person did; a `\` before any other character is itself."""
+    return tuple(_ESCAPED.sub(r"\1", segment) for segment in _segments(text))
 
 
-@dataclass(frozen=True)
-class NodePattern:
-    """A parsed pattern. To be had from `parse`."""
-
-    text: str
-    segments: tuple[Segment, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> NodePattern:
-        r"""Read a pattern.
-
-        Raises:
-            PatternError: It could match no node: an empty segment, a `|` or `:` (which LangGraph allows in no name), a
-                `**` with something beside it, a `\` before a character that needs none.
-        """
-        segments = list(_segments(text))
-        if len(segments) == 1 and segments[0].rank > _ANY_NAME:
-            segments.insert(0, Segment(()))
-        # `a/**/**/b` says no more than `a/**/b`.
-        kept = [
-            segment
-            for at, segment in enumerate(segments)
-            if segment.characters or at == 0 or segments[at - 1].characters
-        ]
-        return cls(text, tuple(kept))
-
-    @cached_property
-    def _head(self) -> tuple[Segment, ...]:
-        """The segments to the last one that names something."""
-        named = [at for at, segment in enumerate(self.segments) if segment.rank > _ANY_NAME]
-        return self.segments[: named[-1] + 1] if named else ()
-
-    @cached_property
-    def _gaps(self) -> int:
-        """How much is left open: one for each `**`, and one more where it ends the pattern."""
-        gaps = [at for at, segment in enumerate(self.segments) if not segment.characters]
-        return len(gaps) + (len(self.segments) - 1 in gaps)
-
-    def specificity(self, path: NodePath) -> Specificity | None:
-        """How specific the pattern is for the node at `path`; None if it does not cover it."""
-        head = self._head
-        tail = self.segments[len(head) :]
-        names_wanted = sum(bool(segment.characters) for segment in tail)
-        open_ended = names_wanted < len(tail)
-        # From the innermost outwards: the deepest beginning of the path that ends with a node the pattern names.
-        ranks_at = _ranks(head, path)
-        for depth in range(len(path) - names_wanted, -1, -1):
-            ranks = ranks_at[depth]
-            if ranks is None:
-                continue
-            # A bare `*` or `**` at the end names no node. It counts from the outermost node that it can match: else
-            # `**` would be deeper, thus more specific, than any name.
-            below = names_wanted
-            tail_ranks = [_ANY_NAME] * names_wanted
-            if open_ended and names_wanted == 0 and depth < len(path):
-                below, tail_ranks = 1, [_ANY_NUMBER]
-            if depth + below == 0:
-                return None
-            return Specificity(depth + below, (*tail_ranks, *ranks), -self._gaps)
-        return None
-
-    def covers(self, path: NodePath) -> bool:
-        """Whether the node at `path` is one that is meant, or runs inside one."""
-        return self.specificity(path) is not None
-
-    @property
-    def example(self) -> NodePath:
-        """A node that the pattern means, with as few names as can be."""
-        return _common_path(self.segments, self.segments) or ()
-
-    def rival_path(self, other: NodePattern) -> NodePath | None:
-        """A node for which the two patterns are equally specific; None if there is none."""
-        path = _common_path(self.segments, other.segments)
-        if path is None:
-            return None
-        mine = self.specificity(path)
-        return path if mine is not None and mine == other.specificity(path) else None
+def lineage(text: str) -> list[str]:
+    """The texts of the paths of the nodes that a node runs in, outermost first, and its own; none outside any node."""
+    segments = _segments(text)
+    return ["/".join(segments[:length]) for length in range(1, len(segments) + 1)]
 
 
-def _segments(text: str) -> Iterator[Segment]:
-    characters: list[str | None] = []
-    escaped = False
-    for character in text:
-        if character in _FORBIDDEN:
-            raise PatternError(f'holds "{character}", which LangGraph allows in no node\'s name, so it matches nothing')
-        if escaped:
-            if character not in "/*\\":
-                raise PatternError(
-                    'has a "\\" before a character that needs none; write "\\\\" for the character itself'
-                )
-            characters.append(character)
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == "/":
-            yield _segment(characters)
-            characters = []
-        else:
-            characters.append(_ANY_TEXT if character == "*" else character)
-    if escaped:
-        raise PatternError('ends in a single "\\"; write "\\\\" for the character itself')
-    yield _segment(characters)
-
-
-def _segment(characters: list[str | None]) -> Segment:
-    if not characters:
-        raise PatternError(
-            "has an empty segment, so it matches nothing; write names with one `/` between two of them, "
-            "and `\\/` for a `/` that belongs to a name"
-        )
-    if characters == [_ANY_TEXT, _ANY_TEXT]:
-        return Segment(())
-    if any(pair == (_ANY_TEXT, _ANY_TEXT) for pair in pairwise(characters)):
-        raise PatternError("has `**` with something beside it; `**` stands alone between two `/`, `*` within a name")
-    return Segment(tuple(characters))
-
-
-def _ranks(segments: tuple[Segment, ...], path: NodePath) -> list[tuple[int, ...] | None]:
-    """For each length, how well the segments match so many names of the path, all of them.
-
-    That is the ranks of the best way to do so, innermost first; None where there is none.
-    """
-    # `best` is that for the segments so far. A tuple only ever grows at its front, and those for one length are equally
-    # long, so what is best so far is best whatever comes after.
-    best: list[tuple[int, ...] | None] = [()] + [None] * len(path)
-    for segment in segments:
-        after: list[tuple[int, ...] | None] = [None] * (len(path) + 1)
-        if not segment.characters:
-            for at, ranks in enumerate(best):
-                longer = after[at - 1] if at else None
-                candidates = [r for r in (ranks, None if longer is None else (_ANY_NUMBER, *longer)) if r is not None]
-                after[at] = max(candidates, default=None)
-        else:
-            for at, name in enumerate(path):
-                ranks = best[at]
-                if ranks is not None and segment.matches(name):
-                    after[at + 1] = (segment.rank, *ranks)
-        best = after
-    return best
-
-
-def _common_path(ours: tuple[Segment, ...], theirs: tuple[Segment, ...]) -> NodePath | None:
-    """A path that both match, segment for segment of equal rank, with as few names as can be; None if there is none."""
-    if not any(segment.characters for segment in (*ours, *theirs)):
-        return ("any",)
-    seen: set[tuple[int, int]] = set()
-    # Depth first over how far each pattern is used up.
-    todo: list[tuple[int, int, NodePath]] = [(0, 0, ())]
-    while todo:
-        mine, yours, path = todo.pop()
-        if (mine, yours) in seen:
-            continue
-        seen.add((mine, yours))
-        if mine == len(ours) and yours == len(theirs) and path:
-            return path
-        my_gap = mine < len(ours) and not ours[mine].characters
-        your_gap = yours < len(theirs) and not theirs[yours].characters
-        if my_gap:
-            todo.append((mine + 1, yours, path))
-        if your_gap:
-            todo.append((mine, yours + 1, path))
-        if mine < len(ours) and yours < len(theirs) and ours[mine].rank == theirs[yours].rank != _ANY_NUMBER:
-            name = _common_name(ours[mine].characters, theirs[yours].characters)
-            if name is not None:
-                todo.append((mine + 1, yours + 1, (*path, name)))
-    return None
-
-
-def _common_name(ours: tuple[str | None, ...], theirs: tuple[str | None, ...]) -> str | None:
-    """A name that both globs match, None if there is none."""
-    seen: set[tuple[int, int]] = set()
-    todo: list[tuple[int, int, str]] = [(0, 0, "")]
-    while todo:
-        mine, yours, name = todo.pop()
-        if (mine, yours) in seen:
-            continue
-        seen.add((mine, yours))
-        if mine == len(ours) and yours == len(theirs):
-            return name or "any"
-        my_character = ours[mine] if mine < len(ours) else ""
-        your_character = theirs[yours] if yours < len(theirs) else ""
-        if my_character is _ANY_TEXT:
-            todo.append((mine + 1, yours, name))
-            if your_character:
-                todo.append((mine, yours + 1, name + your_character))
-        if your_character is _ANY_TEXT:
-            todo.append((mine, yours + 1, name))
-            if my_character:
-                todo.append((mine + 1, yours, name + my_character))
-        if my_character and my_character == your_character:
-            todo.append((mine + 1, yours + 1, name + my_character))
-    return None
+def _segments(text: str) -> list[str]:
+    segments, start = [], 0
+    while start <= len(text) and text:
+        end = _SEGMENT.match(text, start).end()  # type: ignore[union-attr]  # it matches the empty text
+        segments.append(text[start:end])
+        start = end + 1
+    return segments

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
 import uuid
@@ -30,12 +29,11 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
-from langchain_mlflow_cost.nodes import NodePattern
+from langchain_mlflow_cost.node_patterns import NodePattern
+from langchain_mlflow_cost.nodes import lineage, parsed_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
-
-    from langchain_mlflow_cost.nodes import NodePath
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +52,6 @@ MAX_SESSIONS = 10_000
 _ZERO = Decimal(0)
 # The caller's thread may have a decimal context of six digits or one that traps; sums must not depend on it.
 _EXACT = Context(prec=60)
-_SEPARATOR = re.compile(r"(?<!\\)/")
 
 
 # The one definition of a budget's fields: `policy` validates a user's settings and imports this class for the result.
@@ -477,9 +474,9 @@ class Budgets:
         plan = self._plans.get(node)
         if plan is None:
             owners: dict[BudgetRule, str | None] = {rule: node if rule.scope == "node" else None for rule in self._top}
-            for path in _lineage(node):
+            for path in lineage(node):
                 for pattern, rule in self._entries:
-                    if pattern.covers(_names(path)):
+                    if pattern.covers(parsed_path(path)):
                         # The outermost node that the entry is for: what runs inside is under the entry, too.
                         owners.setdefault(rule, node if rule.scope == "node" else path)
             plan = list(owners.items())
@@ -651,12 +648,3 @@ def _named(model: str) -> str:
 def _known(usd: Decimal | None) -> Decimal | None:
     """Return the figure, or None for one that no call can cost."""
     return usd if usd is not None and usd.is_finite() and usd >= 0 else None
-
-
-def _lineage(node: str) -> list[str]:
-    """Return the paths of the nodes that a node runs in, outermost first, and its own; none outside any node."""
-    return [node[: match.start()] for match in _SEPARATOR.finditer(node)] + [node] if node else []
-
-
-def _names(path: str) -> NodePath:
-    return tuple(name.replace("\\/", "/") for name in _SEPARATOR.split(path))

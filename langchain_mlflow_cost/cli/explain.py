@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import PolicyArgument, read_policy
 from langchain_mlflow_cost.cli.output import console, digits
+from langchain_mlflow_cost.nodes import parsed_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def explain_policy(
     policy: PolicyArgument,
     node: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="Another node: team/researcher. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="PATH", help=r"Another node: team/researcher; a / in a name is \/. Repeatable."),
     ] = None,
 ) -> None:
     """Show what a policy means, node by node."""
-    paths = [tuple(part.replace(r"\/", "/") for part in re.split(r"(?<!\\)/", path)) for path in node or ()]
     loaded = read_policy(policy)
-    told = loaded.explain(paths)
+    told = loaded.explain([parsed_path(path) for path in node or ()])
     everywhere = told["outside_nodes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("Node", "Its entries", "Prompts", "Level", "Cut at", "Budget"):

@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.nodes import NodePath, NodePattern, PatternError, Specificity
+from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, Specificity
+from langchain_mlflow_cost.nodes import NodePath, path_text
 from langchain_mlflow_cost.policy.node_policy import NodePolicy
 from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted, warn
 from langchain_mlflow_cost.policy.reading import Location, nearest
@@ -215,7 +216,7 @@ class Resolution:
         except PolicyError as error:
             # Each entry was compiled alone when the policy was loaded; only two that lie over one another can still
             # disagree, such as an engine from one and an entity that it does not know from another.
-            warn(f"policy: node {'/'.join(path)}: its payloads are dropped: {error}", PolicyWarning)
+            warn(f"policy: node {path_text(path)}: its payloads are dropped: {error}", PolicyWarning)
             rules = self._defaults.compiled()
             effective = replace(effective, log_prompts=False, artifact_level="minimal")
         node_policy = NodePolicy(effective.level, effective.log_prompts, (rules,), effective.max_payload_chars)
@@ -240,7 +241,7 @@ class Resolution:
             rival = first.pattern.rival_path(second.pattern) if key else None
             if key and rival is not None:
                 raise Problem(
-                    f'"{first.pattern.text}" and "{second.pattern.text}" both mean node "{"/".join(rival)}", are '
+                    f'"{first.pattern.text}" and "{second.pattern.text}" both mean node "{path_text(rival)}", are '
                     f"equally specific and set {dotted(key)} to different values; make one of them more specific",
                     (*second.location, *key),
                 )
@@ -295,7 +296,7 @@ class Resolution:
             "outside_nodes": self._defaults.plain(),
             "nodes": [
                 {
-                    "node": "/".join(path),
+                    "node": path_text(path),
                     "entry": text,
                     "entries": [entry.pattern.text for entry in reversed(covering)],
                     **self._effective(covering).plain(),

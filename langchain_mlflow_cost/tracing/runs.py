@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from langchain_mlflow_cost.nodes import node_path, path_text
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
 from langchain_mlflow_cost.redaction.private_text import MAX_CHARS, PrivateText
 from langchain_mlflow_cost.redaction.walk import LeafCache, Redactor
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.adapters.mlflow_internals import LiveSpan
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
+    from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.node_policy import Kind, NodePolicy
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.guard import Scope, SpanState
 
 log = logging.getLogger("langchain_mlflow_cost")
-
-NodePath = tuple[str, ...]
 
 MAX_OPEN_INVOCATIONS = 2_000
 """Invocations that never ended (a killed thread, a lost event) are let go, the longest idle first, beyond this many.
@@ -69,34 +69,6 @@ KEPT_SUMMARIES = 256
 """Finished invocations whose sums a handler still tells."""
 KEPT_SESSIONS = 4_096
 """Sessions whose private text a handler remembers, at most, and `private_text.MAX_CHARS` characters in all."""
-
-
-def path_text(path: NodePath) -> str:
-    r"""A node's path as attributes and summaries show it: `team/researcher`, a `/` in a name as `\/`."""
-    return "/".join(name.replace("/", "\\/") for name in path)
-
-
-@lru_cache(maxsize=512)
-def _namespace_path(namespace: str) -> NodePath:
-    # `outer:uuid|inner:uuid`; a second call of a subgraph in one node adds a bare number. The ids are new in each
-    # invocation: what is remembered serves the runs of one node.
-    return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
-
-
-_CHECKPOINT_NAMESPACES = ("langgraph_checkpoint_ns", "checkpoint_ns")
-
-
-def node_path(metadata: Mapping[str, Any] | None) -> NodePath:
-    """The path of the innermost node that a run is in, from the metadata that LangGraph gives its runs."""
-    if metadata:
-        for key in _CHECKPOINT_NAMESPACES:
-            namespace = metadata.get(key)
-            if namespace and isinstance(namespace, str):
-                return _namespace_path(namespace)
-        node = metadata.get("langgraph_node")
-        if isinstance(node, str):
-            return (node,)
-    return ()
 
 
 class Governor:

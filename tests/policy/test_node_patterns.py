@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.nodes import NodePattern, PatternError
+from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, PatternIndex, possible_rivals
 
 unhurried = settings(deadline=None)  # The machine may be busy.
 
@@ -223,3 +223,63 @@ def test_many_gaps_are_no_trap() -> None:
     pattern = NodePattern.parse("/".join(["**", "a"] * 40))
 
     assert not pattern.covers(("a",) * 39 + ("b",) * 200)
+
+
+def test_many_stars_are_no_trap() -> None:
+    """A glob of many stars is decided in one pass: with backtracking this would take longer than the sun has left."""
+    pattern = NodePattern.parse("*a" * 25 + "*b")
+
+    assert not pattern.covers(("a" * 5_000 + "c",))
+    assert pattern.covers(("a" * 5_000 + "b",))
+
+
+globs = st.text(alphabet="ab*", min_size=1, max_size=8).filter(lambda text: "**" not in text)
+
+
+@unhurried
+@given(globs, st.text(alphabet="ab", max_size=10))
+def test_a_glob_is_what_a_regular_expression_says(text: str, name: str) -> None:
+    """A segment matches the names that the same glob as a regular expression does."""
+    expression = "".join(".*" if letter == "*" else letter for letter in text)
+
+    assert (re.fullmatch(expression, name) is not None) == NodePattern.parse(f"x/{text}").covers(("x", name))
+
+
+@unhurried
+@given(st.lists(patterns, max_size=8, unique=True))
+def test_no_rivals_are_passed_over(texts: list[str]) -> None:
+    """Of the pairs that are not looked at, none are rivals."""
+    parsed = [NodePattern.parse(text) for text in texts]
+    looked_at = set(possible_rivals(parsed))
+
+    assert all(
+        (one, other) in looked_at
+        for one, other in combinations(range(len(parsed)), 2)
+        if parsed[one].rival_path(parsed[other]) is not None
+    )
+
+
+def test_patterns_that_differ_are_not_compared_in_pairs() -> None:
+    """Names, globs with beginnings and globs with ends of their own leave no pair to look at."""
+    texts = [form.format(at) for form in ("node_{:04}", "n_{:04}*", "*_{:04}", "team/{:04}*x") for at in range(500)]
+
+    assert not list(possible_rivals([NodePattern.parse(text) for text in texts]))
+
+
+@unhurried
+@given(st.lists(patterns, max_size=6), paths)
+def test_the_index_finds_what_covers(texts: list[str], node: tuple[str, ...]) -> None:
+    """An index leaves no entry out that covers the node, and keeps their order."""
+    parsed = [NodePattern.parse(text) for text in texts]
+    found = PatternIndex([(pattern, at) for at, pattern in enumerate(parsed)]).candidates(node)
+
+    assert [at for at, pattern in enumerate(parsed) if pattern.covers(node)] == [
+        at for pattern, at in found if pattern.covers(node)
+    ]
+
+
+def test_the_index_asks_few() -> None:
+    """Of 2,000 names, only those in the path are asked."""
+    index = PatternIndex([(NodePattern.parse(f"node_{at}"), at) for at in range(2_000)])
+
+    assert [7] == [at for _, at in index.candidates(("team", "node_7"))]

@@ -384,3 +384,14 @@ def test_nothing_inside_escapes_its_node(nodes: dict[str, Any], path: tuple[str,
     told = Policy(nodes=nodes).explain([path, (*path, inner)])["nodes"][-2:]
     if told[0]["entries"] == told[1]["entries"]:
         assert outer_meaning.log_prompts == inner_meaning.log_prompts
+
+
+def test_explain_tells_a_name_with_a_slash_from_a_node_inside() -> None:
+    r"""The node called `a/b`, written `a\/b`, is not the node `b` in `a`, and each is told what applies to it."""
+    policy = Policy(nodes={r"a\/b": {"log_prompts": False}, "a/b": {"artifact_level": "full"}})
+    told = {each["node"]: each for each in policy.explain([("a/b",), ("a", "b")])["nodes"][2:]}
+
+    assert {r"a\/b": (False, "standard"), "a/b": (True, "full")} == {
+        node: (each["log_prompts"], each["artifact_level"]) for node, each in told.items()
+    }
+    assert [r"a\/b", "a/b"] == [each["node"] for each in policy.explain()["nodes"]]

@@ -87,6 +87,21 @@ def test_explain_shows_a_node(cli: Cli, policy: Path) -> None:
     assert row_of(out, "team/critic")[1:4] == ["team/*", "stored", "minimal"]
 
 
+@pytest.mark.parametrize(
+    ("path", "applies"),
+    [
+        pytest.param("a/b", ["a/b", "never"], id="b in a"),
+        pytest.param(r"a\/b", ["stored"], id="a node called a/b"),
+    ],
+)
+def test_explain_tells_a_name_from_a_path(cli: Cli, policy: Path, path: str, applies: list[str]) -> None:
+    """A node called `a/b` is another than the node `b` in `a`: each is shown as it was asked for, with its own settings."""
+    policy.write_text("nodes: {a/b: {log_prompts: false}}\n", "utf-8")
+    row = row_of(cli("explain", policy, "--node", path).out, path)
+
+    assert row[: len(applies) + 1] == [path, *applies]
+
+
 def test_explain_shows_redaction(cli: Cli, policy: Path) -> None:
     """What is redacted is named once, and again only for the nodes where it is otherwise."""
     lines = cli("explain", policy).out.splitlines()

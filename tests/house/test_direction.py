@@ -24,7 +24,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("handler",),
     ("configuration", "decorator", "stored"),
     ("demo",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 """The rooms, from the ground up. A room uses its own floor's only where it is the same room, ground files apart."""
 

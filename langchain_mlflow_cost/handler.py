@@ -28,8 +28,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall, warm_up
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
-from langchain_mlflow_cost.pricing.usage import (
-    CallResult,
+from langchain_mlflow_cost.pricing.reading import (
     call_request,
     call_result,
     estimate_prompt_tokens,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.pricing.usage import CallResult
 
 log = logging.getLogger("langchain_mlflow_cost")
 

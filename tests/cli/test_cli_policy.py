@@ -305,7 +305,9 @@ def test_known_provider(cli: Cli, provider: str) -> None:
         pytest.param('{"input_tokens": -1}', "0 or more", id="negative"),
         pytest.param('{"input_tokens": 1.5}', "whole number", id="fraction"),
         pytest.param('{"fees": 3}', "fees", id="fees"),
-        pytest.param('{"input_tokens": 3, "cache_read": 9}', "exceed the whole by 6", id="impossible"),
+        pytest.param(
+            '{"input_tokens": 3, "cache_read": 9}', "cached tokens (9) exceed input tokens (3)", id="impossible"
+        ),
     ],
 )
 def test_bad_usage(cli: Cli, usage: str, told: str) -> None:

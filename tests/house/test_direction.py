@@ -124,7 +124,6 @@ STILL_LONG: frozenset[str] = frozenset(
         "adapters/mlflow_internals.py",
         "budgets/local.py",
         "handler.py",
-        "pricing/usage.py",
         "redaction/walk.py",
         "tracing/guard.py",
         "tracing/runs.py",

@@ -16,16 +16,14 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_mlflow_cost.pricing.book import PriceBook
 from langchain_mlflow_cost.pricing.rates import classes_of
-from langchain_mlflow_cost.pricing.usage import (
-    CallRequest,
-    CallResult,
-    Usage,
+from langchain_mlflow_cost.pricing.reading import (
     call_request,
     call_result,
     estimate_prompt_tokens,
     estimated_result,
     output_text,
 )
+from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 
 def answer(

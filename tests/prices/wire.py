@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall
-from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, call_request, call_result
+from langchain_mlflow_cost.pricing.reading import call_request, call_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
 
 # All expected prices are those of genai-prices 0.2.3 for this moment.
 AT = datetime(2026, 11, 15, 12, 0, tzinfo=UTC)

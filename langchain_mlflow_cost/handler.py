@@ -44,9 +44,10 @@ try:
     with warnings.catch_warnings():
         # MLflow warns of its own modules when they are imported; that is no reason to do without it.
         warnings.simplefilter("ignore")
-        from langchain_mlflow_cost.adapters import mlflow_internals as internals
+        from langchain_mlflow_cost.adapters import autolog, autolog_shortcut, catalogue, chat_form
+        from langchain_mlflow_cost.adapters.self_test import self_test
         from langchain_mlflow_cost.tracing import recorder
-    TRACING_FAULT = internals.self_test()
+    TRACING_FAULT = self_test()
 except Exception as error:  # noqa: BLE001 - whatever is wrong with MLflow, the user's graph must run
     TRACING_FAULT = f"{type(error).__name__}: {error}"
 if TRACING_FAULT is not None:
@@ -145,7 +146,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             recorder.install()
             return
         recorder.install()
-        internals.yield_runs(RUNS.__contains__, recorder.adopter)
+        autolog.yield_runs(RUNS.__contains__, recorder.adopter)
         if self.policy.autolog_enabled:
             _switch_autolog_on()
         # Not for a handler that is off: autolog would take it for its tracer all the same, and trace nothing.
@@ -623,7 +624,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         )
         if run is not None and run.parent is None:
             if TRACING_FAULT is None:
-                internals.shortcut_autolog()
+                autolog_shortcut.shortcut_autolog()
             run_metrics.began(run)
         return run
 
@@ -685,7 +686,7 @@ def _tracing_class(base: type[MlflowCostHandler]) -> type[MlflowCostHandler]:
     if base in _tracing_classes:
         return _tracing_classes[base]
     made = type(base.__name__, (base,), {"__module__": base.__module__, "__qualname__": base.__qualname__})
-    internals.stand_in_for_tracer(made)
+    autolog.stand_in_for_tracer(made)
     _tracing_classes[base] = made
     return made
 
@@ -693,13 +694,13 @@ def _tracing_class(base: type[MlflowCostHandler]) -> type[MlflowCostHandler]:
 def _price_book(policy: Policy) -> PriceBook:
     fallback = None
     if TRACING_FAULT is None:
-        fallback = internals.catalogue_rates
+        fallback = catalogue.catalogue_rates
     return policy.price_book(fallback)
 
 
 def _switch_autolog_on() -> None:
     try:
-        if not internals.autolog_is_on():
+        if not autolog.autolog_is_on():
             import mlflow.langchain  # noqa: PLC0415 - slow, and only needed where autolog is off
 
             mlflow.langchain.autolog()
@@ -734,7 +735,7 @@ def _literal(text: str) -> Any:
 def _chat_form(message: Any) -> Any:
     """A message as MLflow's UI shows it; one that its form has no place for as it is."""
     try:
-        return internals.chat_message(message)
+        return chat_form.chat_message(message)
     except Exception:  # noqa: BLE001 - whatever MLflow's conversion refuses
         return message
 
@@ -846,7 +847,7 @@ def _call_attributes(run: Run, result: CallResult, priced: PricedCall) -> dict[s
         written[keys.MODEL_PROVIDER] = dumped(provider)
     usage = result.usage
     # Unpriced is not what the store makes of it: it would take any provider's price for a model of that name.
-    priced_by_store = TRACING_FAULT is None and priced.cost is None and internals.store_would_price(priced.model)
+    priced_by_store = TRACING_FAULT is None and priced.cost is None and catalogue.store_would_price(priced.model)
     if usage is not None and not result.cached and not priced_by_store:
         counts = {
             "input_tokens": result.input_tokens,

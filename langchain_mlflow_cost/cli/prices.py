@@ -31,7 +31,7 @@ def show_prices(
     ] = None,
 ) -> None:
     """Show what a model costs, and who says so."""
-    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates
+    from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.doubts import is_known_provider, nearest_provider
     from langchain_mlflow_cost.pricing.providers import model_id, provider_id

@@ -82,7 +82,7 @@ def _is_known_model(name: str) -> bool:
 
 def _is_in_mlflow(name: str) -> bool:
     # Imported here because MLflow takes seconds, and only a name that nobody else knows gets this far.
-    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates  # noqa: PLC0415 - see above
+    from langchain_mlflow_cost.adapters.catalogue import catalogue_rates  # noqa: PLC0415 - see above
 
     maker, slash, rest = name.strip().partition("/")
     # It looks for a bare name with all providers: another maker's model is not the one that was written.

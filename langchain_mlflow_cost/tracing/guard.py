@@ -26,16 +26,26 @@ import orjson
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanProcessor
 
-from langchain_mlflow_cost.adapters import mlflow_internals as internals
+from langchain_mlflow_cost.adapters.active import active_span
 from langchain_mlflow_cost.adapters.export_queue import Patience, wait_for_room
-from langchain_mlflow_cost.adapters.mlflow_internals import (
+from langchain_mlflow_cost.adapters.provider import redirect_to_current_provider
+from langchain_mlflow_cost.adapters.spans import (
     ConcreteSpan,
     LiveSpan,
     SdkSpan,
     SpanAttributeKey,
     SpanType,
-    TraceTagKey,
+    attachments_of,
+    fields_of,
+    live_span,
+    mlflow_links_of,
+    otel,
+    replace_fields,
+    replace_status,
+    withhold,
+    write_raw,
 )
+from langchain_mlflow_cost.adapters.trace_info import COUNT_NAMES, TraceTagKey, exports_metrics, trace_info
 from langchain_mlflow_cost.attributes import MODEL_TYPES
 from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
 from langchain_mlflow_cost.redaction.private_text import PrivateText
@@ -345,7 +355,7 @@ class SpanGuard(SpanProcessor):
             parent = otel_trace.get_current_span(parent_context)
             if not isinstance(parent, GuardedSpan):
                 # A bridged library starts its span from OpenTelemetry's context, which MLflow keeps apart.
-                parent = internals.active_span()
+                parent = active_span()
             above = parent.lmc_state if isinstance(parent, GuardedSpan) else _spanless.get()
             if above is None or not (isinstance(parent, GuardedSpan) or _is_open(above)):
                 return
@@ -353,7 +363,7 @@ class SpanGuard(SpanProcessor):
         try:
             bind(span, state)
         except Exception as error:  # noqa: BLE001 - fail closed: an unguarded span must not be exported
-            internals.withhold(span)
+            withhold(span)
             _warn_once(type(error).__name__)
 
 
@@ -380,7 +390,7 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     """Put a span under guard, with what is already in it."""
     if isinstance(span, GuardedSpan):
         return
-    attributes, events, links = internals.fields_of(span)
+    attributes, events, links = fields_of(span)
     status = span.status
     guarded = cast("GuardedSpan", span)
     guarded.lmc_state = state
@@ -388,7 +398,7 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     scope = state.scope
     with scope.lock:
         scope.open.add(guarded)
-    internals.replace_fields(
+    replace_fields(
         span,
         attributes=_admitted(state, attributes) if attributes else None,
         drop_events=bool(events),
@@ -399,7 +409,7 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     for link in links:
         guarded.add_link(link.context, link.attributes)
     if status.description:
-        internals.replace_status(span, _admitted_description(state, status.description))
+        replace_status(span, _admitted_description(state, status.description))
     if state.foreign:
         name = state.text(span.name, "name")
         if name != span.name:
@@ -512,7 +522,7 @@ def _is_counts(value: Any) -> bool:
         loaded = orjson.loads(value)
     except (orjson.JSONDecodeError, TypeError):
         return False
-    return isinstance(loaded, dict) and loaded.keys() <= internals.COUNT_NAMES
+    return isinstance(loaded, dict) and loaded.keys() <= COUNT_NAMES
 
 
 def _admitted_description(state: SpanState, description: str) -> str | None:
@@ -627,17 +637,17 @@ def _really_end(span: GuardedSpan, end_time: int | None) -> None:
     try:
         _write_chunks(span)
         _clean(span)
-        if span is state.scope.root or span.parent is None or state.scope.released or internals.exports_metrics():
+        if span is state.scope.root or span.parent is None or state.scope.released or exports_metrics():
             clean_trace_info(span)
     except Exception as error:  # noqa: BLE001 - fail closed: a span that cannot be cleaned goes out empty
         state.fault("everything", error)
-        internals.replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
-        internals.replace_status(span, None)
-    internals.write_raw(span, {**state.pending, **policy_attributes(state)})
+        replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
+        replace_status(span, None)
+    write_raw(span, {**state.pending, **policy_attributes(state)})
     state.final = True
     with state.scope.lock:
         state.scope.open.discard(span)
-    internals.redirect_to_current_provider(span)
+    redirect_to_current_provider(span)
     if end_time is None:
         end_time = time.time_ns()
     try:
@@ -652,7 +662,7 @@ def policy_attributes(state: SpanState) -> dict[str, str]:
 
 
 def _bare(span: GuardedSpan) -> dict[str, Any]:
-    attributes, _, _ = internals.fields_of(span)
+    attributes, _, _ = fields_of(span)
     kept = _RAW_KEYS | _COUNT_KEYS | {SpanAttributeKey.SPAN_TYPE}
     return {key: value for key, value in attributes.items() if key in kept or key.startswith(("cost.", "policy."))}
 
@@ -686,7 +696,7 @@ def _clean(span: GuardedSpan) -> None:
 
 def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
     state = span.lmc_state
-    attributes, events, links = internals.fields_of(span)
+    attributes, events, links = fields_of(span)
     before = state.record.redactions.get("PRIVATE", 0)
 
     def cleaned(value: Any) -> Any:
@@ -700,17 +710,17 @@ def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
 
     structure = {key: value for key, value in attributes.items() if _is_structure(key)}
     payload = {key: value for key, value in attributes.items() if key not in structure}
-    internals.replace_fields(span, attributes={**structure, **cleaned_fields(payload)})
+    replace_fields(span, attributes={**structure, **cleaned_fields(payload)})
     clean_events = [(cleaned(event.name), cleaned_fields(event.attributes), event.timestamp) for event in events]
     clean_links = [(link.context, cleaned_fields(link.attributes)) for link in links]
     if state.record.redactions.get("PRIVATE", 0) > before:
-        internals.replace_fields(span, drop_events=bool(events), drop_links=bool(links))
+        replace_fields(span, drop_events=bool(events), drop_links=bool(links))
         for event in clean_events:
             SdkSpan.add_event(span, *event)
         for link in clean_links:
             SdkSpan.add_link(span, *link)
     if span.status.description:
-        internals.replace_status(span, cleaned(span.status.description))
+        replace_status(span, cleaned(span.status.description))
     if not state.name_is_structure:
         name = cleaned(span.name)
         if name != span.name:
@@ -733,15 +743,15 @@ def _is_structure(key: str) -> bool:
 
 
 def _clean_mlflow_copies(span: GuardedSpan) -> None:
-    live = internals.live_span(span)
+    live = live_span(span)
     if live is None:
         return
     state = span.lmc_state
-    attachments = internals.attachments_of(live)
+    attachments = attachments_of(live)
     for key, attachment in list(attachments.items()):
         if not _keep_attachment(state, attachment):
             del attachments[key]
-    for link in internals.mlflow_links_of(live):
+    for link in mlflow_links_of(live):
         if link.attributes:
             link.attributes = {k: str(v) for k, v in _admitted(state, link.attributes).items()}
             for scope in state.scopes:
@@ -797,7 +807,7 @@ def clean_trace_info(span: GuardedSpan) -> None:
         return
     root = span.lmc_state.scope.root
     state = span.lmc_state if root is None else root.lmc_state
-    with internals.trace_info(json.loads(request_id)) as info:
+    with trace_info(json.loads(request_id)) as info:
         if info is None:
             return
         for fields in (info.tags, info.trace_metadata):
@@ -844,13 +854,13 @@ def _clean_info_text(state: SpanState, text: str, *, preview: bool = False) -> s
 def readmit(span: SdkSpan) -> None:
     """Judge what is already in a span once more, after its policy became stricter."""
     if isinstance(span, GuardedSpan) and not span.lmc_state.final:
-        attributes, _, _ = internals.fields_of(span)
-        internals.replace_fields(span, attributes=_admitted(span.lmc_state, attributes))
+        attributes, _, _ = fields_of(span)
+        replace_fields(span, attributes=_admitted(span.lmc_state, attributes))
 
 
 def adopt(live: LiveSpan, state: SpanState) -> None:
     """Put a span that is already open under guard: one above an invocation, or one that MLflow's tracer started."""
-    span = internals.otel(live)
+    span = otel(live)
     if isinstance(span, GuardedSpan):
         if state.scope not in span.lmc_state.scopes:
             span.lmc_state.scopes += (state.scope,)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from langchain_mlflow_cost.adapters import mlflow_internals as internals
-from langchain_mlflow_cost.adapters.mlflow_internals import SpanAttributeKey
+from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, write_raw
 from langchain_mlflow_cost.attributes import MODEL_TYPES
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
@@ -30,7 +29,7 @@ def account_span(span: GuardedSpan) -> None:
         return
     if _below_a_model(span, run):
         # Counted above; without a cost of its own MLflow's store would price it once more.
-        internals.write_raw(span, {SpanAttributeKey.LLM_COST: dumped(_NOTHING)})
+        write_raw(span, {SpanAttributeKey.LLM_COST: dumped(_NOTHING)})
         return
     attributes = span.attributes or {}
     counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
@@ -51,7 +50,7 @@ def account_span(span: GuardedSpan) -> None:
         written[SpanAttributeKey.LLM_COST] = dumped(cost_attribute(priced.cost))
     if priced.source:
         written["cost.price_source"] = dumped(priced.source)
-    internals.write_raw(span, written)
+    write_raw(span, written)
     for invocation, _, told in accounted:
         invocation.governor.tell(told)
 

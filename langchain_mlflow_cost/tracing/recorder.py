@@ -12,8 +12,24 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from langgraph.errors import GraphBubbleUp
 
-from langchain_mlflow_cost.adapters import mlflow_internals as internals
-from langchain_mlflow_cost.adapters.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
+from langchain_mlflow_cost.adapters.active import active_span, attach, clear_active, detach
+from langchain_mlflow_cost.adapters.autolog import is_native, take_over_native_span
+from langchain_mlflow_cost.adapters.provider import guarded, install_first
+from langchain_mlflow_cost.adapters.spans import (
+    ERROR_LEVEL,
+    SdkSpan,
+    SpanAttributeKey,
+    end_span,
+    ended,
+    has_span_processors,
+    live_span,
+    log_level_of,
+    open_ancestors,
+    otel,
+    start_span,
+    write_raw,
+)
+from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.tracing import guard
 from langchain_mlflow_cost.tracing import other_libraries as foreign
 from langchain_mlflow_cost.tracing.enforcement import Enforcement
@@ -48,13 +64,13 @@ QUIET_ENDS: tuple[type[BaseException], ...] = (GraphBubbleUp, GeneratorExit)
 
 def install() -> None:
     """Put the guard into MLflow's provider. Cheap when it is there already."""
-    internals.install_first(_GUARD)
+    install_first(_GUARD)
 
 
 def ensure_installed() -> None:
     """Put the guard back if somebody built a provider past it."""
-    if not internals.guarded(_GUARD):
-        internals.install_first(_GUARD)
+    if not guarded(_GUARD):
+        install_first(_GUARD)
 
 
 def begin(
@@ -128,7 +144,7 @@ def _readmit(run: Run) -> None:
     """Judge the span of a run that a second handler has joined by both policies."""
     if run.state is not None and run.span is not None:
         run.state.enforcement = run.enforcement
-        guard.readmit(internals.otel(run.span))
+        guard.readmit(otel(run.span))
     run.announce()
 
 
@@ -137,10 +153,10 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     parent = RUNS.get(parent_run_id)
     if parent is not None:
         return parent, True
-    active = internals.active_span()
+    active = active_span()
     state = guard.state_of(active)
     if state is None:
-        return None, not (isinstance(active, SdkSpan) and internals.ended(active))
+        return None, not (isinstance(active, SdkSpan) and ended(active))
     owner: Run | None = state.owner
     if state.final or state.held:
         return None, False
@@ -163,26 +179,26 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, 
         return
     is_structure = run.name == (metadata or {}).get("langgraph_node")
     if run.parent is None and inherit:
-        around = guard.state_of(internals.active_span())
+        around = guard.state_of(active_span())
         if around is not None:
             # A second invocation inside one span of the user's: what was private in the first is so in all the trace.
             run.scopes += tuple(scope for scope in around.scopes if scope not in run.scopes)
     state = SpanState(run.enforcement, run.scope, run.kind, owner=run, name_is_structure=is_structure)
     state.scopes = run.scopes
-    taken = internals.take_over_native_span(run.run_id)
+    taken = take_over_native_span(run.run_id)
     if taken is not None:
         span, run.token = taken
         guard.adopt(span, state)
     else:
         with starting(state):
-            started = internals.start_span(_span_name(run, state), span_type, parent_span, inherit=inherit)
+            started = start_span(_span_name(run, state), span_type, parent_span, inherit=inherit)
         if started is None:
             guard.govern_without_span(_spanless_state(run))
             return
         span = started
-        run.token = internals.attach(span)
+        run.token = attach(span)
     run.span = span
-    inner = internals.otel(span)
+    inner = otel(span)
     if not isinstance(inner, GuardedSpan):
         # The guard is not in the provider: nothing but structure may be written.
         guard.adopt(span, state)
@@ -221,8 +237,8 @@ def _parent_span(parent: Run) -> Any:
     """
     if parent.span is None:
         return None
-    inner = internals.otel(parent.span)
-    active = internals.active_span()
+    inner = otel(parent.span)
+    active = active_span()
     if active is inner or not isinstance(active, GuardedSpan) or _is_over(active):
         return parent.span
     owner: Run | None = active.lmc_state.owner
@@ -230,13 +246,13 @@ def _parent_span(parent: Run) -> Any:
         return parent.span
     if not active.lmc_state.foreign and (owner.run_id not in RUNS or suspended(owner) or owner.frame == caller()):
         return parent.span
-    return internals.live_span(active) or parent.span
+    return live_span(active) or parent.span
 
 
 def _adopt_ancestors(run: Run, inner: SdkSpan) -> None:
     enforcement = run.invocations[0].enforcement(())
-    for live in internals.open_ancestors(inner):
-        native = internals.is_native(live)
+    for live in open_ancestors(inner):
+        native = is_native(live)
         if native:
             # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
             # passed to the graph, so its level is not the graph's; what is private stays private all the same.
@@ -270,7 +286,7 @@ def _attribute(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> No
     if not wanted:
         return
     clean = {key: state.text(str(value), "trace") for key, value in wanted.items()}
-    with internals.trace_info(run.span.trace_id) as info:
+    with trace_info(run.span.trace_id) as info:
         if info is not None:
             for key, value in clean.items():
                 info.trace_metadata.setdefault(key, value)
@@ -321,14 +337,14 @@ def write_details(run: Run, details: Mapping[str, Any]) -> None:
 def add_event(run: Run, name: str, attributes: Mapping[str, Any]) -> None:
     """Add an event through the guard."""
     if run.span is not None and run.state is not None:
-        internals.otel(run.span).add_event(name, attributes)
+        otel(run.span).add_event(name, attributes)
 
 
 def flush_attributes(run: Run) -> None:
     """Hand what was gathered to the span, in one go."""
     if run.span is not None and run.attributes:
         gathered, run.attributes = run.attributes, {}
-        internals.write_raw(internals.otel(run.span), gathered)
+        write_raw(otel(run.span), gathered)
 
 
 # --- private text ---------------------------------------------------------------------------------------------------
@@ -397,18 +413,16 @@ def finish(
     description: str | None = None
     if error is not None:
         description = _record_error(run, error)
-    run.attributes[SpanAttributeKey.LOG_LEVEL] = str(
-        internals.ERROR_LEVEL if description is not None else internals.log_level_of(run.span)
-    )
+    run.attributes[SpanAttributeKey.LOG_LEVEL] = str(ERROR_LEVEL if description is not None else log_level_of(run.span))
     if run.parent is None or (run.totals.llm_calls and (run.is_node or run.kind == "model")):
         run.attributes.update({key: repr(value) for key, value in run.totals.attributes().items()})
-    if run.scope.holding or internals.has_span_processors():
+    if run.scope.holding or has_span_processors():
         flush_attributes(run)
     else:
         # Nobody looks before the span ends: one write for these and the policy's own.
         run.state.pending, run.attributes = run.attributes, {}
     _detach(run)
-    internals.end_span(run.span, error=description)
+    end_span(run.span, error=description)
     _close(run)
 
 
@@ -465,23 +479,23 @@ def _is_private(scope: Scope, error: BaseException) -> bool:
 def _detach(run: Run) -> None:
     """Give the context back to what was active before, unless somebody else is active by now."""
     assert run.span is not None
-    if run.token is None or internals.active_span() is not internals.otel(run.span):
+    if run.token is None or active_span() is not otel(run.span):
         return
-    internals.detach(run.token)
+    detach(run.token)
     # Streams that were read in turns end in any order: what was active before may be over.
-    active = internals.active_span()
+    active = active_span()
     if not _is_over(active):
         return
     state = guard.state_of(active)
     owner: Run | None = state.owner if state is not None else None
-    if owner is not None and owner.parent is not None and owner.span and internals.otel(owner.span) is active:
+    if owner is not None and owner.parent is not None and owner.span and otel(owner.span) is active:
         # A thread that outlives its node: what it records late stays under the node's policy.
         return
     for above in owner.lineage() if owner is not None else ():
-        if above.span is not None and not _is_over(internals.otel(above.span)):
-            internals.attach(above.span)
+        if above.span is not None and not _is_over(otel(above.span)):
+            attach(above.span)
             return
-    internals.clear_active()
+    clear_active()
 
 
 def _is_over(span: Any) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from uuid import UUID
 
-    from langchain_mlflow_cost.adapters.mlflow_internals import LiveSpan
+    from langchain_mlflow_cost.adapters.spans import LiveSpan
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
     from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.node_policy import Kind, NodePolicy

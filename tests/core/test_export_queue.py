@@ -18,7 +18,7 @@ from stored_traces import KeepingNothing, only_trace
 from ways import given
 
 from langchain_mlflow_cost import MlflowCostHandler
-from langchain_mlflow_cost.adapters import export_queue, mlflow_internals
+from langchain_mlflow_cost.adapters import export_queue, spans
 from langchain_mlflow_cost.adapters.export_queue import MAX_WAIT_S, STALLED_AFTER_S, Patience, lost_spans
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def test_time_counts_once(stretches: list[tuple[float, float]], spent_s: float) 
 def test_synchronous_export_has_no_backlog(store: str) -> None:
     """Where MLflow stores each span before it goes on, nothing is looked at."""
     with mlflow.start_span("a") as span:
-        assert mlflow_internals.backlogs_of(mlflow_internals.otel(span)) == ()
+        assert export_queue.backlogs_of(spans.otel(span)) == ()
 
 
 class Missing:
@@ -289,5 +289,5 @@ def test_changed_mlflow_has_no_backlog(name: str, exported_in_threads: str) -> N
     else:
         del changed[name]
 
-    assert mlflow_internals._backlog_of(Missing(**changed)) is None
-    assert mlflow_internals._backlog_of(processor) is not None
+    assert export_queue._backlog_of(Missing(**changed)) is None
+    assert export_queue._backlog_of(processor) is not None

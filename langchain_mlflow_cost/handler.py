@@ -35,7 +35,7 @@ from langchain_mlflow_cost.pricing.reading import (
     estimated_result,
     output_text,
 )
-from langchain_mlflow_cost.redaction.walk import Converted
+from langchain_mlflow_cost.redaction.plain import Converted
 from langchain_mlflow_cost.tracing import null_recorder as bare_recorder
 from langchain_mlflow_cost.tracing import run_metrics
 from langchain_mlflow_cost.tracing.runs import RUNS, Governor, Run, account, call_of, cost_attribute, dumped

@@ -26,8 +26,9 @@ import orjson
 
 from langchain_mlflow_cost.nodes import node_path, path_text
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
+from langchain_mlflow_cost.redaction.cache import LeafCache
 from langchain_mlflow_cost.redaction.private_text import MAX_CHARS, PrivateText
-from langchain_mlflow_cost.redaction.walk import LeafCache, Redactor
+from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing import run_metrics
 from langchain_mlflow_cost.tracing.enforcement import Enforcement
 

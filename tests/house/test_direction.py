@@ -123,7 +123,6 @@ STILL_LONG: frozenset[str] = frozenset(
     {
         "budgets/local.py",
         "handler.py",
-        "redaction/walk.py",
         "tracing/guard.py",
         "tracing/runs.py",
     }

@@ -17,16 +17,10 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from mlflow.tracing.utils import TraceJSONEncoder
 
-from langchain_mlflow_cost.redaction.walk import (
-    ENTITIES,
-    FIELD,
-    SECRET,
-    Converted,
-    LeafCache,
-    RedactionError,
-    Redactor,
-    compile_rules,
-)
+from langchain_mlflow_cost.redaction import ENTITIES, FIELD, SECRET, Redactor, compile_rules
+from langchain_mlflow_cost.redaction.cache import LeafCache
+from langchain_mlflow_cost.redaction.plain import Converted
+from langchain_mlflow_cost.redaction.walk import RedactionError
 
 ALL = compile_rules(entities=ENTITIES)
 NONE = compile_rules(entities=[])

@@ -31,7 +31,7 @@ def show_prices(
     ] = None,
 ) -> None:
     """Show what a model costs, and who says so."""
-    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates
+    from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.doubts import is_known_provider, nearest_provider
     from langchain_mlflow_cost.pricing.providers import model_id, provider_id
@@ -55,14 +55,11 @@ def show_prices(
     if used is not None:
         request = CallRequest(provider=provider_id(provider), model=model_id(model))
         priced = book.price(request, CallResult(usage=used))
-        for line in priced.lines:
-            if line.quantity < 0:
-                parts = f"the parts exceed the whole by {-line.quantity:,} {line.name} tokens"
-                raise typer.BadParameter(parts, param_hint="--usage")
         out.print(_bill(priced))
 
 
 def _usage(text: str) -> Usage:
+    from langchain_mlflow_cost.errors import UsageError
     from langchain_mlflow_cost.pricing.usage import Usage
 
     try:
@@ -83,7 +80,10 @@ def _usage(text: str) -> Usage:
     for name, count in [*given.items(), *fees.items()]:
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise typer.BadParameter(f'"{name}": expected a whole number, 0 or more', param_hint="--usage")
-    return Usage(**given, fees=tuple(fees.items()))
+    try:
+        return Usage(**given, fees=tuple(fees.items()))
+    except UsageError as error:
+        raise typer.BadParameter(str(error), param_hint="--usage") from error
 
 
 def _price_table(listed: PriceList) -> Table:

@@ -23,7 +23,7 @@ def scan_text(
     Without a policy: all secrets and everything personal that is known.
     """
     from langchain_mlflow_cost.policy.settings import Policy
-    from langchain_mlflow_cost.redaction.walk import scan as found_in
+    from langchain_mlflow_cost.redaction.rules import scan as found_in
 
     rules = (read_policy(policy) if policy else Policy(redact_pii=True)).for_node(()).rules[0]
     content = (sys.stdin.buffer.read() if str(text) == "-" else text.read_bytes()).decode("utf-8", "replace")

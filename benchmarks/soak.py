@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import graphs
 import modes
-from compare import markdown
+from interleaving import markdown
 from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import HumanMessage
 from texts import Texts

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from compare import BASELINE, markdown, ratio
+from interleaving import BASELINE, markdown, ratio
 from modes import POLICIES
 
 HELD: Final[dict[str, Any]] = {"nodes": {"meet": {"log_prompts": False}}}

@@ -87,14 +87,17 @@ class OneProcess:
 class ProcessPerMode:
     """A process for each mode, one working at a time: no mode can leave anything behind for another."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
         self._workers: dict[str, subprocess.Popen[str]] = {}
+        self._environment = environment
 
     def sample(self, graph: str, mode: str, seed: int) -> Sample:
         """Have the mode's process run once with texts of this seed."""
         if mode not in self._workers:
             command = [sys.executable, str(Path(__file__).with_name("run.py")), "worker"]
-            self._workers[mode] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._workers[mode] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+            )
         worker = self._workers[mode]
         assert worker.stdin
         assert worker.stdout

@@ -104,8 +104,8 @@ def compare(
 ) -> None:
     """CPU of the request path, its export, bytes and spans of each mode, as ratios to autolog alone."""
     os.environ.update(FIXED)
-    # The checkout is measured, whatever copy may be installed.
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # The checkout is measured, whatever copy may be installed; `compare.py` names that of another commit.
+    sys.path.insert(0, os.environ.get("MEASURED_CHECKOUT", str(Path(__file__).parents[1])))
     if context.invoked_subcommand:
         return
     os.environ.update(HELD_BACK)
@@ -190,7 +190,7 @@ def soak(
 @app.command(hidden=True)
 def soak_worker(mode: str, endings: str, invocations: int, seed: int) -> None:
     """Soak one mode in this process and print its checkpoints."""
-    os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "500"
+    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS", "500")
     from soak import work
 
     work(mode, endings, invocations, seed)

@@ -25,6 +25,7 @@ from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.messages import said_text
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall, warm_up
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
@@ -33,7 +34,6 @@ from langchain_mlflow_cost.pricing.reading import (
     call_result,
     estimate_prompt_tokens,
     estimated_result,
-    output_text,
 )
 from langchain_mlflow_cost.redaction.walk import Converted
 from langchain_mlflow_cost.tracing import null_recorder as bare_recorder
@@ -486,7 +486,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             recorder.hear(run, [getattr(g, "message", None) or g.text for g in generations])
         result = call_result(run.request, response.generations, response.llm_output)
         if result.usage is None and result.billed_usd is None and not result.cached:
-            text = output_text(response.generations) or "".join(run.tokens)
+            text = said_text(response.generations) or "".join(run.tokens)
             result = estimated_result(run.request, _sent_text(run), text, told=result)
         self._account(run, result)
         outputs: Any = None

@@ -414,10 +414,8 @@ def _children(  # noqa: PLR0911 - the order counts
 
 def _shown(value: Any) -> str:
     """What an object's text says; the address of one that has none of its own says nothing."""
-    kind = type(value)
-    if kind.__str__ is object.__str__ and kind.__repr__ in (object.__repr__, SimpleNamespace.__repr__):
-        return ""
-    return _written(value)
+    bases = [vars(base) for base in type(value).__mro__ if base not in (object, SimpleNamespace)]
+    return _written(value) if any("__str__" in base or "__repr__" in base for base in bases) else ""
 
 
 def _members(items: Iterable[tuple[Any, Any]], mode: int, *, are_names: bool = False) -> tuple[list[Told], _Children]:
@@ -494,19 +492,18 @@ def _loaded(text: str) -> Any:
         return None
 
 
-def _fields(value: Any) -> Mapping[Any, Any] | None:
+def _fields(value: Any) -> Mapping[str, Any] | None:
     """The fields of a record; None for an object that shows nothing of itself but its text."""
     kind = type(value)
+    own: dict[str, Any] = getattr(value, "__dict__", {})
     if hasattr(kind, "__pydantic_fields__"):
         extra = getattr(value, "__pydantic_extra__", None)
-        return {**vars(value), **extra} if isinstance(extra, Mapping) else vars(value)
+        return {**own, **extra} if isinstance(extra, Mapping) else own
     if (names := getattr(kind, "__dataclass_fields__", None)) is not None:
         return {name: getattr(value, name, None) for name in names}
     if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
         return {attribute.name: getattr(value, attribute.name, None) for attribute in attributes}
-    if kind is SimpleNamespace or (hasattr(value, "__dict__") and any(name in vars(value) for name in _MESSAGE_FIELDS)):
-        return vars(value)
-    return None
+    return own if kind is SimpleNamespace or any(name in own for name in _MESSAGE_FIELDS) else None
 
 
 def _is_record(kind: type) -> bool:

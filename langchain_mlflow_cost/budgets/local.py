@@ -352,6 +352,7 @@ class Budgets:
         prompt_usd: Decimal | None = None,
         model: str = "",
         call: Hashable = None,
+        is_made: bool = False,
     ) -> Reservation:
         """Ask whether a call may be made, and reserve its estimate until it is settled.
 

@@ -97,6 +97,17 @@ def test_named_files_and_tests_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_central_types_are_in_their_rooms() -> None:
+    """Each type of the table is a class of the room that the table says."""
+    table = PAGE.read_text(encoding="utf-8").partition("## The central types")[2].partition("\n\nPrinciples")[0]
+    types = re.findall(r"^\| `(\w+)` \| (?:`(\w+)/`|the ground) \|", table, re.MULTILINE)
+    files = {room: (PACKAGE / room).rglob("*.py") if room else PACKAGE.glob("*.py") for _, room in types}
+    text = {room: "\n".join(file.read_text(encoding="utf-8") for file in of_room) for room, of_room in files.items()}
+
+    assert len(types) > 10
+    assert [name for name, room in types if not re.search(rf"^class {name}\b", text[room], re.MULTILINE)] == []
+
+
 def test_short_map_names_real_rooms() -> None:
     """The picture in CONTRIBUTING has every room, each by its name."""
     picture = re.search(r"^```text\n(cli/.*?)^```$", PAGES[1].read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)

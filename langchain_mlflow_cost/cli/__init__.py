@@ -5,16 +5,19 @@ Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra); 2 as
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, scan
 from langchain_mlflow_cost.cli.app import CommandError, app
 from langchain_mlflow_cost.cli.output import tell, without_passwords
 from langchain_mlflow_cost.errors import PolicyError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["main"]
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.run_demo,
     "report": report.report_costs,
     "explain": explain.explain_policy,

@@ -8,9 +8,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.main import get_command
 
 from langchain_mlflow_cost import Policy
-from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT
+from langchain_mlflow_cost.cli import COMMANDS
+from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +61,15 @@ def test_nothing_slow_is_waited_for(words: list[str]) -> None:
     )
 
     assert done.stderr.splitlines()[-1].strip() == "imported:"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_explains_itself(name: str) -> None:
+    """Each argument and option of each command has a word of help."""
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # of a group
+
+    assert command.help
+    assert [each.name for each in command.params if not getattr(each, "help", None)] == []
 
 
 def test_default_experiment_is_the_policy_s() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,31 @@ def test_name_can_be_imported(name: str) -> None:
     assert callable(found)
     assert found.__doc__
     assert name in dir(langchain_mlflow_cost)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PUBLIC.items() if kind == "function"])
+def test_docstring_tells_the_contract(name: str) -> None:
+    """A public function says what each argument is and what comes back."""
+    function = getattr(langchain_mlflow_cost, name)
+    _, _, told = inspect.getdoc(function).partition("Args:\n")
+    arguments, _, returned = told.partition("Returns:\n")
+
+    assert re.findall(r"^    (\w+): \S", arguments, re.MULTILINE) == list(inspect.signature(function).parameters)
+    assert returned.strip()
+
+
+@pytest.mark.parametrize("name", ["CostSummary", "Policy"])
+def test_every_field_of_a_record_says_what_it_is(name: str) -> None:
+    """Each field of a public record has its description beside it."""
+    (body,) = ast.parse(inspect.getsource(getattr(langchain_mlflow_cost, name))).body
+    told = {
+        field.target.id: isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        for field, after in pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+    }
+
+    assert len(told) > 8
+    assert [field for field, is_told in told.items() if not is_told] == []
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

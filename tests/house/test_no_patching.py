@@ -14,9 +14,6 @@ TESTS = Path(__file__).resolve().parents[1]
 
 LEFT: frozenset[tuple[str, str]] = frozenset(
     {
-        ("core/test_export_queue.py", "adapters.export_queue.MAX_WAIT_S"),
-        ("core/test_export_queue.py", "adapters.export_queue.STALLED_AFTER_S"),
-        ("core/test_export_queue.py", "adapters.export_queue._lost"),
         ("core/test_ledger_and_private_text.py", "redaction.private_text.MAX_CHARS"),
         ("redaction/test_presidio.py", "redaction.presidio.TIME_LIMIT_S"),
         ("redaction/test_properties.py", "redaction.detectors.SHORT"),

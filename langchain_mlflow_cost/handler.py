@@ -384,14 +384,10 @@ class MlflowCostHandler(BaseCallbackHandler):
         if run is None or run.call is None:
             return
         generations = response.generations
-        self._remember_answer(run, generations)
+        self._recorder.remember_private(run, response)
         result = call_result(run.call.request, generations, response.llm_output)
         self._recorder.write_call(run, run.call.settle_answer(result, generations))
         self._recorder.end(run, error=None, outputs=response, has_outputs=True)
-
-    @_open_to_failure
-    def _remember_answer(self, run: Run, generations: Sequence[Sequence[Any]]) -> None:
-        self._recorder.remember_private(run, generations)
 
     @_open_to_failure
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: Any = None, **kwargs: Any) -> None:

@@ -61,30 +61,25 @@ class Usage:
         The bits of whole numbers, joined by `|`, are below 0 where one of them is; what is no whole number has no bits.
         """
         try:
-            both = self.cache_read_audio
-            parts = (
-                (read := self.cache_read)
-                + (short := self.cache_write)
-                + (long := self.cache_write_1h)
-                + (audio := self.input_audio)
-                + (image := self.input_image)
-                + (video := self.input_video)
-                - both
-            )
-            said = (
-                (reasoning := self.reasoning)
-                + (heard := self.output_audio)
-                + (drawn := self.output_image)
-                + (citation := self.citation)
-            )
-            bits = self.input_tokens - parts | self.output_tokens - said | read - both | audio - both | both
-            bits |= short | long | image | video | reasoning | heard | drawn | citation
-            if bits >= 0 and not self.fees:
+            read, reasoning = self.cache_read, self.reasoning
+            rare = self.cache_write | self.cache_write_1h | self.input_audio | self.input_image | self.input_video
+            rare |= self.cache_read_audio | self.output_audio | self.output_image | self.citation
+            bits = self.input_tokens - read | self.output_tokens - reasoning | read | reasoning
+            if bits >= 0 and (not rare or (rare > 0 and self._adds_up())) and not self.fees:
                 return
         except TypeError:
             pass
         if (problem := self._problem()) is not None:
             raise UsageError(problem)
+
+    def _adds_up(self) -> bool:
+        """Whether the rarer classes, none of which is negative, fit in their wholes with the others."""
+        both = self.cache_read_audio
+        cached = self.cache_read + self.cache_write + self.cache_write_1h
+        heard = self.input_audio + self.input_image + self.input_video
+        said = self.reasoning + self.output_audio + self.output_image + self.citation
+        bits = self.input_tokens - cached - heard + both | self.output_tokens - said
+        return (bits | self.cache_read - both | self.input_audio - both) >= 0
 
     def _problem(self) -> str | None:
         counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "fees"}

@@ -37,8 +37,6 @@ def count_span(span: GuardedSpan) -> None:
     provider = _loaded(attributes.get(SpanAttributeKey.MODEL_PROVIDER))
     request = request_of_names(provider if isinstance(provider, str) else None, model)
     result = result_of_counts(counts, request)
-    if result.usage is None:
-        return
     settled = ModelCall(run, request, key=span.context.span_id).settle_made(result)
     totals = Totals()
     totals.add(settled.call)

@@ -124,7 +124,7 @@ class Recorder:
             self.remember_private(run, text)
             if isinstance(error, Exception):
                 # A provider's error may quote what it was told.
-                self.remember_private(run, str(error))
+                self.remember_private(run, error)
             self.write_call(run, call.break_off(error))
         outputs = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": None}]}
         self.end(run, error=error, outputs=outputs, has_outputs=bool(text))

@@ -362,7 +362,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         tags: list[str] | None,
     ) -> None:
         self._recorder.remember_private(run, prompt)
-        self._recorder.remember_private_tools(run, params)
+        self._recorder.remember_private(run, params)
         details = {key: value for key, value in kwargs.items() if key != "invocation_params"}
         self._recorder.write_model_start(run, prompt, params, _details(details, metadata, tags))
 
@@ -391,8 +391,7 @@ class MlflowCostHandler(BaseCallbackHandler):
 
     @_open_to_failure
     def _remember_answer(self, run: Run, generations: Sequence[Sequence[Any]]) -> None:
-        said = [getattr(each, "message", None) or each.text for group in generations for each in group]
-        self._recorder.remember_private(run, said)
+        self._recorder.remember_private(run, generations)
 
     @_open_to_failure
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: Any = None, **kwargs: Any) -> None:

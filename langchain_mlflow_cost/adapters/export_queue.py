@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.limits import limits
+
 if TYPE_CHECKING:
     from collections.abc import Sized
 
@@ -15,14 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("langchain_mlflow_cost")
 
-MAX_WAIT_S = 1.0
-"""Seconds that one root invocation may wait for room in MLflow's queues, all its spans together.
-
-Spans of one invocation that end on several threads wait side by side, and that time counts once. LangChain calls the
-handler on the event loop, which stands still meanwhile; a wait for one span is over as soon as one batch is taken.
-"""
-STALLED_AFTER_S = 2.0
-"""Seconds after which nobody waits for an export from which nothing has moved: its store is away."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.01
 
 
@@ -32,7 +26,7 @@ class Patience:
     __slots__ = ("_counted_until", "left_s")
 
     def __init__(self) -> None:
-        self.left_s = MAX_WAIT_S
+        self.left_s = limits().export_wait_s
         self._counted_until = 0.0
 
     def spend(self, since: float, now: float) -> None:
@@ -56,11 +50,11 @@ def _wait(backlog: Backlog, patience: Patience) -> None:
     now = time.monotonic()
     if backlog.moved_at > backlog.full_since:
         backlog.full_since = now
-    pause = _FIRST_PAUSE_S
+    pause, stalled_s = _FIRST_PAUSE_S, limits().export_stalled_s
     while (
         len(backlog.waiting) >= backlog.high
         and patience.left_s > 0
-        and now - max(backlog.full_since, backlog.moved_at) < STALLED_AFTER_S
+        and now - max(backlog.full_since, backlog.moved_at) < stalled_s
         and backlog.is_served()
     ):
         backlog.wake()
@@ -70,30 +64,40 @@ def _wait(backlog: Backlog, patience: Patience) -> None:
         before, now = now, time.monotonic()
         patience.spend(before, now)
     if len(backlog.waiting) >= backlog.limit:
-        _lose_one(backlog)
+        _losses.add(backlog.limit)
 
 
-_lost = 0
+class Losses:
+    """Counts lost spans, and tells of the first, the tenth, the hundredth and so on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, limit: int) -> None:
+        """Count one span that found a full queue.
+
+        Args:
+            limit: Spans or tasks that this queue holds.
+        """
+        self.count += 1
+        if str(self.count).strip("0") == "1":
+            log.warning(
+                "langchain_mlflow_cost: %d spans lost so far; MLflow's queue of %d was full after a wait of up to "
+                "%g s. The store takes fewer spans than are made: export more of them at a time "
+                "(MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE), let more of them wait "
+                "(MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE), or see whether the store answers at all",
+                self.count,
+                limit,
+                limits().export_wait_s,
+            )
+
+
+_losses = Losses()
 
 
 def lost_spans() -> int:
     """Spans of this process that found a full queue, or made another leave it."""
-    return _lost
-
-
-def _lose_one(backlog: Backlog) -> None:
-    global _lost  # noqa: PLW0603 - a count for the process, as the queue is
-    _lost += 1
-    if str(_lost).strip("0") == "1":
-        log.warning(
-            "langchain_mlflow_cost: %d spans lost so far; MLflow's queue of %d was full after a wait of up to %g s. "
-            "The store takes fewer spans than are made: export more of them at a time "
-            "(MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE), let more of them wait "
-            "(MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE), or see whether the store answers at all",
-            _lost,
-            backlog.limit,
-            MAX_WAIT_S,
-        )
+    return _losses.count
 
 
 # --- the queues themselves ------------------------------------------------------------------------------------------
@@ -180,10 +184,6 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 backlog = Backlog(queue, batch)
                 backlog.is_served()
                 backlog.wake()
-                if hasattr(queue, "_flush_lock"):
-                    # Before it had this lock, a task that came in the middle of a flush made it wait for ever; the
-                    # second that the thread sleeps then lets most such tasks in.
-                    _stop_promptly(queue)
                 _take_time(queue, backlog, wait=batch is not None)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
@@ -216,32 +216,3 @@ def _take_time(queue: Any, backlog: Backlog, *, wait: bool) -> None:
         put(task)
 
     queue.put = put_in_time
-
-
-class _Nothing:
-    """A task without work."""
-
-    def handle(self) -> None:
-        """Do nothing."""
-
-
-def _stop_promptly(queue: Any) -> None:
-    """Spare each flush up to a second: the thread that it joins sits in `Queue.get(timeout=1)` without looking up.
-
-    It is handed an empty task. That and the stop are one step for it, under the queue's lock: a task that came first
-    would wake it for nothing, and one that came later might find it gone, and the flush would wait for it for ever.
-    """
-    stop, tasks = queue._stop_event, queue._queue  # noqa: SLF001
-    set_event = stop.set
-
-    def stop_now() -> None:
-        consumer = getattr(queue, "_consumer_thread", None)
-        with tasks.mutex:
-            if not stop.is_set() and consumer is not None and consumer.is_alive():
-                # What `Queue.put` does, whether there is room or not.
-                tasks.queue.append(_Nothing())
-                tasks.unfinished_tasks += 1
-                tasks.not_empty.notify()
-            set_event()
-
-    stop.set = stop_now

@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from langchain_mlflow_cost.messages import blocks_of, said_text
 from langchain_mlflow_cost.pricing.providers import AWS, host_of, model_id, provider_id
 from langchain_mlflow_cost.pricing.reported import Reading, usage_of
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
@@ -106,21 +107,12 @@ def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
     for tool in _sequence(params.get("tools")):
         if isinstance(tool, Mapping):
             _note_ttl(tool.get("cache_control"), found)
-    _walk_messages(messages, found)
+    for block in blocks_of(messages):
+        _note_ttl(block.get("cache_control"), found)
+        _note_ttl(block.get("cachePoint"), found)
     if len(found) > 1:
         return "mixed"
     return next(iter(found), None)
-
-
-def _walk_messages(messages: Any, found: set[str]) -> None:
-    for message in _sequence(messages):
-        if isinstance(message, (list, tuple)):
-            _walk_messages(message, found)
-            continue
-        for block in _sequence(getattr(message, "content", None)):
-            if isinstance(block, Mapping):
-                _note_ttl(block.get("cache_control"), found)
-                _note_ttl(block.get("cachePoint"), found)
 
 
 def _note_ttl(control: Any, found: set[str]) -> None:
@@ -161,7 +153,9 @@ def _call_result(
     if reported or raw:
         usage, partly = usage_of(reported or raw, raw, request, problems)
         if usage is not None and partly:
-            usage = replace(usage, output_tokens=count_tokens(output_text(generations), request.model))
+            # No less than its parts that were told.
+            counted = count_tokens(said_text(generations), request.model)
+            usage = replace(usage, output_tokens=max(usage.output_tokens, counted))
     elif request.batch_size > 1 and "token_usage" in llm_output:
         # LLMResult.flatten leaves the usage of a batch with its first prompt; the others get an empty mapping.
         usage = Usage()
@@ -413,34 +407,6 @@ def estimate_prompt_tokens(request: CallRequest, prompt_text: str) -> int:  # no
     A token is about four bytes of English, three of code or other languages' letters; three is taken.
     """
     return len(prompt_text.encode("utf-8", "surrogatepass")) // 3 + _MESSAGE_OVERHEAD
-
-
-def output_text(generations: Sequence[Sequence[Any]]) -> str:
-    """Join the text of all answers, thinking and tool calls' arguments included."""
-    parts: list[str] = []
-    for answers in generations:
-        for generation in answers:
-            message = getattr(generation, "message", None)
-            if message is None:
-                parts.append(str(getattr(generation, "text", "") or ""))
-                continue
-            content = getattr(message, "content", "")
-            if isinstance(content, str):
-                parts.append(content)
-            else:
-                for block in _sequence(content):
-                    parts.extend(_block_text(block))
-            calls = _sequence(getattr(message, "tool_calls", None))
-            parts.extend(f"{call.get('name', '')}{call.get('args', '')}" for call in calls if isinstance(call, Mapping))
-    return "".join(parts)
-
-
-def _block_text(block: Any) -> list[str]:
-    if isinstance(block, str):
-        return [block]
-    if isinstance(block, Mapping):
-        return [text for key in ("text", "thinking", "reasoning") if isinstance(text := block.get(key), str)]
-    return []
 
 
 # --- reading foreign values ------------------------------------------------------------------------------------------

@@ -1,9 +1,13 @@
-"""Cutting what is too long: after redaction, and so that it says what is missing."""
+"""Cutting what is too long to a number of characters: after redaction, and so that it says what is missing.
+
+One pass from the outside in, with a budget: what has room stays whole, and what has not shares the room in equal
+parts, of which what needs less leaves the rest to the others. So long texts lose their ends first. Where not even a
+small part of each has room, lists lose their middle and dicts their large fields.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,10 +16,79 @@ from langchain_mlflow_cost.redaction.plain import copied, dumps
 from langchain_mlflow_cost.redaction.rules import CLEAN, Counts, Leaf, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-# A string is scanned this far beyond where it will be cut, so that what straddles the cut is still seen whole.
 MARGIN = 16_384
+"""A string is scanned this far beyond where it will be cut, so that what straddles the cut is still seen whole."""
+MIN_TEXT = 200
+"""Characters of a string that are shown at least, if any are, and if it is not the only one that is shown."""
+GAP = "…"
+"""The name of the field that says what is missing of a dict."""
+
+_CUT = "[cut: {} more characters]"
+_MORE = "[cut: {} more]"
+# The length of each with a number of twelve digits, and whatever else it takes to write it.
+_CUT_CHARS = len(f'"… {_CUT.format(10**11)}"')
+_MORE_CHARS = len(f'"{GAP}":"{_MORE.format(10**11)}",')
+# A part that has room for this has room for its marker.
+_TINY = 64
+# Written characters that a member or field gets at least: a message is little more than its frame in less.
+_LEAST_TEXT = MIN_TEXT + _CUT_CHARS
+_LEAST = 500
+# A field that is longer, with its name, is a large one.
+_SMALL = 200
+
+
+class Rest:
+    """In a collection: the members in the middle that are not looked at, since they will be cut."""
+
+    __slots__ = ("count", "fragment")
+
+    def __init__(self, count: int) -> None:
+        """Count them."""
+        self.count = count
+        self.fragment = orjson.Fragment(dumps(_MORE.format(count)))
+
+
+class Piece:
+    """A model that was redacted and serialised before."""
+
+    __slots__ = ("_short", "chars", "counts", "fragment", "tree")
+
+    def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
+        """Keep what it was made into, how that is written, and what was found in it."""
+        self.tree = tree
+        self.fragment = orjson.Fragment(copied(text))
+        self.chars = _chars(text)
+        """When it is written."""
+        self.counts = counts
+        self._short: tuple[int, Piece] | None = None
+
+    def cut_to(self, room: int) -> Piece:
+        """Give it in at most so many characters, 64 or more.
+
+        To one of few lengths, the last of which is remembered: the same message is in one payload after another, and
+        in a growing state none of them should be cut anew for each.
+        """
+        room = room >> (room.bit_length() - 4) << (room.bit_length() - 4)
+        if self._short is None or self._short[0] != room:
+            tree = _cut_tree(self.tree, room)
+            self._short = (room, Piece(tree, dumps(tree), self.counts))
+        return self._short[1]
+
+
+def cut(tree: Any, max_chars: int) -> str:
+    """Write a tree that is too long, keeping as much of it as has room.
+
+    Args:
+        tree: Plain values, `Piece` and `Rest`; every string in it is redacted.
+        max_chars: Of the text; below 64 there may be more, since what is missing is always said.
+    """
+    if max_chars >= _TINY:
+        text = dumps(_cut_tree(tree, max_chars)).decode()
+        if len(text) <= max_chars:
+            return text
+    return dumps(_CUT.format(_size(tree))).decode()
 
 
 def cut_leaf(leaf: Leaf, unseen: int, rules: Rules) -> Leaf:
@@ -28,215 +101,130 @@ def cut_leaf(leaf: Leaf, unseen: int, rules: Rules) -> Leaf:
     return Leaf(f"{text}… {_CUT.format(unseen)}", leaf.counts)
 
 
-class Piece:
-    """A model that was redacted and serialised before."""
-
-    __slots__ = ("chars", "counts", "fragment", "short", "strings", "tree")
-
-    def __init__(self, tree: Any, text: bytes, counts: Counts) -> None:
-        self.tree = tree
-        self.fragment = orjson.Fragment(copied(text))
-        self.chars = len(text) if text.isascii() else len(text.decode())
-        self.counts = counts
-        self.strings: _Strings | None = None
-        """Counted when a payload that holds it is first cut: the same message is in one payload after another."""
-        self.short: tuple[int, Piece] | None = None
-        """What it was last cut to, and the length of string that was asked for."""
-
-    def measured(self) -> _Strings:
-        """Give the lengths of its strings."""
-        if self.strings is None:
-            self.strings = _Strings()
-            self.strings.measure(self.tree)
-            self.strings.written = self.chars - self.strings.others
-        return self.strings
-
-    def cut_to(self, limit: int) -> Piece:
-        """The piece with no string longer than `limit`, itself if it has none."""
-        if self.measured().longest <= limit:
-            return self
-        if self.short is None or self.short[0] != limit:
-            tree = _shortened(self.tree, _Room(limit, sys.maxsize))
-            self.short = (limit, Piece(tree, dumps(tree), self.counts))
-        return self.short[1]
+def _chars(text: bytes) -> int:
+    return len(text) if text.isascii() else len(text.decode())
 
 
-class _Strings:
-    """The lengths of a tree's strings, in characters, and how long it will be when it is written."""
-
-    __slots__ = ("has_pieces", "lengths", "longest", "others", "written")
-
-    def __init__(self) -> None:
-        self.lengths: list[int] = []
-        self.longest = 0
-        self.has_pieces = False
-        self.written = 0
-        """Of the strings when they are written: with their escapes, where these are known."""
-        self.others = 0
-        """Of all else, about."""
-
-    def measure(self, tree: Any) -> None:
-        """Add a tree."""
-        kind = type(tree)
-        if kind is str:
-            length = len(tree)
-            self.lengths.append(length)
-            self.longest = max(self.longest, length)
-            self.written += length
-            self.others += 3
-        elif kind is dict:
-            for name, item in tree.items():
-                self.others += len(name) + 3
-                self.measure(item)
-        elif kind is list:
-            for item in tree:
-                self.measure(item)
-        elif kind is Piece:
-            strings = tree.measured()
-            self.has_pieces = True
-            self.lengths += strings.lengths
-            self.longest = max(self.longest, strings.longest)
-            self.written += strings.written
-            self.others += strings.others + 1
-        else:
-            self.others += 8
+def _size(tree: Any) -> int:
+    """Say how many characters it takes when it is written."""
+    return tree.chars if type(tree) is Piece else _chars(dumps(tree))
 
 
-class Rest:
-    """In a collection: the members in the middle that are not looked at, since they will be cut."""
+def _cut_tree(tree: Any, room: int) -> Any:
+    """Cut what is written in more than `room` characters, of which there are at least `_TINY`."""
+    kind = type(tree)
+    if kind is str:
+        return _cut_text(tree, room)
+    if kind is dict:
+        return _cut_fields(tree, room)
+    if kind is list:
+        return _cut_members(tree, room)
+    if kind is Piece:
+        return tree.cut_to(room)
+    return _CUT.format(_size(tree))  # an integer of many digits
 
-    __slots__ = ("count", "fragment")
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.fragment = orjson.Fragment(dumps(_MORE.format(count)))
+def _cut_text(text: str, room: int) -> str:
+    hidden = 0
+    if text.endswith(" more characters]"):
+        # By `cut_leaf`, or by somebody before us: what is missing in all is told once.
+        shown, _, count = text.removesuffix(" more characters]").rpartition("… [cut: ")
+        if count.isdecimal():
+            text, hidden = shown, int(count[:12])
+    kept = _beginning(text, room - _CUT_CHARS)
+    return f"{kept}… {_CUT.format(len(text) - len(kept) + hidden)}"
 
 
-def cut(tree: Any, max_chars: int, written: int | None) -> str:
-    """Write a tree in at most so many characters, keeping as much of its shape as there is room for.
+def _beginning(text: str, room: int) -> str:
+    """Give as much of a text as is surely written in `room` characters, quotes aside."""
+    text = text[:room]
+    for_escapes = _chars(dumps(text)) - 2 - len(text)
+    # As if all escapes were at its beginning; none is longer than six characters.
+    return text[: max(room - for_escapes, room // len("\\u0000"))]
+
+
+def _cut_members(members: list[Any], room: int) -> list[Any]:
+    """Keep members from both ends in turn: what a conversation began with, and what was said last."""
+    missing = sum(member.count for member in members if type(member) is Rest)
+    whole = [member for member in members if type(member) is not Rest] if missing else members
+    count = len(whole)
+    in_turn = itertools.islice(itertools.chain.from_iterable(zip(whole, reversed(whole), strict=True)), count)
+    # With a comma each, and the brackets.
+    sizes, level = _shares(((1, _size(member), member) for member in in_turn), count + (missing > 0), room - 2)
+    kept = len(sizes)
+    first, last = (kept + 1) // 2, kept // 2
+    short = [_fitted(member, size, level) for member, size in zip(whole[:first], sizes[::2], strict=True)]
+    missing += count - kept
+    if missing:
+        short.append(_MORE.format(missing))
+    ends = zip(whole[count - last :], reversed(sizes[1::2]), strict=True)
+    return short + [_fitted(member, size, level) for member, size in ends]
+
+
+def _cut_fields(fields: dict[str, Any], room: int) -> dict[str, Any]:
+    """Keep small fields beside large ones, and of these as much of each."""
+    missing = sum(item.count for item in fields.values() if type(item) is Rest)
+    # With a colon and a comma each.
+    sizes = {name: (_size(name) + 2, _size(item), item) for name, item in fields.items() if type(item) is not Rest}
+    in_turn = sorted(sizes, key=lambda name: _rank(*sizes[name][:2]))
+    shown, level = _shares(map(sizes.__getitem__, in_turn), len(sizes) + (missing > 0), room - 2)
+    kept = set(in_turn[: len(shown)])
+    short = {name: _fitted(item, size, level) for name, (_, size, item) in sizes.items() if name in kept}
+    missing += len(sizes) - len(kept)
+    if missing:
+        gap = GAP
+        while gap in short:
+            gap += GAP
+        short[gap] = _MORE.format(missing)
+    return short
+
+
+def _rank(name_chars: int, chars: int) -> int:
+    """Give the order in which fields get room: small ones, large ones, those whose very names are large."""
+    return 2 if name_chars > _SMALL else 1 if name_chars + chars > _SMALL else 0
+
+
+def _fitted(item: Any, size: int, level: int) -> Any:
+    return item if size <= level else _cut_tree(item, level)
+
+
+def _shares(parts: Iterable[tuple[int, int, Any]], count: int, room: int) -> tuple[list[int], int]:
+    """Share the room among as many parts, in their order, as can get a little of it.
 
     Args:
-        tree: With strings in it that are too long for this.
-        max_chars: Of the text.
-        written: Characters of the whole tree when it is written, if that is known.
+        parts: Of each the characters that cannot be cut, such as its comma, those that can be, and the part. No more
+            of them are looked at than have room.
+        count: Of all there are, also those that are no parts any more.
+        room: In characters.
+
+    Returns:
+        How long each of those is that are kept, and to what the long ones of them must be cut.
     """
-    strings = _Strings()
-    strings.measure(tree)
-    lengths = strings.lengths
-    total = sum(lengths)
-    in_full = strings.written if written is None else written - strings.others
-    # What is cut off takes its escapes with it.
-    room = int((max_chars - strings.others) * min(1.0, total / max(in_full, 1)))
-    for share in (0.95, 0.6, 0.3):
-        limit = _limit(lengths, int(room * share))
-        if limit < MIN_STRING:
+    fixed: list[int] = []
+    sizes: list[int] = []
+    used: list[int] = []
+    total = 0
+    for around, size, part in parts:
+        total += around + min(size, _LEAST_TEXT if type(part) is str else _LEAST)
+        fixed.append(around)
+        sizes.append(size)
+        used.append(total)
+        if total > room:
             break
-        if limit >= strings.longest:
-            continue
-        if strings.has_pieces:
-            # To one of few lengths, so that the messages of a growing state need not be cut anew for each payload.
-            limit = min(limit, 1 << (limit.bit_length() - 1) | (limit & 1 << max(limit.bit_length() - 2, 0)))
-        text = dumps(_shortened(tree, _Room(limit, sys.maxsize))).decode()
-        if len(text) <= max_chars:
-            return text
-    for share in (0.9, 0.5, 0.25, 0.1):
-        text = dumps(_shortened(tree, _Room(MIN_STRING, int(max_chars * share)))).decode()
-        if len(text) <= max_chars:
-            return text
-    return dumps(_CUT.format(total)).decode()
+    if total > room or len(sizes) < count:
+        room -= _MORE_CHARS
+        while used and used[-1] > room and (len(used) > 1 or room - fixed[0] < _TINY):
+            used.pop()
+    sizes = sizes[: len(used)]
+    return sizes, _level(sizes, room - sum(fixed[: len(used)]))
 
 
-_CUT = "[cut: {} more characters]"
-_MORE = "[cut: {} more]"
-MIN_STRING = 200
-
-
-@dataclasses.dataclass(slots=True)
-class _Room:
-    """What may still be written: characters of one string, and of all."""
-
-    string: int
-    left: int
-
-
-def _limit(lengths: list[int], room: int) -> int:
-    """Give the length to which the longest strings must be cut for all to have room."""
-    remaining = sorted(lengths)
-    count = len(remaining)
-    for length in remaining:
-        share = room // count if count else 0
-        if length > share - len(_CUT):
-            return share - len(_CUT)
-        room -= length
-        count -= 1
-    return 10**12
-
-
-def _shortened(tree: Any, room: _Room) -> Any:
-    if type(tree) is str:
-        keep = max(0, min(room.string, room.left))
-        room.left -= min(len(tree), keep) + 4
-        # What takes the place of the rest should not be longer than that.
-        return tree if len(tree) <= keep + len(_CUT) else f"{tree[:keep]}… {_CUT.format(len(tree) - keep)}"
-    if type(tree) is dict:
-        return _shortened_fields(tree, room)
-    if type(tree) is list:
-        return _shortened_members(tree, room)
-    if type(tree) is Piece:
-        piece = tree.cut_to(room.string)
-        if piece.chars < room.left:
-            room.left -= piece.chars
-            return piece
-        return _shortened(tree.tree, room)
-    room.left -= 8
-    return tree
-
-
-def _shortened_fields(tree: dict[str, Any], room: _Room) -> dict[str, Any]:
-    """Keep small fields beside large ones, and of these as much of each."""
-    short: dict[str, Any] = {}
-    large = []
-    for name, item in tree.items():
-        if type(item) in _LARGE or (type(item) is str and len(item) > MIN_STRING):
-            large.append(name)
-        elif type(item) is not Rest:
-            room.left -= len(name) + 4
-            if room.left <= 0:
-                break
-            short[name] = _shortened(item, room)
-    for done, name in enumerate(large):
-        room.left -= len(name) + 4
-        if room.left <= 0:
-            break
-        share = _Room(room.string, room.left // (len(large) - done))
-        room.left -= share.left
-        short[name] = _shortened(tree[name], share)
-        room.left += share.left
-    if len(short) == len(tree):
-        return {name: short[name] for name in tree}
-    kept = {name: short[name] for name in tree if name in short}
-    kept["…"] = _MORE.format(_count_of(item for name, item in tree.items() if name not in short))
-    return kept
-
-
-def _shortened_members(tree: list[Any], room: _Room) -> list[Any]:
-    """Keep members from both ends in turn: what a conversation began with, and what was said last."""
-    first: list[Any] = []
-    last: list[Any] = []
-    while len(first) + len(last) < len(tree):
-        room.left -= 2
-        if room.left <= 0:
-            first.append(_MORE.format(_count_of(tree[len(first) : len(tree) - len(last)])))
-            break
-        if len(first) <= len(last):
-            first.append(_shortened(tree[len(first)], room))
-        else:
-            last.append(_shortened(tree[-1 - len(last)], room))
-    return first + last[::-1]
-
-
-def _count_of(left_out: Iterable[Any]) -> int:
-    return sum(item.count if type(item) is Rest else 1 for item in left_out)
-
-
-_LARGE = (dict, list, Piece)
+def _level(sizes: Sequence[int], room: int) -> int:
+    """Give the length to which the longest must be cut for all to have room."""
+    ordered = sorted(sizes)
+    for done, size in enumerate(ordered):
+        level = room // (len(ordered) - done)
+        if size > level:
+            return level
+        room -= size
+    return ordered[-1] if ordered else 0

@@ -19,7 +19,7 @@ import pydantic
 
 from langchain_mlflow_cost.redaction import detectors
 from langchain_mlflow_cost.redaction.cache import LeafCache, model_key
-from langchain_mlflow_cost.redaction.cut import MARGIN, MIN_STRING, Piece, Rest, cut, cut_leaf
+from langchain_mlflow_cost.redaction.cut import GAP, MARGIN, MIN_TEXT, Piece, Rest, cut, cut_leaf
 from langchain_mlflow_cost.redaction.plain import (
     PLAIN_OPTIONS,
     Converted,
@@ -118,10 +118,10 @@ class Redactor:
         tree = walk.run(value)
         if walk.piece_chars > self.max_payload_chars:
             # Writing megabytes to see that they are too long would take longer than all the rest.
-            return cut(tree, self.max_payload_chars, None), walk.counts
+            return cut(tree, self.max_payload_chars), walk.counts
         text = dumps(tree).decode()
         if len(text) > self.max_payload_chars:
-            text = cut(tree, self.max_payload_chars, len(text))
+            text = cut(tree, self.max_payload_chars)
         return text, walk.counts
 
     def _leaf(self, text: str, json_depth: int = 0) -> Leaf:
@@ -306,7 +306,7 @@ class _Walk:
         while left > 0 and first + last < count:
             value = members[first if first <= last else count - 1 - last]
             # Cut as far as can be, a string is this long; a list may be empty.
-            left -= min(len(value), MIN_STRING) + 3 if type(value) is str else 2
+            left -= min(len(value), MIN_TEXT) + 3 if type(value) is str else 2
             if first <= last:
                 first += 1
             else:
@@ -322,7 +322,7 @@ class _Walk:
         if kept is members:
             return fields
         gap = next(i for i, one in enumerate(kept) if type(one) is Rest)
-        names = [*names[:gap], "…", *names[len(names) - (len(kept) - gap - 1) :]]
+        names = [*names[:gap], GAP, *names[len(names) - (len(kept) - gap - 1) :]]
         return dict(zip(names, kept, strict=True))
 
     def _field(

@@ -229,12 +229,7 @@ class GuardedRecorder(Recorder):
     def remember_private(self, run: Run, said: Any) -> None:
         """Remember what a model was told or said, if its node is private."""
         if not run.policy.log_prompts:
-            remember_private(run, said)
-
-    def remember_private_tools(self, run: Run, params: Mapping[str, Any]) -> None:
-        """Remember what a model was told of its tools and of the form of its answer, if its node is private."""
-        if not run.policy.log_prompts:
-            remember_private_tools(run, params)
+            run.trace.session_of(run.session_id).remember_private(said)
 
 
 def ensure_installed() -> None:
@@ -449,51 +444,6 @@ def _flush(run: Run) -> None:
     if run.span is not None and state is not None and state.pending:
         gathered, state.pending = state.pending, {}
         write_raw(otel(run.span), gathered)
-
-
-# --- private text ---------------------------------------------------------------------------------------------------
-
-
-def remember_private(run: Run, messages: Any) -> None:
-    session = run.trace.session_of(run.session_id)
-    for message in _flat(messages):
-        if isinstance(message, str | dict):
-            session.remember_private(message)
-            continue
-        for field in ("content", "additional_kwargs", "text", "artifact"):
-            session.remember_private(getattr(message, field, None))
-        for field in ("tool_calls", "invalid_tool_calls"):
-            for call in getattr(message, field, None) or ():
-                session.remember_private(call.get("args"), values=True)
-
-
-def remember_private_tools(run: Run, params: Mapping[str, Any]) -> None:
-    session = run.trace.session_of(run.session_id)
-    for key in ("tools", "functions", "response_format"):
-        _remember_descriptions(session, params.get(key))
-    for key in ("instructions", "stop", "stop_sequences", "system", "system_instruction", "suffix"):
-        session.remember_private(params.get(key))
-
-
-def _remember_descriptions(session: Any, value: Any) -> None:
-    # Names and types are structure that other nodes share; descriptions are what the model is told.
-    if isinstance(value, dict):
-        for key, member in value.items():
-            if key in ("description", "enum", "default", "examples", "title"):
-                session.remember_private(member)
-            else:
-                _remember_descriptions(session, member)
-    elif isinstance(value, list | tuple):
-        for member in value:
-            _remember_descriptions(session, member)
-    elif isinstance(value, type) and hasattr(value, "model_json_schema"):
-        _remember_descriptions(session, value.model_json_schema())
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [message for member in value for message in _flat(member)]
-    return [value]
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

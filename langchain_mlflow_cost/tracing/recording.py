@@ -213,9 +213,6 @@ class Recorder:
     def remember_private(self, run: Run, said: Any) -> None:
         """Remember what a model was told or said, if its node is private."""
 
-    def remember_private_tools(self, run: Run, params: Mapping[str, Any]) -> None:
-        """Remember what a model was told of its tools and of the form of its answer, if its node is private."""
-
 
 _said: set[str] = set()
 

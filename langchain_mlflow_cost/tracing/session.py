@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.messages import private_strings
 from langchain_mlflow_cost.redaction.private_text import PrivateText
 
-_BLOB_CHARS = 64
-"""A base64 text shorter than this is no file."""
-_MAX_JSON_DEPTH = 4
-"""JSON in a string in JSON: tool arguments, rarely twice."""
+log = logging.getLogger("langchain_mlflow_cost")
 
 
 class Session:
@@ -36,42 +29,26 @@ class Session:
     def __bool__(self) -> bool:
         return bool(self.text)
 
-    def remember_private(self, value: Any, depth: int = 0, *, values: bool = False) -> None:
-        """Remember what a model in a private node was told or said: every string and number of a value.
+    def remember_private(self, value: Any, *, is_data: bool = False) -> None:
+        """Remember what a model in a private node was told or said; all text counts as private if that fails.
 
         Args:
-            value: A text, a content block, a tool call's arguments, or a collection of these.
-            depth: Of JSON in strings.
-            values: Every field holds somebody's words, as in arguments; a content block's `id` and `type` do not.
+            value: Whatever LangChain or another library hands on: messages, chunks, definitions, parameters, errors.
+            is_data: Its fields are somebody's own, as in arguments: none of them is structure.
         """
-        if isinstance(value, str):
-            is_file = len(value) >= _BLOB_CHARS and " " not in value[:_BLOB_CHARS] and self._remember_file(value)
-            self.text.add(value, encoded=not is_file)
-            if value[:1] in "{[" and depth < _MAX_JSON_DEPTH:
-                with contextlib.suppress(orjson.JSONDecodeError):
-                    self.remember_private(orjson.loads(value), depth + 1, values=True)
-        elif isinstance(value, Mapping):
-            self._remember_fields(value, depth, values=values)
-        elif isinstance(value, list | tuple):
-            for member in value:
-                self.remember_private(member, depth, values=values)
-            if values and len(value) > 1 and all(isinstance(member, str) for member in value):
-                self.text.add(" ".join(value))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            self.text.add(str(value))
-
-    def _remember_fields(self, fields: Mapping[Any, Any], depth: int, *, values: bool) -> None:
-        for key, member in fields.items():
-            if values or key not in ("type", "id", "index", "role", "finish_reason"):
-                self.remember_private(member, depth, values=values or key in ("input", "args", "arguments"))
-            if values and isinstance(key, str) and not key.isidentifier():
-                self.text.add(key)
-
-    def _remember_file(self, value: str) -> bool:
-        with contextlib.suppress(binascii.Error, ValueError):
-            self._files.add(_digest(base64.b64decode(value.partition(";base64,")[2] or value, validate=True)))
-            return True
-        return False
+        try:
+            for told in private_strings(value, is_data=is_data):
+                if told.kind == "words":
+                    self.text.add(told.text)
+                elif told.kind == "file":
+                    self._files.add(_digest(told.data))
+                    self.text.add(told.text, encoded=False)
+        except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything; what is not heard may leak
+            self.text.withhold_everything()
+            log.warning(
+                "langchain_mlflow_cost could not read what a private node was told (%s): all text is withheld",
+                type(error).__name__,
+            )
 
     def holds_file(self, content: bytes) -> bool:
         """Whether a model in a private node was told or gave this file."""

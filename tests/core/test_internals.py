@@ -7,9 +7,7 @@ import importlib
 import re
 import socket
 import threading
-import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +23,6 @@ from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
-from mlflow.tracing.export.async_export_queue import AsyncTraceExportQueue
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
 
 OWN = {"_lmc_yields", "lmc_backlog"}
 """Marks of our own on another's class or object."""
-NEWER = {"_flush_lock"}
-"""Names that not all supported versions have."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "sdk": ("_Span",),
@@ -91,8 +86,8 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
-    "queue": ("_consumer_thread", "_queue", "_stop_event", "is_active", "put"),
-    "tasks": ("maxsize", "mutex", "not_empty", "not_full", "queue", "unfinished_tasks"),
+    "queue": ("_consumer_thread", "_queue", "is_active", "put"),
+    "tasks": ("maxsize", "not_full", "queue"),
 }
 """The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
 UNDOCUMENTED = {
@@ -163,7 +158,7 @@ def used_names() -> set[str]:
             if not isinstance(first, ast.Constant):
                 texts = [other.value for other in others if isinstance(other, ast.Constant)]
                 found |= {text for text in texts if isinstance(text, str) and private.fullmatch(text)}
-    return found - OWN - NEWER
+    return found - OWN
 
 
 def test_list_is_complete() -> None:
@@ -337,46 +332,6 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     assert not owners["queue"]._worker_threadpool.submit(backlog.is_served).result()
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
-
-
-promptly = pytest.mark.skipif(
-    not hasattr(AsyncTraceExportQueue(), "_flush_lock"), reason="flushes of this MLflow are left alone"
-)
-
-
-@promptly
-def test_flush_does_not_wait_for_a_sleeper(exported_in_threads: str) -> None:
-    """Each flush joins a thread that sleeps in steps of a second; it is woken, and no task is left in the queue."""
-    with mlflow.start_span("a") as span:
-        pass
-    export_queue.backlogs_of(spans.otel(span))
-    mlflow.flush_trace_async_logging()
-    queue = export_owners()["queue"]
-    started = time.monotonic()
-    for _ in range(20):
-        queue.flush()
-
-    assert time.monotonic() - started < 10  # instead of 20
-    assert queue._queue.unfinished_tasks == 0
-    assert queue.is_active()
-
-
-@promptly
-def test_stop_leaves_no_task_behind(exported_in_threads: str) -> None:
-    """Flushes from many threads at once, between spans, come back, and all spans are stored."""
-    with mlflow.start_span("first") as span:
-        pass
-    export_queue.backlogs_of(spans.otel(span))
-    with ThreadPoolExecutor(4) as pool:
-        flushes = [pool.submit(mlflow.flush_trace_async_logging) for _ in range(8)]
-        for number in range(8):
-            with mlflow.start_span(str(number)):
-                pass
-        for flush in flushes:
-            flush.result(timeout=60)
-    mlflow.flush_trace_async_logging()
-
-    assert len(mlflow.search_traces(return_type="list")) == 9
 
 
 # --- spans ---------------------------------------------------------------------------------------------------------

@@ -27,11 +27,18 @@ app = typer.Typer(
 )
 
 
+class CommandError(Exception):
+    """The command cannot do what it was asked to; the message says why and what to do."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        sys.stdout.write(f"mlflow-cost {version('langchain-mlflow-cost')}\n")
+        try:
+            sys.stdout.write(f"mlflow-cost {version('langchain-mlflow-cost')}\n")
+        except PackageNotFoundError as error:
+            raise CommandError("no version is known: the package is not installed, only on the path") from error
         raise typer.Exit
 
 
@@ -55,10 +62,6 @@ TrackingUri = Annotated[
 ExperimentName = Annotated[
     str | None, typer.Option("--experiment", metavar="NAME", help=f"Its name; else {DEFAULT_EXPERIMENT}.")
 ]
-
-
-class CommandError(Exception):
-    """The command cannot do what it was asked to; the message says why and what to do."""
 
 
 def read_policy(path: Path) -> Policy:

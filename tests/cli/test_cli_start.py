@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +28,19 @@ SLOW = ("genai_prices", "langchain_core", "langgraph", "mlflow", "requests")
 def test_version(cli: Cli) -> None:
     """The version that is installed is told in one line."""
     assert cli("--version") == (0, f"mlflow-cost {version('langchain-mlflow-cost')}\n", "")
+
+
+def test_version_of_what_is_not_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkout that is only on the path, the version cannot be told, and that is."""
+
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", nothing)
+
+    assert cli("--version") == (
+        1, "", "mlflow-cost: no version is known: the package is not installed, only on the path\n"
+    )  # fmt: skip
 
 
 def test_module_is_the_same_command(cli: Cli) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_mlflow_cost.redaction.walk import Rules
+    from langchain_mlflow_cost.redaction.rules import Rules
 
 Level = Literal["minimal", "standard", "full"]
 LEVELS: tuple[Level, ...] = ("minimal", "standard", "full")

@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_mlflow_cost.adapters.chat_form import chat_message
-from langchain_mlflow_cost.redaction.walk import Converted
+from langchain_mlflow_cost.redaction.plain import Converted
 
 
 def output_form(value: Any) -> Any:

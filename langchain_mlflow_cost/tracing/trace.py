@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.pricing.ledger import Ledger
-from langchain_mlflow_cost.redaction.walk import LeafCache, Redactor
+from langchain_mlflow_cost.redaction.cache import LeafCache
+from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "50"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 HERE = Path(__file__).parent
 PURE = ("house", "policy", "prices", "redaction", "budget")
@@ -77,9 +79,23 @@ def forget_mlflow_state() -> None:
     provider.get_context_api().attach(Context())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Pure folders first. With `--dist worksteal` one worker begins with them and the other in the middle."""
-    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in PURE)
+    """Leave to the night what a test's covering sample leaves out, and put the pure folders first.
+
+    With `--dist worksteal` one worker begins with them and the other in the middle.
+    """
+    for item in items:
+        sample = item.get_closest_marker("sampled")
+        if sample is not None and not sample.kwargs["is_in"](**item.callspec.params):  # type: ignore[attr-defined]
+            item.add_marker("nightly")
+    items.sort(key=lambda item: not any(HERE / folder in item.path.parents for folder in PURE))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out: workers do not tell."""
+    if config.option.markexpr == "not nightly":
+        terminalreporter.write_line("Left to .ci/nightly: the tests that are marked so, see docs/testing.md")
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +141,25 @@ def _spare_the_disk() -> None:
             connection.execute("PRAGMA synchronous = OFF")
 
     event.listen(Engine, "connect", connected)
+
+
+@pytest.fixture(scope="session")
+def fresh_store(
+    template_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], AbstractContextManager[str]]:
+    """Opens a database for what several tests look at and one run records; MLflow has no past before or after."""
+
+    @contextmanager
+    def opened() -> Iterator[str]:
+        path = tmp_path_factory.mktemp("recorded") / "mlflow.db"
+        shutil.copy(template_store, path)
+        forget_mlflow_state()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+            yield _use(f"sqlite:///{path}")
+        forget_mlflow_state()
+
+    return opened
 
 
 @pytest.fixture

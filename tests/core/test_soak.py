@@ -124,6 +124,7 @@ def alive() -> Counter[type]:
     return Counter(type(thing) for thing in gc.get_objects() if type(thing) in {*LET_GO, *REMEMBERED})
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", [good, raising, dropped, cancelled], ids=lambda ending: ending.__name__)
 def test_nothing_grows(ending: Callable[[list[Any]], None], forgetting: ForgettingStore) -> None:
     """No run stays open, no span active, and of the objects of many invocations only the kept summaries are alive."""

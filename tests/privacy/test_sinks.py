@@ -78,7 +78,10 @@ class Server:
         self._process.wait(20)
 
 
-@pytest.fixture(scope="module", params=list(SETTINGS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.nightly) if name == "server" else name for name in SETTINGS],
+)
 def sink(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template_store: Path, collector: Collector
 ) -> Iterator[Sinks]:

@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra); 2 as
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -28,7 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.nodes import parsed_path
+from langchain_mlflow_cost.notices import nearest, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +86,7 @@ def main() -> None:
             raise
         first_line = str(error).strip().splitlines()[0]
         # A server's address may hold a password.
-        _exit(f"MLflow: {re.sub('//[^/@]+@', '//****@', first_line)}")
+        _exit(f"MLflow: {without_credentials(first_line)}")
 
 
 def _is_of_mlflow(error: Exception) -> bool:
@@ -244,9 +245,9 @@ def _no_such_tag(tag: str, traces: list[Trace]) -> str:
         keys = (*trace.info.tags, *trace.info.trace_metadata)
         names |= {key for key in keys if not key.startswith("mlflow.") and key != _LANGCHAIN_TAGS}
         names.update(_langchain_tags(trace))
-    near = difflib.get_close_matches(tag, names, 1)
+    near = nearest(tag, sorted(names))
     if near:
-        remedy = f"did you mean tag:{near[0]}?"
+        remedy = f"did you mean tag:{near}?"
     elif names:
         remedy = f"there are {', '.join(sorted(names)[:10])}"
     else:
@@ -293,7 +294,7 @@ def explain(
         if _redacted(applied) != _redacted(everywhere):
             console.print(f"  in {_named(applied)}: {_redacted(applied)}")
     for rule in loaded.budgets:
-        console.print(f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
+        console.print(f"Budget: {_budget(readable(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
     for line in _prices(told["settings"].get("prices", {})):
         console.print(line)
     for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
@@ -317,7 +318,7 @@ def _prices(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, rates in settings.get("overrides", {}).items():
         yield f"Price of {name}: {', '.join(f'{kind} {_price(kind, usd)}' for kind, usd in rates.items())}"
     for name, off in settings.get("discounts", {}).items():
-        yield f"Discount of {'everything' if name == '*' else name}: {_number(Decimal(off) * 100)} %"
+        yield f"Discount of {'everything' if name == '*' else name}: {readable(Decimal(off) * 100)} %"
 
 
 def _price(kind: str, usd: str) -> str:
@@ -436,8 +437,8 @@ def _usage(text: str) -> Usage:
     known = [field.name for field in fields(Usage)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+            near = nearest(name, known)
+            remedy = f'did you mean "{near}"?' if near else f"known are {', '.join(known)}"
             raise typer.BadParameter(f'unknown key "{name}"; {remedy}', param_hint="--usage")
     for name, count in [*given.items(), *fees.items()]:
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
@@ -455,30 +456,24 @@ def _price_table(listed: PriceList) -> Table:
     for head in columns:
         table.add_column(head, justify="right")
     for name in dict.fromkeys(name for rates in columns.values() for name in rates):
-        table.add_row(name, *(_number(rates[name]) if name in rates else "" for rates in columns.values()))
+        table.add_row(name, *(readable(rates[name]) if name in rates else "" for rates in columns.values()))
     if listed.per_use:
         table.add_section()
         table.add_row("USD a use")
     for name, fee in listed.per_use.items():
-        table.add_row(name, _number(fee))
+        table.add_row(name, readable(fee))
     return table
 
 
 def _bill(priced: PricedCall) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False, show_footer=True)
-    total = "unknown" if priced.cost is None else _number(priced.cost.total_usd)
+    total = "unknown" if priced.cost is None else readable(priced.cost.total_usd)
     for head, footer in (("This call", "Total"), ("Count", ""), ("USD each", ""), ("USD", total)):
         table.add_column(head, footer, justify="left" if head == "This call" else "right")
     for line in priced.lines:
-        table.add_row(line.name, f"{line.quantity:,}", _number(line.usd_each), _number(line.usd))
+        table.add_row(line.name, f"{line.quantity:,}", readable(line.usd_each), readable(line.usd))
     table.caption = "\n".join(priced.notes) or None
     return table
-
-
-def _number(amount: Decimal) -> str:
-    """All digits, without an exponent or trailing zeros."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 # --- prune

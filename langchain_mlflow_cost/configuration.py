@@ -6,12 +6,13 @@ import logging
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 
 from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _usable(uri: str) -> str:
     if _answers(uri):
         return uri
     warnings.warn(
-        f"the MLflow server {_shown(uri)} did not answer its health check within {limits().health_check_s:g} s; "
+        f"the MLflow server {without_credentials(uri)} did not answer its health check within {limits().health_check_s:g} s; "
         f"traces go to {DEFAULT_TRACKING_URI} instead",
         RuntimeWarning,
         stacklevel=4,
@@ -108,11 +109,6 @@ def _answers(uri: str) -> bool:
     except requests.RequestException:
         return False
     return response.status_code < 500  # noqa: PLR2004 - a proxy in front may refuse /health and serve the rest
-
-
-def _shown(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _first_line(error: Exception) -> str:

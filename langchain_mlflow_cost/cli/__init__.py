@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, scan
 from langchain_mlflow_cost.cli.app import CommandError, app
-from langchain_mlflow_cost.cli.output import tell, without_passwords
+from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def main() -> None:
         if not _is_of_mlflow(error):
             raise
         first_line = str(error).strip().splitlines()[0]
-        _exit(f"MLflow: {without_passwords(first_line)}")
+        _exit(f"MLflow: {without_credentials(first_line)}")
 
 
 def _is_of_mlflow(error: Exception) -> bool:

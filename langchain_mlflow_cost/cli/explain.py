@@ -11,7 +11,8 @@ from rich import box
 from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import PolicyArgument, read_policy
-from langchain_mlflow_cost.cli.output import console, digits
+from langchain_mlflow_cost.cli.output import console
+from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.nodes import parsed_path
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _prices(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, rates in settings.get("overrides", {}).items():
         yield f"Price of {name}: {', '.join(f'{kind} {_price(kind, usd)}' for kind, usd in rates.items())}"
     for name, off in settings.get("discounts", {}).items():
-        yield f"Discount of {'everything' if name == '*' else name}: {digits(Decimal(off) * 100)} %"
+        yield f"Discount of {'everything' if name == '*' else name}: {readable(Decimal(off) * 100)} %"
 
 
 def _price(kind: str, usd: str) -> str:

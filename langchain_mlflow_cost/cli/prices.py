@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,9 @@ from rich import box
 from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import CommandError, PolicyOption, read_policy
-from langchain_mlflow_cost.cli.output import console, digits, tell
+from langchain_mlflow_cost.cli.output import console, tell
+from langchain_mlflow_cost.money import readable
+from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +75,8 @@ def _usage(text: str) -> Usage:
     known = [field.name for field in fields(Usage)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+            near = nearest(name, known)
+            remedy = f'did you mean "{near}"?' if near else f"known are {', '.join(known)}"
             raise typer.BadParameter(f'unknown key "{name}"; {remedy}', param_hint="--usage")
     for name, count in [*given.items(), *fees.items()]:
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
@@ -96,21 +97,21 @@ def _price_table(listed: PriceList) -> Table:
     for head in columns:
         table.add_column(head, justify="right")
     for name in dict.fromkeys(name for rates in columns.values() for name in rates):
-        table.add_row(name, *(digits(rates[name]) if name in rates else "" for rates in columns.values()))
+        table.add_row(name, *(readable(rates[name]) if name in rates else "" for rates in columns.values()))
     if listed.per_use:
         table.add_section()
         table.add_row("USD a use")
     for name, fee in listed.per_use.items():
-        table.add_row(name, digits(fee))
+        table.add_row(name, readable(fee))
     return table
 
 
 def _bill(priced: PricedCall) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False, show_footer=True)
-    total = "unknown" if priced.cost is None else digits(priced.cost.total_usd)
+    total = "unknown" if priced.cost is None else readable(priced.cost.total_usd)
     for head, footer in (("This call", "Total"), ("Count", ""), ("USD each", ""), ("USD", total)):
         table.add_column(head, footer, justify="left" if head == "This call" else "right")
     for line in priced.lines:
-        table.add_row(line.name, f"{line.quantity:,}", digits(line.usd_each), digits(line.usd))
+        table.add_row(line.name, f"{line.quantity:,}", readable(line.usd_each), readable(line.usd))
     table.caption = "\n".join(priced.notes) or None
     return table

@@ -18,8 +18,9 @@ from langchain_mlflow_cost.cli.app import (
     TrackingUri,
     read_policy,
 )
-from langchain_mlflow_cost.cli.output import console, counted, tell, without_passwords
+from langchain_mlflow_cost.cli.output import console, counted, tell
 from langchain_mlflow_cost.cli.store import PAGE, find_experiment, traces_of
+from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, TraceInfo
@@ -100,7 +101,7 @@ def _files_are_gone(trace: _OldTrace) -> bool:
     except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own; the other traces go on
         reason = str(error).strip() or type(error).__name__
         told = f"files of trace {trace.trace_id} in {trace.location}: {reason.splitlines()[0]}"
-        tell(without_passwords(told))
+        tell(without_credentials(told))
         return False
     return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import typer
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, ExperimentName, TrackingUri
 from langchain_mlflow_cost.cli.output import console, counted
 from langchain_mlflow_cost.cli.store import PAGE, find_experiment, traces_of
+from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,9 +105,9 @@ def _no_such_tag(tag: str, traces: list[Trace]) -> str:
         keys = (*trace.info.tags, *trace.info.trace_metadata)
         names |= {key for key in keys if not key.startswith("mlflow.") and key != _LANGCHAIN_TAGS}
         names.update(_langchain_tags(trace))
-    near = difflib.get_close_matches(tag, names, 1)
+    near = nearest(tag, sorted(names))
     if near:
-        remedy = f"did you mean tag:{near[0]}?"
+        remedy = f"did you mean tag:{near}?"
     elif names:
         remedy = f"there are {', '.join(sorted(names)[:10])}"
     else:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.policy.reading import Location, Settings, described, nearest
+from langchain_mlflow_cost.notices import nearest
+from langchain_mlflow_cost.policy.reading import Location, Settings, described
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -32,17 +30,6 @@ class Problem(ValueError):  # noqa: N818 - it never reaches a user; what does is
         self.location = location
         self.others = tuple(others)
         """What was found together with it."""
-
-
-_PACKAGE: Final = str(Path(__file__).parent)
-
-
-def warn(text: str, category: type[Warning]) -> None:
-    """Warn at the line outside this package that led here, so that each such line is told once."""
-    frame, level = sys._getframe(), 1  # noqa: SLF001 - what `skip_file_prefixes` does from Python 3.12 on
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, category, stacklevel=level)
 
 
 # Values of these may be or hold credentials.

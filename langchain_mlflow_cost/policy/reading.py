@@ -5,7 +5,6 @@ Knows the shapes in which settings are written, not what they mean: that is `pol
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
     import os
@@ -99,16 +99,6 @@ class Settings:
             except (KeyError, IndexError, TypeError):
                 values = None
         return tuple(steps)
-
-
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that was probably meant."""
-    close = difflib.get_close_matches(word.lower(), [each.lower() for each in known], n=1, cutoff=0.7)
-    if close:
-        return next(each for each in known if each.lower() == close[0])
-    # A name cut short: EMAIL for EMAIL_ADDRESS. ADDRESS could be any of several, so nothing is said of it.
-    longer = [each for each in known if word.lower() in each.lower().split("_")]
-    return longer[0] if len(longer) == 1 else None
 
 
 _STORE_SCHEME: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|databricks$)", re.IGNORECASE)
@@ -468,8 +458,9 @@ def _own_keys(settings: Settings, item: Mapping[str, Any], node_keys: Sequence[s
             place = _place(settings.name, line)
             if key not in node_keys:
                 # A misspelt `log_promts: false` would be silently ignored as somebody else's.
-                meant = difflib.get_close_matches(key, node_keys, n=1, cutoff=0.85)
-                settings.hints += [f'{place}: ignored key "{key}"; did you mean "{near}"?' for near in meant]
+                near = nearest(key, node_keys, cutoff=0.85)
+                if near is not None:
+                    settings.hints.append(f'{place}: ignored key "{key}"; did you mean "{near}"?')
                 continue
             if key in own and own[key] != value:
                 raise PolicyError(

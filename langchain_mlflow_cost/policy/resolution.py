@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, Specificity
 from langchain_mlflow_cost.nodes import NodePath, path_text
+from langchain_mlflow_cost.notices import nearest, warn, without_credentials
 from langchain_mlflow_cost.policy.node_policy import NodePolicy
-from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted, warn
-from langchain_mlflow_cost.policy.reading import Location, nearest
+from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted
 from langchain_mlflow_cost.redaction import FIELD, Rules, compile_rules
 from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.budgets.local import BudgetRule
     from langchain_mlflow_cost.policy.node_policy import Level
+    from langchain_mlflow_cost.policy.reading import Location
     from langchain_mlflow_cost.policy.settings import NodeOverrides, Policy, Redaction
 
 Strategy: TypeAlias = Literal["redact", "mask", "hash", "drop"]
@@ -318,7 +318,7 @@ def _shown(value: Any) -> Any:
         return {key: _shown(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_shown(each) for each in value]
-    return re.sub(r"//[^/@\s]*@", "//****@", value) if isinstance(value, str) else value
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _disagreement(first: NodeOverrides, second: NodeOverrides) -> tuple[str, ...] | None:

@@ -30,8 +30,9 @@ from pydantic import (
 from langchain_mlflow_cost.budgets.local import BudgetRule
 from langchain_mlflow_cost.budgets.redis import check_store
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
-from langchain_mlflow_cost.policy.problems import PolicyWarning, policy_error, unknown_key, warn
+from langchain_mlflow_cost.policy.problems import PolicyWarning, policy_error, unknown_key
 from langchain_mlflow_cost.policy.reading import (
     ONE_FOR_ALL,
     Location,

@@ -6,12 +6,11 @@ one that was asked for), at last a list that the caller injects (MLflow's). What
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,6 +18,8 @@ import genai_prices
 from genai_prices import data_snapshot
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.money import EXACT, MOST_USD, ZERO, as_written
+from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.pricing.providers import (
     LOCAL_PROVIDERS,
     OPENAI,
@@ -31,7 +32,6 @@ from langchain_mlflow_cost.pricing.providers import (
     provider_id,
 )
 from langchain_mlflow_cost.pricing.rates import (
-    EXACT,
     FEE_CLASSES,
     MILLION,
     MODAL_CLASSES,
@@ -39,7 +39,6 @@ from langchain_mlflow_cost.pricing.rates import (
     OUTPUT_CLASSES,
     PREMIUMS,
     TOKEN_CLASSES,
-    ZERO,
     CatalogueSource,
     FixedSource,
     ModelRates,
@@ -551,14 +550,11 @@ def _first(settings: Mapping[str, _Value], keys: Iterable[str]) -> _Value | None
 
 
 def _amount(what: str, key: str, value: object) -> Decimal:
-    amount = Decimal("NaN")
-    if isinstance(value, (Decimal, int, float, str)) and not isinstance(value, bool):
-        try:
-            amount = Decimal(str(value).strip())
-        except InvalidOperation:
-            amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise PolicyError(f"{what}: expected a number that is not negative, found {value!r}", key=key)
+    amount = as_written(value)
+    if amount is None or amount < 0:
+        # Python refuses to write out a number of thousands of digits.
+        found = "a larger one" if isinstance(value, int) and value > MOST_USD else repr(value)
+        raise PolicyError(f"{what}: expected a number that is not negative, found {found}", key=key)
     return amount
 
 
@@ -584,8 +580,8 @@ def _override(model: str, prices: Mapping[str, object]) -> FixedSource:
         elif name in FEE_CLASSES:
             fees[name] = _amount(f'{what} for "{name}"', key, value)
         else:
-            near = difflib.get_close_matches(str(name), (*TOKEN_CLASSES, *FEE_CLASSES), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join((*TOKEN_CLASSES, *FEE_CLASSES))}"
+            near = nearest(str(name), (*TOKEN_CLASSES, *FEE_CLASSES), cutoff=0.6)
+            hint = f'did you mean "{near}"?' if near else f"known are {', '.join((*TOKEN_CLASSES, *FEE_CLASSES))}"
             raise PolicyError(f'{what}: unknown class "{name}"; {hint}', key=key)
     if not {"input", "output"} & rates.keys() and "request" not in fees:
         raise PolicyError(f"{what}: expected at least one of input, output and request", key=key)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_prices import data_snapshot
 
-from langchain_mlflow_cost.policy.reading import nearest
+from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.pricing.book import PriceBook
 from langchain_mlflow_cost.pricing.providers import LOCAL_PROVIDERS, PROVIDER_IDS, model_id, provider_id
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from langchain_mlflow_cost.pricing.rates import EXACT, ZERO
+from langchain_mlflow_cost.money import EXACT, ZERO
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -122,7 +122,6 @@ class Totals:
         if call.input_usd is None or call.output_usd is None:
             self.unpriced_calls += 1
         else:
-            # The caller's thread may have a decimal context that rounds; sums must not depend on it.
             self.input_usd = EXACT.add(self.input_usd, call.input_usd)
             self.output_usd = EXACT.add(self.output_usd, call.output_usd)
 

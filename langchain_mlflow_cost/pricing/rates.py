@@ -10,11 +10,12 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from genai_prices.types import TieredPrices, TimeOfDateConstraint
 
+from langchain_mlflow_cost.money import EXACT, ZERO
 from langchain_mlflow_cost.pricing.providers import ANTHROPIC, AWS, AZURE, GOOGLE, OPENAI
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
-# Products and sums of prices and counts are exact in 60 digits, whatever the caller's own decimal context is.
-EXACT: Final = Context(prec=60)
-ZERO: Final = Decimal(0)
 ONE: Final = Decimal(1)
 MILLION: Final = Decimal(1_000_000)
 THOUSAND: Final = Decimal(1000)

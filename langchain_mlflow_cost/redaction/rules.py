@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import difflib
 import fnmatch
 import functools
 import hashlib
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import re2
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.redaction import detectors
 from langchain_mlflow_cost.redaction.detectors import ENTITIES, SECRET, Found, Span
 
@@ -398,8 +398,8 @@ def _error(key: str, message: str) -> PolicyError:
 
 
 def _nearest(name: str, known: set[str]) -> str:
-    near = [one for one in known if one.startswith(name.upper())] or difflib.get_close_matches(name.upper(), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(known))}"
+    near = next((one for one in sorted(known) if one.startswith(name.upper())), None) or nearest(name, sorted(known))
+    return f"; did you mean {near!r}?" if near else f"; choose from {', '.join(sorted(known))}"
 
 
 _HEX_TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")

@@ -1,0 +1,122 @@
+"""Telling people something: what they probably meant, a URL without its credentials, and each cause once.
+
+`warnings` are for the developer, `logging` is for the operator. What is told while a graph runs never raises: where
+warnings are errors (`-W error`), they go to the log.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import threading
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Hashable, Iterable
+
+_PACKAGE: Final = str(Path(__file__).parent)
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """Return the known word that was probably meant, in whatever capitals; None if none is near.
+
+    Args:
+        word: What was written.
+        known: In the order of preference.
+        cutoff: How alike the two must be, from 0 to 1.
+    """
+    by_lower: dict[str, str] = {}
+    for each in known:
+        by_lower.setdefault(each.lower(), each)
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    if close:
+        return by_lower[close[0]]
+    # A name cut short: EMAIL for EMAIL_ADDRESS. ADDRESS could be any of several, so nothing is said of it.
+    longer = [each for lower, each in by_lower.items() if word.lower() in lower.split("_")]
+    return longer[0] if len(longer) == 1 else None
+
+
+# A user's name ends at `:`, `/` or `@`. A password may hold all of these: SQLAlchemy takes it to end at the last `@`.
+_URL: Final = re.compile(r"//\S*")
+_USER_INFO: Final = re.compile(r"^//[^\s/@:]*(?::\S*)?@|^//[^/\s]*@")
+_QUERY: Final = re.compile(r"([?&][^=&#\s]*=)[^&#\s]*")
+
+
+def without_credentials(text: str) -> str:
+    """Return the text with `****` for the user, password and query values of every URL in it."""
+    return _URL.sub(lambda url: _QUERY.sub(r"\1****", _USER_INFO.sub("//****@", url[0])), text)
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside this package that led here, so that each such line is told once.
+
+    Raises:
+        Warning: Where warnings are errors: for what is told while something is loaded or set up.
+    """
+    frame, level = sys._getframe(), 1  # noqa: SLF001 - what `skip_file_prefixes` does from Python 3.12 on
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def warn_or_log(text: str, log: logging.Logger, category: type[Warning] = UserWarning) -> None:
+    """Warn the developer; where warnings are errors, tell the operator instead, and never raise."""
+    try:
+        warn(text, category)
+    except Warning:
+        # A raised one would end in the user's graph, or cost a call its accounting half-way.
+        log.warning("%s", text)
+
+
+def tell_both(text: str, log: logging.Logger, category: type[Warning] = UserWarning) -> None:
+    """Tell the developer and the operator, and never raise. Hold no lock: both may run anybody's code."""
+    log.warning("%s", text)
+    try:
+        warn(text, category)
+    except Warning:
+        return
+
+
+class Once:
+    """Tells each cause once. Safe for threads; the causes told last are remembered.
+
+    Args:
+        log: Where the operator reads.
+        most: Causes that are remembered: with names out of data among them, there may be any number.
+    """
+
+    def __init__(self, log: logging.Logger, most: int = 1_024) -> None:
+        self._log = log
+        self._most = most
+        self._told: OrderedDict[Hashable, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_new(self, cause: Hashable) -> bool:
+        """Whether the cause was not told yet; from now on it is."""
+        with self._lock:
+            if cause in self._told:
+                self._told.move_to_end(cause)
+                return False
+            self._told[cause] = None
+            if len(self._told) > self._most:
+                self._told.popitem(last=False)
+            return True
+
+    def log(self, cause: Hashable, text: str, *args: Any) -> bool:
+        """Tell the operator; `args` as for `Logger.warning`. Returns whether it was new."""
+        new = self.is_new(cause)
+        if new:
+            self._log.warning(text, *args)
+        return new
+
+    def warn(self, cause: Hashable, text: str, category: type[Warning] = UserWarning) -> bool:
+        """Warn the developer as `warn_or_log` does. Returns whether it was new."""
+        new = self.is_new(cause)
+        if new:
+            warn_or_log(text, self._log, category)
+        return new

@@ -23,7 +23,11 @@ _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 def count_span(span: GuardedSpan) -> None:
     """Count the model call that a span stands for, if it does, from the usage and model that are written in it."""
     run = span.lmc_state.owner
-    if run is None or not _is_model(span):
+    if not _is_model(span):
+        return
+    if run is None:
+        # Outside any invocation: the store prices it, and must go on adding the trace up.
+        span.lmc_state.trace.is_shared = True
         return
     if _is_below_a_model(span, run):
         # Counted above; without a cost of its own MLflow's store would price it once more.

@@ -23,6 +23,7 @@ from langchain_mlflow_cost.adapters.autolog import (
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, store_would_price
+from langchain_mlflow_cost.adapters.propagation import watch_headers
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
 from langchain_mlflow_cost.adapters.spans import (
     ERROR_LEVEL,
@@ -36,6 +37,7 @@ from langchain_mlflow_cost.adapters.spans import (
     open_ancestors,
     otel,
     start_span,
+    types_in_trace,
     write_raw,
 )
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
@@ -47,7 +49,7 @@ from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
 from langchain_mlflow_cost.tracing.span_state import SpanState
-from langchain_mlflow_cost.tracing.trace import Trace, known_trace, make_known
+from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +79,7 @@ class GuardedRecorder(Recorder):
         """Put the guard into MLflow's provider, and let autolog take the handler for its tracer."""
         install_first(_GUARD)
         yield_runs(RUNS.__contains__, adopting_handler)
+        watch_headers(hand_on)
         made = self._classes.get(handler_class)
         if made is None:
             named = {"__module__": handler_class.__module__, "__qualname__": handler_class.__qualname__}
@@ -153,7 +156,7 @@ class GuardedRecorder(Recorder):
         state.pending[SpanAttributeKey.LOG_LEVEL] = str(
             ERROR_LEVEL if description is not None else log_level_of(run.span)
         )
-        if run.parent is None or (run.totals.llm_calls and (run.is_node or run.kind == "model")):
+        if run.parent is None or run.totals.llm_calls:
             state.pending.update(sum_attributes(run.totals))
         if run.trace.holds or has_span_processors():
             # Else nobody looks before the span ends: one write for these and the policy's own.
@@ -304,12 +307,16 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
     trace.trace_id = run.span.trace_id if run.span is not None else ""
     make_known(inner.context.trace_id, trace)
     if inner.parent is not None and inner.parent.is_remote:
-        trace.keeps_budgets = True
+        trace.is_shared = trace.keeps_budgets = True
     if isinstance(inner, GuardedSpan):
         trace.root = trace.root or inner
         trace.keepers.add(inner)
-    policy = run.policy_at(())
-    for live in open_ancestors(inner):
+    policy, around = run.policy_at(()), []
+    ancestors = open_ancestors(inner)
+    if ancestors and trace.root is inner and types_in_trace(inner) & keys.MODEL_TYPES:
+        # The user's own calls, before anything was governed: the store prices them, and must go on adding up.
+        trace.is_shared = True
+    for live in ancestors:
         if is_native(live):
             # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
             # passed to the graph, so its level is not the graph's; what is private stays private all the same.
@@ -318,6 +325,9 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
         above = otel(live)
         if isinstance(above, GuardedSpan) and above.lmc_state.trace is trace:
             trace.keepers.add(above)
+            around.append(above.lmc_state.totals)
+    if run.state is not None:
+        run.state.around = tuple(around)
 
 
 def _spanless_state(run: Run) -> SpanState:

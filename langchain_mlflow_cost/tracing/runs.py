@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.node_policy import Kind, NodePolicy
     from langchain_mlflow_cost.tracing.calls import ModelCall
-    from langchain_mlflow_cost.tracing.span_state import SpanState
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
+    from langchain_mlflow_cost.tracing.span_state import SpanState
     from langchain_mlflow_cost.tracing.trace import Trace
 
 

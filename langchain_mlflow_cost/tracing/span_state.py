@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.tracing.record import Record, redacted_json, redacted_text
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class SpanState:
     """
 
     __slots__ = (
+        "around",
         "chunks",
         "end_time",
         "has_files",
@@ -55,6 +57,7 @@ class SpanState:
         "policy",
         "record",
         "redactors",
+        "totals",
         "trace",
     )
 
@@ -80,6 +83,10 @@ class SpanState:
         self.owner = owner
         self.name_is_structure = name_is_structure
         self.record = Record()
+        self.totals = Totals()
+        """Of the invocations in it: of a span of the user's own around them."""
+        self.around: tuple[Totals, ...] = ()
+        """Those of the spans around an invocation's root."""
         self.is_held = False
         """Ended, and not yet handed on."""
         self.is_final = False

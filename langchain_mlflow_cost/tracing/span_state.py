@@ -47,6 +47,7 @@ class SpanState:
         "is_final",
         "is_foreign",
         "is_held",
+        "is_in_model",
         "is_model",
         "kind",
         "name_is_structure",
@@ -94,6 +95,8 @@ class SpanState:
         self.is_counted = False
         """Its call, if it is one of another library, is added up."""
         self.has_files = False
+        self.is_in_model = owner is not None and any(run.call is not None for run in owner.lineage())
+        """Begun while a model's run of LangChain's was under way, whose call it is then a part of."""
         self.is_model = False
         self.pending: dict[str, Any] = {}
         """Attributes that are judged already, and written at the end in one go."""

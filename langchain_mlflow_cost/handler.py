@@ -339,6 +339,7 @@ class MlflowCostHandler(BaseCallbackHandler):
                 batch_size=kwargs.get("batch_size") or 1,
             )
             run.call = ModelCall(run, request, key=run_id, prompt=prompt, tools=params.get("tools"))
+            self._recorder.watch_task(run)
         try:
             # Before anything is heard or written, which may raise: a budget is asked whatever else fails.
             run.call.reserve()

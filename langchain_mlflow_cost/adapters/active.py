@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from mlflow.tracing import provider as mlflow_provider
 from opentelemetry import trace as otel_trace
-from opentelemetry.context import Context
 
 if TYPE_CHECKING:
     from mlflow.entities import LiveSpan
@@ -19,17 +19,13 @@ def active_span() -> ApiSpan:
     return mlflow_provider.get_current_otel_span() or otel_trace.INVALID_SPAN
 
 
-def attach(span: LiveSpan) -> Any:
-    """Make a span the active one; the answer is for `detach`."""
-    return mlflow_provider.set_span_in_context(span)
+def attach(span: ApiSpan) -> Any:
+    """Make a span of OpenTelemetry's interface the active one; the answer is for `detach`."""
+    # MLflow takes a span of its own, and of that only what is inside.
+    return mlflow_provider.set_span_in_context(cast("LiveSpan", SimpleNamespace(_span=span)))
 
 
 def detach(token: Any) -> None:
     """Take back an `attach`; one of another context is left alone, its context is gone."""
     with contextlib.suppress(ValueError):
         mlflow_provider.detach_span_from_context(token)
-
-
-def clear_active() -> None:
-    """Leave no span active in this context."""
-    mlflow_provider.get_context_api().attach(Context())

@@ -99,6 +99,17 @@ def live_span(span: SdkSpan) -> LiveSpan | None:
     return found
 
 
+def types_in_trace(span: SdkSpan) -> set[str]:
+    """MLflow's types of the spans that its trace has so far, but for the span itself and those above it."""
+    live = live_span(span)
+    if live is None:
+        return set()
+    with InMemoryTraceManager.get_instance().get_trace(live.trace_id) as trace:
+        known = [] if trace is None else list(trace.span_dict.values())
+    above = {id(live), *(id(each) for each in open_ancestors(span))}
+    return {each.span_type for each in known if id(each) not in above}
+
+
 def open_ancestors(span: SdkSpan) -> list[LiveSpan]:
     """The spans above one in the same process and trace that have not ended, nearest first."""
     live = live_span(span)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
-    from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall
+    from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
     from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
     from langchain_mlflow_cost.tracing.runs import Run
 
@@ -195,7 +195,7 @@ class ModelCall:
                 cached=result.cached,
                 estimated=result.estimated,
             )
-            spans = [above.totals for above in run.lineage()] if settled is None else ()
+            spans = _totals_around(run) if settled is None else ()
             run.trace.ledger_of(state).add(call, spans, key=self._key)
             for budgets, reservation in self._reservations:
                 if budgets is state.budgets:
@@ -236,6 +236,13 @@ class ModelCall:
             self._run.trace.ledger_of(state).drop(self._key)
 
 
+def _totals_around(run: Run) -> list[Totals]:
+    """The sums that a call in a run is part of: the run's, those above it, and those of the user's own spans around."""
+    lineage = list(run.lineage())
+    state = lineage[-1].state
+    return [above.totals for above in lineage] + ([] if state is None else list(state.around))
+
+
 # --- what a span says of it -----------------------------------------------------------------------------------------
 
 
@@ -273,18 +280,23 @@ def cost_attributes(settled: Settled, request: CallRequest, *, hides_usage: bool
             counts["cache_creation_input_tokens"] = usage.cache_write + usage.cache_write_1h
         written[keys.CHAT_USAGE] = written_json(counts)
     if priced.cost is not None:
-        written[keys.LLM_COST] = written_json(
-            {
-                "input_cost": float(priced.cost.input_usd),
-                "output_cost": float(priced.cost.output_usd),
-                "total_cost": float(priced.cost.total_usd),
-            }
-        )
+        written[keys.LLM_COST] = cost_json(priced.cost)
     if priced.source:
         written["cost.price_source"] = written_json(priced.source)
     if result.estimated:
         written["cost.estimated"] = "true"
     return written
+
+
+def cost_json(cost: Cost | Totals) -> str:
+    """USD in MLflow's own form, for a call or for a trace."""
+    return written_json(
+        {
+            "input_cost": float(cost.input_usd),
+            "output_cost": float(cost.output_usd),
+            "total_cost": float(cost.total_usd),
+        }
+    )
 
 
 def sum_attributes(totals: Totals) -> dict[str, str]:

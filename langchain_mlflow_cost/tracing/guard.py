@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanProcessor
 
-from langchain_mlflow_cost.adapters.active import active_span
 from langchain_mlflow_cost.adapters.spans import (
     ConcreteSpan,
     LiveSpan,
@@ -27,6 +26,7 @@ from langchain_mlflow_cost.adapters.spans import (
     withhold,
 )
 from langchain_mlflow_cost.tracing import admission, release
+from langchain_mlflow_cost.tracing.active_run import active_now, resolved
 from langchain_mlflow_cost.tracing.span_state import SpanState, warn_dropped
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ class SpanGuard(SpanProcessor):
         """Bind the span if it is governed; one that cannot be bound is never exported."""
         state = _next_state.get()
         if state is None:
-            parent = otel_trace.get_current_span(parent_context)
+            parent = resolved(otel_trace.get_current_span(parent_context))
             if not isinstance(parent, GuardedSpan):
                 # A bridged library starts its span from OpenTelemetry's context, which MLflow keeps apart.
-                parent = active_span()
+                parent = active_now()
             above = parent.lmc_state if isinstance(parent, GuardedSpan) else _spanless.get()
             if above is None or not (isinstance(parent, GuardedSpan) or _is_open(above)):
                 return

@@ -15,7 +15,6 @@ from langchain_mlflow_cost.tracing.calls import ModelCall, cost_attributes, sum_
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.guard import GuardedSpan
-    from langchain_mlflow_cost.tracing.runs import Run
 
 _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 
@@ -23,9 +22,13 @@ _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 def count_span(span: GuardedSpan) -> None:
     """Count the model call that a span stands for, if it does, from the usage and model that are written in it."""
     run = span.lmc_state.owner
-    if run is None or not _is_model(span):
+    if not _is_model(span):
         return
-    if _is_below_a_model(span, run):
+    if run is None:
+        # Outside any invocation: the store prices it, and must go on adding the trace up.
+        span.lmc_state.trace.is_shared = True
+        return
+    if _is_below_a_model(span):
         # Counted above; without a cost of its own MLflow's store would price it once more.
         write_raw(span, {SpanAttributeKey.LLM_COST: written_json(_NOTHING)})
         return
@@ -57,9 +60,9 @@ def _is_model(span: GuardedSpan) -> bool:
     return _loaded((span.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
 
 
-def _is_below_a_model(span: GuardedSpan, run: Run) -> bool:
+def _is_below_a_model(span: GuardedSpan) -> bool:
     """Whether the same call is counted above: LangChain's model run, or another library's span around its client's."""
-    if any(above.kind == "model" for above in run.lineage()):
+    if span.lmc_state.is_in_model:
         return True
     above = span.lmc_state.parent
     while above is not None and above.lmc_state.is_foreign:

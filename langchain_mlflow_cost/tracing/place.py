@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import threading
+import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ _PLACELESS = ("contextlib", "asyncio.events")
 modules, which has returned long before the run ends."""
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _RESUMABLE = _GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
-_NOWHERE = (0, 0)
-"""No thread, no task."""
 
 
 @lru_cache(maxsize=1024)
@@ -40,42 +39,98 @@ def find_caller() -> FrameType | None:
     return frame
 
 
-def _here() -> tuple[int, int]:
-    """This thread and, in async code, this task."""
+def _current_task() -> asyncio.Task[Any] | None:
     # Asking for the task where no loop runs raises, which costs more than all the rest.
-    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001
-    return threading.get_ident(), id(task) if task else 0
+    return asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001
+
+
+def _is_on(frame: FrameType, stack: FrameType | None) -> bool:
+    while stack is not None:
+        if stack is frame:
+            return True
+        stack = stack.f_back
+    return False
+
+
+def _is_awaited_in(frame: FrameType, task: asyncio.Task[Any]) -> bool:
+    """Whether a suspended task is somewhere inside a function."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        for kind in ("cr", "gi", "ag"):
+            if hasattr(waiting, f"{kind}_frame"):
+                break
+        else:
+            return False
+        if getattr(waiting, f"{kind}_frame") is frame:
+            return True
+        waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return False
 
 
 class Place:
     """Where one run began, and what stands in the context because of it."""
 
-    __slots__ = ("_where", "frame", "token")
+    __slots__ = ("_has_returned", "_task", "_thread", "around", "frame", "token")
 
     def __init__(self) -> None:
         self.frame: FrameType | None = None
         """The function that the run began in. It keeps everything on that stack: let go of it with the run."""
         self.token: Any = None
-        """What takes the run's span out of the context again."""
-        self._where = _NOWHERE
+        """What takes the run out of the context again."""
+        self.around: Any = None
+        """Of a root: the span that was active before."""
+        self._thread = 0
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None
+        self._has_returned = False
 
     def mark(self) -> None:
         """Take the place where the code runs now."""
-        frame = find_caller()
+        frame, task = find_caller(), _current_task()
+        self._thread = threading.get_ident()
+        self._task = None if task is None else weakref.ref(task)
         if frame is not None and frame.f_globals.get("__name__") not in _PLACELESS:
-            self.frame, self._where = frame, _here()
+            self.frame = frame
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that it began in, as long as there is one."""
+        return None if self._task is None else self._task()
+
+    def close(self) -> None:
+        """Let go of what only an open run needs; where it was is known as long as something stands for it."""
+        self.frame = self.token = None
+
+    def is_here(self) -> bool:
+        """Whether this is the thread and task that the run began in."""
+        if self._thread != threading.get_ident():
+            return False
+        # Sync code that runs a loop, and with it a task, is around the task.
+        return self._task is None or self._task() is _current_task() is not None
+
+    def is_over(self) -> bool | None:
+        """Whether the function that the run began in has been left, whoever asks; None where nobody knows.
+
+        A cancelled call of a model is told no end. A generator may be read on, as long as somebody has it.
+        """
+        frame = self.frame
+        if frame is None:
+            return True if self._has_returned else None
+        if frame.f_code.co_flags & _GENERATOR:
+            return None
+        if self.is_here():
+            return not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
+        if self._task is None:
+            return not _is_on(frame, sys._current_frames().get(self._thread))  # noqa: SLF001 - documented, as above
+        task = self._task()
+        return task is None or task.done() or not _is_awaited_in(frame, task)
 
     def release_if_returned(self) -> None:
         """Let go of a function that has returned, and with it of everything on its stack; it has left for good."""
         frame = self.frame
         if frame is None or frame.f_code.co_flags & _RESUMABLE:
             return
-        on_stack: FrameType | None = sys._current_frames().get(self._where[0])  # noqa: SLF001 - documented, like the other
-        while on_stack is not None:
-            if on_stack is frame:
-                return
-            on_stack = on_stack.f_back
-        self.frame = None
+        if not _is_on(frame, sys._current_frames().get(self._thread)):  # noqa: SLF001 - documented, as above
+            self.frame, self._has_returned = None, True
 
     def is_paused_generator(self) -> bool:
         """Whether the run is a generator that waits for its consumer.
@@ -93,12 +148,6 @@ class Place:
         by hand. Its span is still active; without this, all that the thread does later would be inside it.
         """
         begun = self.frame
-        # Sync code that runs a loop, and with it a task, is on the stack below the task.
-        if self._where not in (here := _here(), (here[0], 0)):
-            return False
-        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
-        while frame is not None:
-            if frame is begun:
-                return False
-            frame = frame.f_back
-        return True
+        if begun is None:
+            return self._has_returned and self.is_here()
+        return self.is_here() and not _is_on(begun, sys._getframe(1))  # noqa: SLF001 - as above

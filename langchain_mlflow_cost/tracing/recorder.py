@@ -13,7 +13,7 @@ import orjson
 from langgraph.errors import GraphBubbleUp
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.active import active_span, attach, clear_active, detach
+from langchain_mlflow_cost.adapters.active import active_span, attach, detach
 from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
@@ -23,6 +23,7 @@ from langchain_mlflow_cost.adapters.autolog import (
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, store_would_price
+from langchain_mlflow_cost.adapters.propagation import watch_headers
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
 from langchain_mlflow_cost.adapters.spans import (
     ERROR_LEVEL,
@@ -36,18 +37,20 @@ from langchain_mlflow_cost.adapters.spans import (
     open_ancestors,
     otel,
     start_span,
+    types_in_trace,
     write_raw,
 )
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.tracing import guard, payloads, release
+from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
 from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
 from langchain_mlflow_cost.tracing.span_state import SpanState
-from langchain_mlflow_cost.tracing.trace import Trace, known_trace, make_known
+from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +80,7 @@ class GuardedRecorder(Recorder):
         """Put the guard into MLflow's provider, and let autolog take the handler for its tracer."""
         install_first(_GUARD)
         yield_runs(RUNS.__contains__, adopting_handler)
+        watch_headers(hand_on)
         made = self._classes.get(handler_class)
         if made is None:
             named = {"__module__": handler_class.__module__, "__qualname__": handler_class.__qualname__}
@@ -107,7 +111,7 @@ class GuardedRecorder(Recorder):
     def _trace_around(self, *, inherits: bool) -> Trace:
         if not inherits:
             return Trace()
-        active = active_span()
+        active = active_now()
         state = guard.state_of(active)
         if state is not None:
             return state.trace
@@ -153,7 +157,7 @@ class GuardedRecorder(Recorder):
         state.pending[SpanAttributeKey.LOG_LEVEL] = str(
             ERROR_LEVEL if description is not None else log_level_of(run.span)
         )
-        if run.parent is None or (run.totals.llm_calls and (run.is_node or run.kind == "model")):
+        if run.parent is None or run.totals.llm_calls:
             state.pending.update(sum_attributes(run.totals))
         if run.trace.holds or has_span_processors():
             # Else nobody looks before the span ends: one write for these and the policy's own.
@@ -249,7 +253,7 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     parent = RUNS.parent(parent_run_id)
     if parent is not None:
         return parent, True
-    active = active_span()
+    active = active_now()
     state = guard.state_of(active)
     if state is None:
         return None, not (isinstance(active, SdkSpan) and ended(active))
@@ -259,12 +263,11 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     if owner is None:
         # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
         return None, True
-    lineage = list(owner.lineage())
-    if not owner.is_open or owner.place.is_paused_generator() or lineage[-1].place.has_left():
+    if not owner.is_open:
         return None, False
     # `batch` of a sequence and `generate` start one run after the other before the first has ended: siblings.
     here = find_caller()
-    parent = next((run for run in lineage if run.place.frame != here), None)
+    parent = next((run for run in owner.lineage() if run.place.frame != here), None)
     return parent, parent is not None
 
 
@@ -277,7 +280,8 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherit
     state = SpanState(run.policy, run.trace, run.kind, node=run.node, owner=run, name_is_structure=is_structure)
     taken = take_over_native_span(run.run_id)
     if taken is not None:
-        span, run.place.token = taken
+        span, token = taken
+        detach(token)
         guard.guard_open_span(span, state)
     else:
         with starting(state):
@@ -286,9 +290,11 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherit
             guard.govern_without_span(_spanless_state(run))
             return
         span = started
-        run.place.token = attach(span)
     run.span = span
     inner = otel(span)
+    if run.parent is None:
+        run.place.around = active_now()
+    run.place.token = attach(ActiveRun(run, inner))
     if not isinstance(inner, GuardedSpan):
         # The guard is not in the provider: nothing but structure may be written.
         guard.guard_open_span(span, state)
@@ -304,12 +310,16 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
     trace.trace_id = run.span.trace_id if run.span is not None else ""
     make_known(inner.context.trace_id, trace)
     if inner.parent is not None and inner.parent.is_remote:
-        trace.keeps_budgets = True
+        trace.is_shared = trace.keeps_budgets = True
     if isinstance(inner, GuardedSpan):
         trace.root = trace.root or inner
         trace.keepers.add(inner)
-    policy = run.policy_at(())
-    for live in open_ancestors(inner):
+    policy, around = run.policy_at(()), []
+    ancestors = open_ancestors(inner)
+    if ancestors and trace.root is inner and types_in_trace(inner) & keys.MODEL_TYPES:
+        # The user's own calls, before anything was governed: the store prices them, and must go on adding up.
+        trace.is_shared = True
+    for live in ancestors:
         if is_native(live):
             # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
             # passed to the graph, so its level is not the graph's; what is private stays private all the same.
@@ -318,6 +328,9 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
         above = otel(live)
         if isinstance(above, GuardedSpan) and above.lmc_state.trace is trace:
             trace.keepers.add(above)
+            around.append(above.lmc_state.totals)
+    if run.state is not None:
+        run.state.around = tuple(around)
 
 
 def _spanless_state(run: Run) -> SpanState:
@@ -345,9 +358,11 @@ def _parent_span(parent: Run) -> Any:
     """
     if parent.span is None:
         return None
-    inner = otel(parent.span)
     active = active_span()
-    if active is inner or not isinstance(active, GuardedSpan) or _is_over(active):
+    if type(active) is ActiveRun and active.is_of(parent):
+        return parent.span
+    active = resolved(active)
+    if active is otel(parent.span) or not isinstance(active, GuardedSpan) or _is_over(active):
         return parent.span
     owner = active.lmc_state.owner
     if owner is None or parent not in owner.lineage():
@@ -493,26 +508,10 @@ def _is_private(trace: Trace, error: BaseException) -> bool:
 
 def _detach(run: Run) -> None:
     """Give the context back to what was active before, unless somebody else is active by now."""
-    assert run.span is not None
-    if run.place.token is None or active_span() is not otel(run.span):
-        return
-    detach(run.place.token)
-    # Streams that were read in turns end in any order: what was active before may be over.
     active = active_span()
-    if not _is_over(active):
-        return
-    state = guard.state_of(active)
-    owner = state.owner if state is not None else None
-    if owner is not None and owner.parent is not None and owner.span and otel(owner.span) is active:
-        # A thread that outlives its node: what it records late stays under the node's policy.
-        return
-    for above in owner.lineage() if owner is not None else ():
-        if above.span is not None and not _is_over(otel(above.span)):
-            attach(above.span)
-            return
-    clear_active()
+    if run.place.token is not None and type(active) is ActiveRun and active.is_of(run):
+        detach(run.place.token)
 
 
-def _is_over(span: Any) -> bool:
-    state = guard.state_of(span)
-    return state is not None and (state.is_final or state.is_held)
+def _is_over(span: GuardedSpan) -> bool:
+    return span.lmc_state.is_final or span.lmc_state.is_held

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import weakref
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.tracing import run_metrics
@@ -72,6 +74,8 @@ class Recorder:
                 state.add_trace(known.trace)
             return None
         parent, inherits = self._parent_of(parent_run_id)
+        if parent is not None:
+            self._break_off_left(parent)
         trace = self._trace_around(inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
         run.place.mark()
@@ -94,9 +98,10 @@ class Recorder:
 
     def end(self, run: Run, *, error: BaseException | None, outputs: Any = None, has_outputs: bool = False) -> None:
         """End a run, what is below it first."""
+        self._break_off_left(run)
         below = RUNS.below(run)
         if run.parent is None:
-            # A cancelled model call has no end event, and in a sequence the root's end comes before a stream's error.
+            # In a sequence the root's end comes before a stream's error.
             for child in below:
                 if child.call is not None:
                     self.break_off(child, GeneratorExit())
@@ -114,6 +119,30 @@ class Recorder:
             ending, parent.outcome = parent.outcome, None
             ending()
             parent = parent.parent
+
+    def _break_off_left(self, run: Run) -> None:
+        """End the calls in a run that were cancelled or timed out, of which LangChain tells nothing."""
+        if not run.children:
+            return
+        for child in RUNS.below(run):
+            if child.call is not None and child.place.is_over():
+                self.break_off(child, CancelledError())
+
+    def watch_task(self, run: Run) -> None:
+        """Break a model's call off once its task is done, if nothing was heard of its end by then."""
+        task = run.place.task
+        if task is not None:
+            task.add_done_callback(functools.partial(self._task_is_done, weakref.ref(run)))
+
+    def _task_is_done(self, known: weakref.ref[Run], _: Any) -> None:
+        run = known()
+        if run is None or not run.is_open:
+            return
+        try:
+            if run.place.is_over():
+                self.break_off(run, CancelledError())
+        except Exception as error:  # noqa: BLE001 - nobody but the event loop would hear of it
+            _say_once(f"langchain_mlflow_cost could not end a call that was cancelled ({type(error).__name__})")
 
     def break_off(self, run: Run, error: BaseException) -> None:
         """End a model's run that gave no answer, or will hear of no end."""

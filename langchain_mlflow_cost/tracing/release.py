@@ -24,10 +24,11 @@ from langchain_mlflow_cost.adapters.spans import (
     replace_status,
     write_raw,
 )
-from langchain_mlflow_cost.adapters.trace_info import TraceTagKey, exports_metrics, trace_info
+from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, TraceTagKey, exports_metrics, trace_info
 from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
 from langchain_mlflow_cost.tracing import other_libraries
 from langchain_mlflow_cost.tracing.admission import COUNT_KEYS, NAME_KEYS, RAW_KEYS, admit_attributes, admit_value
+from langchain_mlflow_cost.tracing.calls import cost_json, sum_attributes
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
 
@@ -130,6 +131,8 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         state.fault("everything", error)
         replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
         replace_status(span, None)
+    if state.totals.llm_calls:
+        state.pending.update(sum_attributes(state.totals))
     write_raw(span, {**state.pending, **state.attributes()})
     state.is_final = True
     with trace.lock:
@@ -293,12 +296,25 @@ def clean_trace_info(span: GuardedSpan) -> None:
     with trace_info(json.loads(request_id)) as info:
         if info is None:
             return
+        _write_cost(span, info.trace_metadata)
         for fields in (info.tags, info.trace_metadata):
             _clean_mapping(state, fields)
         for name in ("request_preview", "response_preview", "client_request_id"):
             text = getattr(info, name, None)
             if text:
                 setattr(info, name, _clean_info_text(state, text, preview=name.endswith("preview")))
+
+
+def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
+    """Write the trace's cost, once its root ends and all of it is known here.
+
+    MLflow's store adds up what it has when a batch of spans comes in, and of batches that come in together the last one
+    wins, so that half of its sums are too low (mlflow 3.17). It takes what stands here as final.
+    """
+    trace = span.lmc_state.trace
+    totals = None if trace.is_shared or span.parent is not None else trace.totals()
+    if totals is not None and totals.llm_calls and totals.priced:
+        metadata[TraceMetadataKey.COST] = cost_json(totals)
 
 
 def _clean_mapping(state: SpanState, fields: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of what only an open run needs: a context may keep it."""
-        self.place = Place()
+        self.place.close()
         self.call = self.outcome = None
 
 

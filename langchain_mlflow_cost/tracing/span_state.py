@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.tracing.record import Record, redacted_json, redacted_text
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class SpanState:
     """
 
     __slots__ = (
+        "around",
         "chunks",
         "end_time",
         "has_files",
@@ -45,6 +47,7 @@ class SpanState:
         "is_final",
         "is_foreign",
         "is_held",
+        "is_in_model",
         "is_model",
         "kind",
         "name_is_structure",
@@ -55,6 +58,7 @@ class SpanState:
         "policy",
         "record",
         "redactors",
+        "totals",
         "trace",
     )
 
@@ -80,6 +84,10 @@ class SpanState:
         self.owner = owner
         self.name_is_structure = name_is_structure
         self.record = Record()
+        self.totals = Totals()
+        """Of the invocations in it: of a span of the user's own around them."""
+        self.around: tuple[Totals, ...] = ()
+        """Those of the spans around an invocation's root."""
         self.is_held = False
         """Ended, and not yet handed on."""
         self.is_final = False
@@ -87,6 +95,8 @@ class SpanState:
         self.is_counted = False
         """Its call, if it is one of another library, is added up."""
         self.has_files = False
+        self.is_in_model = owner is not None and any(run.call is not None for run in owner.lineage())
+        """Begun while a model's run of LangChain's was under way, whose call it is then a part of."""
         self.is_model = False
         self.pending: dict[str, Any] = {}
         """Attributes that are judged already, and written at the end in one go."""

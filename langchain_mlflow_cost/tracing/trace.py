@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.pricing.ledger import Ledger
+from langchain_mlflow_cost.pricing.ledger import Ledger, Totals
 from langchain_mlflow_cost.redaction.cache import LeafCache
 from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
@@ -46,6 +46,7 @@ class Trace:
         "info_policy",
         "info_seen",
         "is_released",
+        "is_shared",
         "keepers",
         "keeps_budgets",
         "lock",
@@ -78,6 +79,8 @@ class Trace:
         self.info_policy: NodePolicy | None = None
         """What holds for the trace's own fields: the policies of all roots at once."""
         self.info_seen: dict[str, Any] = {}
+        self.is_shared = False
+        """Other processes have a part of it, or somebody else counts one."""
         self.keeps_budgets = False
         """Further calls may come after all of it has ended: it goes on in other processes, or was let go of."""
         self.patience: Any = None
@@ -122,6 +125,10 @@ class Trace:
         """The sums of one handler."""
         found = self._ledgers.get(state)
         return self._ledgers.setdefault(state, Ledger()) if found is None else found
+
+    def totals(self) -> Totals | None:
+        """The sums of its first handler; None where it has none."""
+        return next((ledger.totals() for ledger in self._ledgers.values()), None)
 
     def policy_at(self, handlers: tuple[HandlerState, ...], path: NodePath) -> NodePolicy:
         """What applies at a node: the policies of all handlers that govern the run, at once."""
@@ -216,6 +223,13 @@ _traces: weakref.WeakValueDictionary[int, Trace] = weakref.WeakValueDictionary()
 def known_trace(otel_id: int) -> Trace | None:
     """The trace with OpenTelemetry's id, if a handler of this process has governed a part of it."""
     return _traces.get(otel_id)
+
+
+def hand_on(otel_id: int) -> None:
+    """Note that a trace goes on in another process."""
+    trace = _traces.get(otel_id)
+    if trace is not None:
+        trace.is_shared = trace.keeps_budgets = True
 
 
 def make_known(otel_id: int, trace: Trace) -> None:

@@ -50,7 +50,6 @@ NAMES: dict[str, tuple[str, ...]] = {
         "_get_span_processors",
         "_get_tracer",
         "detach_span_from_context",
-        "get_context_api",
         "get_current_context",
         "get_current_otel_span",
         "provider",

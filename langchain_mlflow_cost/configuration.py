@@ -94,8 +94,9 @@ def _usable(uri: str) -> str:
         return uri
     if _answers(uri):
         return uri
+    wait_s = limits().health_check_s
     warnings.warn(
-        f"the MLflow server {without_credentials(uri)} did not answer its health check within {limits().health_check_s:g} s; "
+        f"the MLflow server {without_credentials(uri)} did not answer its health check within {wait_s:g} s; "
         f"traces go to {DEFAULT_TRACKING_URI} instead",
         RuntimeWarning,
         stacklevel=4,

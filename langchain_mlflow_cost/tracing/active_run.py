@@ -57,7 +57,7 @@ class ActiveRun(otel_trace.Span):
     # What OpenTelemetry and MLflow ask of what is active.
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]  # dynamic on purpose
         # MLflow takes a `NonRecordingSpan` for nothing, with `isinstance`.
         return type(self.resolve())
 

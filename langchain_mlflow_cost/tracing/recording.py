@@ -101,13 +101,16 @@ class Recorder:
         self._break_off_left(run)
         below = RUNS.below(run)
         if run.parent is None:
-            # In a sequence the root's end comes before a stream's error.
             for child in below:
-                if child.call is not None:
+                if child.is_under_way_elsewhere():
+                    # A task or thread that outlives the root ends with its own cost. Till then the sum is not final.
+                    run.trace.is_shared = run.trace.is_shared or child.call is not None
+                elif child.call is not None:
+                    # In a sequence the root's end comes before a stream's error.
                     self.break_off(child, GeneratorExit())
                 else:
                     self._finish(child, error=None)
-        elif any(child.call is not None for child in below):
+        elif any(child.call is not None and not child.is_under_way_elsewhere() for child in below):
             # The end of a stream that was closed early comes after that of the chain around it: wait for its cost.
             run.outcome = functools.partial(self._finish, run, error=error, outputs=outputs, has_outputs=has_outputs)
             return

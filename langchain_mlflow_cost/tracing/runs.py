@@ -84,6 +84,10 @@ class Run:
         """Whether it has not ended."""
         return self.run_id in RUNS
 
+    def is_under_way_elsewhere(self) -> bool:
+        """Whether another thread or task is known to be in it."""
+        return self.place.is_over() is False and not self.place.is_here()
+
     @property
     def is_node(self) -> bool:
         """Whether it is the run of a node itself."""
@@ -293,6 +297,9 @@ class Registry:
                 return
             if self._roots.pop(run.run_id, None) is not None:
                 self._count(run.trace, 0)
+                for child in run.children:
+                    if child in self._runs:  # It outlives its root, and is bounded like one.
+                        self._roots[child] = self._runs[child]
             elif run.parent is not None:
                 run.parent.children.discard(run.run_id)
                 run.parent.children |= run.children

@@ -22,6 +22,8 @@ from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import chunk_text
+from langchain_mlflow_cost.notices import warn
+from langchain_mlflow_cost.policy.problems import PolicyWarning
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import warm_up
 from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
@@ -108,6 +110,8 @@ class MlflowCostHandler(BaseCallbackHandler):
             on_cost,
         )
         warm_up()
+        for doubt in self.policy.price_doubts(self._recorder.catalogue_rates):
+            warn(doubt, PolicyWarning)
         # Not for a handler that is off: autolog would take it for its tracer all the same, and trace nothing.
         self.__class__ = self._recorder.install(type(self))
         if self.policy.autolog_enabled:

@@ -13,6 +13,7 @@ from langchain_mlflow_cost.cli.output import tell
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.policy.settings import Policy
+    from langchain_mlflow_cost.pricing.rates import ModelRates
 
 DEFAULT_EXPERIMENT = "langchain_mlflow_cost"
 """The policy's default, here because the policy takes too long to import for `--help`."""
@@ -79,4 +80,13 @@ def read_policy(path: Path) -> Policy:
     for warning in caught:
         # Without the place in the code, which means nothing to who runs a command.
         tell(str(warning.message))
+    for doubt in policy.price_doubts(_catalogue_rates):
+        tell(doubt)
     return policy
+
+
+def _catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
+    # Asked only where nobody else knows a name: MLflow takes seconds to import.
+    from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
+
+    return catalogue_rates(provider, model)

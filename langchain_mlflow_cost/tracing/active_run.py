@@ -56,8 +56,8 @@ class ActiveRun(otel_trace.Span):
 
     # What OpenTelemetry and MLflow ask of what is active.
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # dynamic on purpose
+    @property  # type: ignore[misc]  # it changes with the answer, on purpose
+    def __class__(self) -> Any:
         # MLflow takes a `NonRecordingSpan` for nothing, with `isinstance`.
         return type(self.resolve())
 

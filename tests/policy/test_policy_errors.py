@@ -15,8 +15,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
+from langchain_mlflow_cost.pricing.book import ModelRates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -666,14 +668,16 @@ ODD_PRICES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("case", ODD_PRICES)
 def test_odd_prices(case: str, tmp_path: Path) -> None:
-    """An alias or discount that can do nothing is a warning with its place."""
+    """An alias or discount that can do nothing is doubted, with its place, unless another list knows the name."""
     text, expected = ODD_PRICES[case]
     file = tmp_path / "policy.yaml"
     file.write_text(f"prices: {{{text}}}\n")
 
-    with pytest.warns(PolicyWarning) as caught:
-        Policy.load(file)
-    assert [f"{file}{expected}"] == [str(each.message)[: len(f"{file}{expected}")] for each in caught]
+    policy = Policy.load(file)
+    doubts = policy.price_doubts(lambda provider, model: None)
+
+    assert [f"{file}{expected}"] == [each[: len(f"{file}{expected}")] for each in doubts]
+    assert () == policy.price_doubts(lambda provider, model: ModelRates("a list", f"{provider}/{model}", {}))
 
 
 @pytest.mark.parametrize(
@@ -691,5 +695,5 @@ def test_odd_prices(case: str, tmp_path: Path) -> None:
     ],
 )
 def test_usable_prices(prices: dict[str, Any]) -> None:
-    """Names that some price source knows are no reason to warn."""
-    assert Policy(prices=prices).prices
+    """Names that some price source knows are not doubted."""
+    assert () == Policy(prices=prices).price_doubts(catalogue_rates)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.budgets.local import BudgetRule
+from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.policy.settings import NodePolicy, Policy
 from langchain_mlflow_cost.redaction import Redactor, compile_rules
@@ -242,9 +242,9 @@ def test_budgets_of_the_policy_and_of_nodes() -> None:
             },
         }
     )
-    whole = BudgetRule(Decimal(1))
-    team = BudgetRule(Decimal("0.50"), on_exceeded="warn", node="team")
-    writer = BudgetRule(Decimal("0.1"), scope="session", unpriced="raise", node="writer")
+    whole = Budget(max_cost_usd=Decimal(1))
+    team = Budget(max_cost_usd=Decimal("0.50"), on_exceeded="warn").in_nodes("team")
+    writer = Budget(max_cost_usd=Decimal("0.1"), scope="session", unpriced="raise").in_nodes("writer")
 
     assert (whole,) == policy.budgets
     assert (whole, team, writer) == policy.all_budgets

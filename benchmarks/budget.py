@@ -24,7 +24,8 @@ from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, SessionSums, SharedSums
+from langchain_mlflow_cost.budgets.local import Budgets, SessionSums
+from langchain_mlflow_cost.budgets.rules import Budget, SharedSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ ESTIMATE, PROMPT, ACTUAL = Decimal("0.0123"), Decimal("0.0023"), Decimal("0.0034
 ROUNDS = 9
 
 
-def budgets(*rules: BudgetRule, store: SharedSums | None = None) -> Budgets:
+def budgets(*rules: Budget, store: SharedSums | None = None) -> Budgets:
     return Budgets(rules, open_store=lambda _: store, sessions=SessionSums())  # type: ignore[arg-type, return-value]
 
 
@@ -60,9 +61,13 @@ def row(what: str, figure: float, unit: str = "us") -> None:
 
 
 def in_process(calls: int) -> None:
-    one = budgets(BudgetRule(LIMIT))
+    one = budgets(Budget(max_cost_usd=LIMIT))
     row("one budget of scope trace", median_us(lambda: call(one), calls))
-    three = budgets(BudgetRule(LIMIT), BudgetRule(LIMIT, "node"), BudgetRule(LIMIT, "session"))
+    three = budgets(
+        Budget(max_cost_usd=LIMIT),
+        Budget(max_cost_usd=LIMIT, scope="node"),
+        Budget(max_cost_usd=LIMIT, scope="session"),
+    )
     row("three: trace, node, session", median_us(lambda: call(three), calls))
     traces = count()
 
@@ -94,7 +99,7 @@ def in_process(calls: int) -> None:
 
 
 def memory() -> None:
-    checked = budgets(BudgetRule(LIMIT, "session"))
+    checked = budgets(Budget(max_cost_usd=LIMIT, scope="session"))
     tracemalloc.start()
     for n in range(10_000):
         call(checked, n, f"session-{n}")
@@ -134,7 +139,7 @@ def through_redis(calls: int) -> None:
     except ImportError as error:
         print(f"Redis left out: {error}", file=sys.stderr)
         return
-    rule = BudgetRule(LIMIT, "session", store="redis://")
+    rule = Budget(max_cost_usd=LIMIT, scope="session", store="redis://")
     with redis_server() as port:
         if port is None:
             print("Redis left out: there is no redis-server", file=sys.stderr)

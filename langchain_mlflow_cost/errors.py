@@ -15,6 +15,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from langchain_mlflow_cost.money import readable
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
@@ -57,7 +59,8 @@ class BudgetExceededError(RuntimeError):
         self.reason = reason
         where = f'node "{node}"' if node else "a call outside any node"
         message = (
-            f"budget of {budget} exceeded: limit {limit_usd:f} USD, spent and reserved {spent_usd:f} USD, at {where}"
+            f"budget of {budget} exceeded: limit {readable(limit_usd)} USD, "
+            f"spent and reserved {readable(spent_usd)} USD, at {where}"
         )
         super().__init__(f"{message}; {reason}" if reason else message)
 

@@ -15,20 +15,26 @@ that was asked for. What is spent meanwhile is kept and added once Redis is back
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.util
 import json
 import logging
 import threading
 import time
-import warnings
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from langchain_mlflow_cost.budgets.local import RESERVATION_TTL_S, SharedAnswer, SharedSum
+from langchain_mlflow_cost.budgets.rules import (
+    NEEDS_EXTRA,
+    NO_REDIS_URL,
+    RESERVATION_TTL_S,
+    SharedAnswer,
+    SharedSum,
+    check_store,
+)
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.money import EXACT, ZERO
+from langchain_mlflow_cost.notices import Once, tell_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +50,6 @@ MAX_UNSENT = 10_000
 """Sums for which figures are kept while Redis is away; what is beyond is lost, with an error in the log."""
 
 _NANO = Decimal(10) ** 9
-_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 # A call's field holds what is reserved for it, and `done` once it is settled: a request that timed out may have been
 # carried out all the same, so each of them can be sent twice. Amounts travel as text, for cjson prints large numbers
@@ -64,7 +69,7 @@ local function free(sum, call)
   return held == 'done'
 end
 
-local admitted, answer = 1, {}
+local admitted, answer, done = 1, {}, {}
 for i, asked in ipairs(ask.sums) do
   local sum, lapses = KEYS[2 * i - 1], KEYS[2 * i]
   for _, call in ipairs(redis.call('ZRANGEBYSCORE', lapses, '-inf', now)) do
@@ -82,8 +87,9 @@ for i, asked in ipairs(ask.sums) do
     end
   end
 
-  -- Another handler may have reserved the same call.
-  if ask.call and not free(sum, ask.call) then redis.call('HDEL', sum, ask.call) end
+  -- Another handler may have reserved the same call, or, where it was made already, have settled it.
+  done[i] = ask.call and free(sum, ask.call)
+  if ask.call and not done[i] then redis.call('HDEL', sum, ask.call) end
   local spent = tonumber(redis.call('HGET', sum, 'spent') or '0')
   local reserved = tonumber(redis.call('HGET', sum, 'reserved') or '0')
   answer[2 * i], answer[2 * i + 1] = string.format('%.0f', spent), string.format('%.0f', reserved)
@@ -95,7 +101,7 @@ end
 
 for i in ipairs(ask.sums) do
   local sum, lapses = KEYS[2 * i - 1], KEYS[2 * i]
-  if ask.call and admitted == 1 then
+  if ask.call and admitted == 1 and not done[i] then
     redis.call('HSET', sum, ask.call, ask.hold)
     add(sum, 'reserved', tonumber(ask.hold))
     redis.call('ZADD', lapses, now + ask.call_ttl_ms, ask.call)
@@ -107,30 +113,6 @@ answer[1] = admitted
 return answer
 """
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-
-_NEEDS_EXTRA = 'a budget\'s `store` needs an extra: pip install "langchain-mlflow-cost[redis]"'
-_NO_REDIS_URL = (
-    "a budget's `store` is not the URL of a Redis: expected redis://HOST:PORT/DB, rediss://... or unix://PATH"
-)
-_SCHEMES = frozenset({"redis", "rediss", "unix"})
-
-
-def check_store(url: str) -> None:
-    """Find out whether a store could be opened, without opening it or importing redis-py.
-
-    Raises:
-        PolicyError: redis-py is not installed, or the URL is none.
-    """
-    try:
-        parts = urlsplit(url)
-        is_redis = parts.scheme in _SCHEMES and "://" in url and (parts.port is None or parts.scheme != "unix")
-    except ValueError:  # A port that is no number; the message would quote it, and it can be a password's end.
-        is_redis = False
-    if not is_redis:
-        raise PolicyError(_NO_REDIS_URL)
-    if importlib.util.find_spec("redis") is None:
-        raise PolicyError(_NEEDS_EXTRA)
 
 
 class _Unsent:
@@ -147,8 +129,8 @@ class _Unsent:
 
         The reservations of the other calls, if Redis has them, are left to lapse.
         """
-        first, waiting = self._waiting or (call, Decimal(0))
-        self._waiting = first, _EXACT.add(waiting, usd)
+        first, waiting = self._waiting or (call, ZERO)
+        self._waiting = first, EXACT.add(waiting, usd)
 
     def send(self) -> dict[str, Decimal]:
         """Return all of it, as sent from now on."""
@@ -164,7 +146,7 @@ class _Unsent:
 
 
 class RedisSums:
-    """The sums of `scope: session` in one Redis (a `budget.SharedSums`). Thread safe.
+    """The sums of `scope: session` in one Redis (a `rules.SharedSums`). Thread safe.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, as redis-py takes it.
@@ -197,7 +179,7 @@ class RedisSums:
             from redis.backoff import NoBackoff  # noqa: PLC0415
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError as error:
-            raise PolicyError(_NEEDS_EXTRA) from error
+            raise PolicyError(NEEDS_EXTRA) from error
         self._script_missing = redis.exceptions.NoScriptError
         try:
             parts = urlsplit(url)
@@ -210,14 +192,14 @@ class RedisSums:
                 decode_responses=True,
             )
         except ValueError:  # Its message can quote the URL, and that a password.
-            raise PolicyError(_NO_REDIS_URL) from None
+            raise PolicyError(NO_REDIS_URL) from None
         self._ttls = {"call_ttl_ms": int(reservation_ttl_s * 1000), "session_ttl_ms": int(session_ttl_s * 1000)}
         self._pause_s = pause_s
         self._max_unsent = max_unsent
         self._clock = clock
         self._lock = threading.Lock()
         self._away_until_s: float | None = None
-        self._warned = False
+        self._told = Once(logger, most=1)
         self._unsent: dict[tuple[str, str | None], _Unsent] = {}
 
     def reserve(
@@ -227,7 +209,7 @@ class RedisSums:
         answer = self._ask(sums, {"call": call, "hold": _nano(hold_usd), "prompt": _nano(prompt_usd), "paid": paid})
         if answer is None:
             return None
-        figures = [_EXACT.divide(Decimal(figure), _NANO) for figure in answer[1:]]
+        figures = [EXACT.divide(Decimal(figure), _NANO) for figure in answer[1:]]
         return SharedAnswer(answer[0] == 1, tuple(figures[::2]), tuple(figures[1::2]))
 
     def settle(self, sums: Sequence[SharedSum], *, call: str, actual_usd: Decimal) -> None:
@@ -297,7 +279,6 @@ class RedisSums:
         with self._lock:
             was_away = self._away_until_s is not None
             self._away_until_s = self._clock() + self._pause_s
-            warned, self._warned = self._warned, True
         if was_away:
             return
         # The type only: a message can quote the URL, and that a password.
@@ -305,10 +286,10 @@ class RedisSums:
             f"Redis at {self._name} is away ({type(error).__name__}): until it is back, each process holds the session "
             f"budgets by itself, from the last sums that it saw; it is asked again every {self._pause_s:g} s"
         )
-        logger.warning(notice)
-        if not warned:
-            with contextlib.suppress(Warning):  # With `-W error` it would be an exception in the user's graph.
-                warnings.warn(notice, RuntimeWarning, stacklevel=5)
+        if self._told.is_new("away"):
+            tell_both(notice, logger, RuntimeWarning)
+        else:
+            logger.warning("%s", notice)
 
 
 def open_redis(url: str) -> RedisSums:
@@ -338,4 +319,4 @@ def sum_keys(session: str, node: str | None) -> tuple[str, str]:
 
 
 def _nano(usd: Decimal) -> str:
-    return str(int(_EXACT.to_integral_value(_EXACT.multiply(usd, _NANO))))
+    return str(int(EXACT.to_integral_value(EXACT.multiply(usd, _NANO))))

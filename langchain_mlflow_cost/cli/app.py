@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Trace
 
     from langchain_mlflow_cost.policy.settings import Policy
-    from langchain_mlflow_cost.pricing.book import PricedCall, PriceList
+    from langchain_mlflow_cost.pricing.book import ModelRates, PricedCall, PriceList
     from langchain_mlflow_cost.pricing.usage import Usage
 
 DEFAULT_EXPERIMENT = "langchain_mlflow_cost"
@@ -590,10 +590,17 @@ def _policy(path: Path) -> Policy:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         policy = Policy.from_yaml(path)
-    for warning in caught:
+    for told in (*(str(warning.message) for warning in caught), *policy.price_doubts(_catalogue_rates)):
         # As a line like all others, without the place in the code that means nothing to who runs a command.
-        sys.stderr.write(f"mlflow-cost: {warning.message}\n")
+        sys.stderr.write(f"mlflow-cost: {told}\n")
     return policy
+
+
+def _catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
+    # Asked only where nobody else knows a name.
+    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates
+
+    return catalogue_rates(provider, model)
 
 
 def _experiment(tracking_uri: str | None, name: str) -> Experiment:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import nearest
-from langchain_mlflow_cost.policy.reading import Location, Settings, described
+from langchain_mlflow_cost.policy.lines import Location
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+    from langchain_mlflow_cost.policy.lines import Settings
 
 KnownKeys: TypeAlias = Callable[[Location], tuple[str, ...]]
 """Which keys there are below a location."""
@@ -20,6 +24,13 @@ KnownKeys: TypeAlias = Callable[[Location], tuple[str, ...]]
 
 class PolicyWarning(UserWarning):
     """Something in a policy that is allowed but probably not meant, such as an unknown key in a workflow file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A value with a tag that is not plain YAML: harmless in a part that is not read; no setting has such a type."""
+
+    tag: str
 
 
 class Problem(ValueError):  # noqa: N818 - it never reaches a user; what does is a PolicyError
@@ -30,6 +41,16 @@ class Problem(ValueError):  # noqa: N818 - it never reaches a user; what does is
         self.location = location
         self.others = tuple(others)
         """What was found together with it."""
+
+
+def problem_of(error: PolicyError, location: Location, section: str) -> Problem:
+    """Say of an error about one section of the settings where it stands.
+
+    Its key may begin with the section or below it, and is not split further: a name in it may hold dots itself.
+    """
+    key = (error.key or section).removeprefix(f"{section}.")
+    at = (*location, section, *([] if key == section else key.split(".", 1)))
+    return Problem(f"{dotted(at)}: {str(error).removeprefix(f'{error.key}: ')}", at)
 
 
 # Values of these may be or hold credentials.
@@ -136,3 +157,27 @@ def unknown_key(location: Location, known_keys: KnownKeys, *, list_known: bool =
     if near:
         return f'{text}; did you mean "{near}"?'
     return f"{text}; known are {', '.join(known)}" if list_known else text
+
+
+_KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
+    (Mapping, "a mapping"),
+    ((list, tuple), "a list"),
+)
+
+
+def described(value: object) -> str:
+    """Say what a value is, for a message; long texts are not quoted whole."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        cut = value if len(value) <= _QUOTED_LENGTH else f"{value[:_QUOTED_LENGTH]}..."
+        return f'the text "{cut}"'
+    if isinstance(value, int | float | Decimal):
+        if value != value:  # noqa: PLR0124 - true of nan alone
+            return "nan, which is not a number"
+        # Python refuses to write out an `int` of thousands of digits.
+        is_long = isinstance(value, int) and abs(value) >= 10**_QUOTED_LENGTH
+        return f"a number of more than {_QUOTED_LENGTH} digits" if is_long else f"the number {value}"
+    if isinstance(value, Unreadable):
+        return f"a value tagged {value.tag}"
+    return next((words for kind, words in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")

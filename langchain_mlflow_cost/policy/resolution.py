@@ -2,157 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+from pydantic import SecretStr
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, Specificity
-from langchain_mlflow_cost.nodes import NodePath, path_text
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.money import readable
+from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, PatternIndex, Specificity, possible_rivals
+from langchain_mlflow_cost.nodes import path_text
 from langchain_mlflow_cost.notices import nearest, warn, without_credentials
 from langchain_mlflow_cost.policy.node_policy import NodePolicy
-from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted
+from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted, problem_of
 from langchain_mlflow_cost.redaction import FIELD, Rules, compile_rules
 from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pydantic import SecretStr
+    from langchain_mlflow_cost.budgets.rules import NodeBudget
+    from langchain_mlflow_cost.nodes import NodePath
+    from langchain_mlflow_cost.policy.lines import Location
+    from langchain_mlflow_cost.policy.settings import NodeOverrides, Policy
 
-    from langchain_mlflow_cost.budgets.local import BudgetRule
-    from langchain_mlflow_cost.policy.node_policy import Level
-    from langchain_mlflow_cost.policy.reading import Location
-    from langchain_mlflow_cost.policy.settings import NodeOverrides, Policy, Redaction
-
-Strategy: TypeAlias = Literal["redact", "mask", "hash", "drop"]
-Engine: TypeAlias = Literal["builtin", "presidio"]
+    Layers: TypeAlias = Sequence[Policy | NodeOverrides]
+    """The policy's own settings, and over them those of entries, the most specific last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """Settings with some entries' overrides laid over them."""
+class _RuleSettings(TypedDict):
+    """What `compile_rules` takes."""
 
-    log_prompts: bool
-    log_artifacts: bool
-    artifact_level: Level
-    max_payload_chars: int
-    secrets: bool
-    personal: bool
-    listed: frozenset[str] | None  # the personal entities, where a list was given
-    strategy: Strategy
-    strategies: tuple[tuple[str, Strategy], ...]
-    hash_key: SecretStr | None
+    entities: frozenset[str]
+    strategies: dict[str, str] | str
+    hash_key: bytes | None
     keys: tuple[str, ...]
-    patterns: tuple[tuple[str, str], ...]
-    engine: Engine
+    patterns: dict[str, str]
+    engine: str
 
-    @classmethod
-    def of(cls, policy: Policy) -> Effective:
-        """Return a policy's own settings."""
-        start = cls(
-            log_prompts=policy.log_prompts,
-            log_artifacts=policy.log_artifacts,
-            artifact_level=policy.artifact_level,
-            max_payload_chars=policy.max_payload_chars,
-            secrets=policy.redact_secrets,
-            personal=policy.redact_pii,
-            listed=None,
-            strategy="redact",
-            strategies=(),
-            hash_key=None,
-            keys=(),
-            patterns=(),
-            engine="builtin",
-        )
-        return start.with_redaction(policy.redaction)
 
-    def under(self, overrides: NodeOverrides) -> Effective:
-        """Lay one entry over these settings, key by key."""
-        plain = {
-            key: value
-            for key in ("log_prompts", "log_artifacts", "artifact_level", "max_payload_chars")
-            if (value := getattr(overrides, key)) is not None
-        }
-        if overrides.redact_secrets is not None:
-            plain["secrets"] = overrides.redact_secrets
-        if overrides.redact_pii is not None:
-            plain["personal"] = overrides.redact_pii
-        changed = replace(self, **plain)
-        return changed if overrides.redaction is None else changed.with_redaction(overrides.redaction)
-
-    def with_redaction(self, redaction: Redaction) -> Effective:
-        """Lay an entry's `redaction` over these settings, key by key."""
-        changes: dict[str, Any] = {
-            "keys": tuple(dict.fromkeys((*self.keys, *redaction.keys))),
-            "patterns": tuple({**dict(self.patterns), **redaction.patterns}.items()),
-        }
+def _rule_settings(layers: Layers) -> _RuleSettings:
+    """Lay what is said of redaction over one another, key by key."""
+    secrets = personal = False
+    listed: frozenset[str] = frozenset()  # the personal entities, where a list was given
+    by_entity: dict[str, str] = {}
+    hash_key: SecretStr | None = None
+    keys: dict[str, None] = {}
+    patterns: dict[str, str] = {}
+    strategy, engine = "redact", "builtin"
+    for layer in layers:
+        secrets = secrets if layer.redact_secrets is None else layer.redact_secrets
+        personal = personal if layer.redact_pii is None else layer.redact_pii
+        redaction = layer.redaction
+        if redaction is None:
+            continue
+        keys |= dict.fromkeys(redaction.keys)
+        patterns |= redaction.patterns
         if redaction.entities is not None:
-            personal = frozenset(redaction.entities).difference({SECRET}, dict(changes["patterns"]))
+            chosen = frozenset(redaction.entities).difference({SECRET}, patterns)
             # A list without any personal entity switches them off here, and narrows nothing for a node further in.
-            changes |= {"personal": bool(personal), "listed": personal or self.listed}
-            changes["secrets"] = self.secrets or SECRET in redaction.entities
+            personal, listed = bool(chosen), chosen or listed
+            secrets = secrets or SECRET in redaction.entities
         if isinstance(redaction.strategy, str):
-            changes |= {"strategy": redaction.strategy, "strategies": ()}
-        elif redaction.strategy is not None:
-            changes["strategies"] = tuple({**dict(self.strategies), **redaction.strategy}.items())
-        changes |= {key: value for key in ("hash_key", "engine") if (value := getattr(redaction, key)) is not None}
-        return replace(self, **changes)
+            strategy, by_entity = redaction.strategy, {}
+        else:
+            by_entity = {**by_entity, **(redaction.strategy or {})}
+        hash_key = redaction.hash_key or hash_key
+        engine = redaction.engine or engine
+    entities = frozenset({SECRET} if secrets else ())
+    if personal:
+        entities |= listed or _all_personal(engine)
+    every = (*sorted(entities), *patterns, FIELD)
+    return {
+        "entities": entities,
+        "strategies": {**dict.fromkeys(every, strategy), **by_entity} if by_entity else strategy,
+        "hash_key": None if hash_key is None else hash_key.get_secret_value().encode(),
+        "keys": tuple(keys),
+        "patterns": patterns,
+        "engine": engine,
+    }
 
-    @property
-    def entities(self) -> frozenset[str]:
-        """All entities to look for."""
-        personal = (self._all_personal() if self.listed is None else self.listed) if self.personal else frozenset()
-        return personal | ({SECRET} if self.secrets else frozenset())
 
-    def _all_personal(self) -> frozenset[str]:
-        if self.engine != "presidio":
-            return PII_ENTITIES
-        # Imported here because the extra is optional and takes seconds.
-        from langchain_mlflow_cost.redaction import presidio  # noqa: PLC0415 - see above
+def _all_personal(engine: str) -> frozenset[str]:
+    if engine != "presidio":
+        return PII_ENTITIES
+    # Imported here because the extra is optional and takes seconds.
+    from langchain_mlflow_cost.redaction import presidio  # noqa: PLC0415 - see above
 
-        return PII_ENTITIES | presidio.supported_entities()
+    return PII_ENTITIES | presidio.supported_entities()
 
-    @property
-    def level(self) -> Level:
-        """The level in effect."""
-        return self.artifact_level if self.log_artifacts else "minimal"
 
-    def compiled(self) -> Rules:
-        """Compile the rules for redaction.
+def _says_of_redaction(overrides: NodeOverrides) -> bool:
+    return not (overrides.redact_secrets is None and overrides.redact_pii is None and overrides.redaction is None)
 
-        Raises:
-            PolicyError: Some rule cannot be; its key stands below `redaction`.
-        """
-        return compile_rules(
-            entities=self.entities,
-            strategies=self._strategy_of_each(),
-            hash_key=None if self.hash_key is None else self.hash_key.get_secret_value().encode(),
-            keys=self.keys,
-            patterns=dict(self.patterns),
-            engine=self.engine,
-        )
 
-    def _strategy_of_each(self) -> dict[str, str] | str:
-        if not self.strategies:
-            return self.strategy
-        every = (*self.entities, *dict(self.patterns), FIELD)
-        return {**dict.fromkeys(every, self.strategy), **dict(self.strategies)}
-
-    def plain(self) -> dict[str, Any]:
-        """Return what applies, for people to read."""
-        return {
-            "log_prompts": self.log_prompts,
-            "artifact_level": self.level,
-            "entities": sorted(self.entities),
-            "strategy": dict.fromkeys((*sorted(self.entities), *dict(self.patterns)), self.strategy)
-            | dict(self.strategies),
-            "keys": list(self.keys),
-            "patterns": dict(self.patterns),
-            "engine": self.engine,
-            "max_payload_chars": self.max_payload_chars,
-        }
+def _innermost(layers: Layers, key: str) -> Any:
+    """What the most specific layer says that says anything; the policy's own says something of every key."""
+    return next(value for layer in reversed(layers) if (value := getattr(layer, key)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +109,7 @@ class _Entry:
 
     pattern: NodePattern
     overrides: NodeOverrides
-    budgets: tuple[BudgetRule, ...]
+    budgets: tuple[NodeBudget, ...]
 
     @property
     def location(self) -> Location:
@@ -173,10 +121,10 @@ class Resolution:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._defaults = Effective.of(policy)
         self._known: dict[NodePolicy, NodePolicy] = {}
         self._by_path: dict[NodePath, NodePolicy] = {}
         self.entries = tuple(self._entry(text, overrides) for text, overrides in policy.nodes.items())
+        self._index = PatternIndex((entry.pattern, entry) for entry in self.entries)
 
     @staticmethod
     def _entry(text: str, overrides: NodeOverrides) -> _Entry:
@@ -184,42 +132,48 @@ class Resolution:
             pattern = NodePattern.parse(text)
         except PatternError as error:
             raise Problem(f'node pattern "{text}" {error}', ("nodes", text)) from None
-        return _Entry(pattern, overrides, tuple(budget.rule(text) for budget in overrides.budget))
+        return _Entry(pattern, overrides, tuple(budget.in_nodes(text) for budget in overrides.budget))
 
     def for_node(self, path: NodePath) -> NodePolicy:
         """Return what applies at a node."""
         known = self._by_path.get(path)
         if known is None:
+            if len(self._by_path) >= limits().remembered_nodes:
+                self._by_path.clear()
             known = self._by_path.setdefault(path, self._resolve(path))
         return known
 
     def _covering(self, path: NodePath) -> list[_Entry]:
         """The entries that a node is under, the least specific first."""
         found: list[tuple[Specificity, str, _Entry]] = []
-        for entry in self.entries:
-            specificity = entry.pattern.specificity(path)
+        for pattern, entry in self._index.candidates(path):
+            specificity = pattern.specificity(path)
             if specificity is not None:
-                found.append((specificity, entry.pattern.text, entry))
+                found.append((specificity, pattern.text, entry))
         return [entry for _, _, entry in sorted(found, key=lambda each: each[:2])]
 
-    def _effective(self, entries: Sequence[_Entry]) -> Effective:
-        effective = self._defaults
-        for entry in entries:
-            effective = effective.under(entry.overrides)
-        return effective
+    def _layers(self, entries: Sequence[_Entry]) -> Layers:
+        return [self._policy, *(entry.overrides for entry in entries)]
+
+    def _rules(self, layers: Layers) -> Rules:
+        return compile_rules(**_rule_settings(layers))
 
     def _resolve(self, path: NodePath) -> NodePolicy:
-        entries = self._covering(path)
-        effective = self._effective(entries)
+        layers = self._layers(self._covering(path))
+        node_policy = NodePolicy(
+            _innermost(layers, "artifact_level") if _innermost(layers, "log_artifacts") else "minimal",
+            _innermost(layers, "log_prompts"),
+            (),
+            _innermost(layers, "max_payload_chars"),
+        )
         try:
-            rules = effective.compiled()
+            node_policy = replace(node_policy, rules=(self._rules(layers),))
         except PolicyError as error:
             # Each entry was compiled alone when the policy was loaded; only two that lie over one another can still
             # disagree, such as an engine from one and an entity that it does not know from another.
             warn(f"policy: node {path_text(path)}: its payloads are dropped: {error}", PolicyWarning)
-            rules = self._defaults.compiled()
-            effective = replace(effective, log_prompts=False, artifact_level="minimal")
-        node_policy = NodePolicy(effective.level, effective.log_prompts, (rules,), effective.max_payload_chars)
+            rules = (self._rules([self._policy]),)
+            node_policy = replace(node_policy, rules=rules, log_prompts=False, artifact_level="minimal")
         return self._known.setdefault(node_policy, node_policy)
 
     def check(self) -> None:
@@ -228,15 +182,25 @@ class Resolution:
         Raises:
             Problem: With the place of the setting.
         """
-        alone: list[tuple[Location, Policy | NodeOverrides, Effective]] = [((), self._policy, self._defaults)]
-        alone += [(each.location, each.overrides, self._defaults.under(each.overrides)) for each in self.entries]
-        unknown = [problem for each in alone for problem in self._unknown_entities(*each)]
+        alone: list[tuple[Location, Policy | NodeOverrides, Layers]] = [((), self._policy, [self._policy])]
+        alone += [(entry.location, entry.overrides, self._layers([entry])) for entry in self.entries]
+        unknown = [problem for each in alone for problem in _unknown_entities(*each)]
         if unknown:
             raise Problem(str(unknown[0]), unknown[0].location, unknown[1:])
-        for each in alone:
-            self._check_alone(*each)
+        for location, written, layers in alone:
+            _check_contradictions(location, written, layers)
+            if written is self._policy or _says_of_redaction(written):  # type: ignore[arg-type]  # else an entry
+                try:
+                    self._rules(layers)
+                except PolicyError as error:
+                    raise problem_of(error, location, "redaction") from None
+        self._check_rivals()
+
+    def _check_rivals(self) -> None:
         # In an order of their own, so that a policy is refused or taken whatever the order in the file.
-        for first, second in combinations(sorted(self.entries, key=lambda entry: entry.pattern.text), 2):
+        entries = sorted(self.entries, key=lambda entry: entry.pattern.text)
+        for one, other in possible_rivals([entry.pattern for entry in entries]):
+            first, second = entries[one], entries[other]
             key = _disagreement(first.overrides, second.overrides)
             rival = first.pattern.rival_path(second.pattern) if key else None
             if key and rival is not None:
@@ -246,79 +210,100 @@ class Resolution:
                     (*second.location, *key),
                 )
 
-    def _check_alone(self, location: Location, written: Policy | NodeOverrides, effective: Effective) -> None:
-        if written.log_artifacts is False and written.artifact_level == "full":
-            at = (*location, "artifact_level")
-            raise Problem(f"{dotted(at)}: full contradicts log_artifacts: false beside it; leave out one of them", at)
-        redaction = written.redaction
-        if redaction is not None and redaction.entities is not None:
-            at = (*location, "redaction", "entities")
-            if written.redact_pii and not effective.personal:
-                raise Problem(
-                    f"{dotted(at)}: holds no personal entity, which contradicts redact_pii: true beside it; "
-                    "leave out one of them",
-                    at,
-                )
-        try:
-            effective.compiled()
-        except PolicyError as error:
-            raise problem_of(error, location, "redaction") from None
-
-    @staticmethod
-    def _unknown_entities(
-        location: Location, written: Policy | NodeOverrides, effective: Effective
-    ) -> Iterator[Problem]:
-        redaction = written.redaction
-        if redaction is None or effective.engine == "presidio":
-            return  # What it knows depends on its version and set-up: it says itself what it does not.
-        known = (*sorted(PII_ENTITIES), SECRET, *dict(effective.patterns))
-        at = (*location, "redaction")
-        named: list[tuple[str, Location]] = [
-            (entity, (*at, "entities", i)) for i, entity in enumerate(redaction.entities or ())
-        ]
-        if isinstance(redaction.strategy, Mapping):
-            named += [(entity, (*at, "strategy", entity)) for entity in redaction.strategy if entity != FIELD]
-        for entity, place in named:
-            if entity not in known:
-                near = nearest(entity, known)
-                remedy = f"known are {', '.join(known)}, and others with engine: presidio"
-                if near:
-                    remedy = f'did you mean "{near}"?'
-                elif entity == FIELD:
-                    remedy = "the fields that `keys` names are found without it, leave it out"
-                yield Problem(f'{dotted(place)}: unknown entity "{entity}"; {remedy}', place)
-
     def explain(self, paths: Iterable[NodePath]) -> dict[str, Any]:
         """See `Policy.explain`."""
-        examples = [(entry.pattern.text, entry.pattern.example) for entry in self.entries]
+        asked: list[tuple[str | None, NodePath]] = [(each.pattern.text, each.pattern.example) for each in self.entries]
+        asked += [(None, path) for path in paths]
         return {
-            "settings": _shown(self._policy.model_dump(mode="json", exclude_none=True)),
-            "outside_nodes": self._defaults.plain(),
+            "settings": _shown(self._policy.model_dump(exclude_none=True)),
+            "outside_nodes": self._explained((), ()),
             "nodes": [
                 {
                     "node": path_text(path),
                     "entry": text,
                     "entries": [entry.pattern.text for entry in reversed(covering)],
-                    **self._effective(covering).plain(),
+                    **self._explained(path, covering),
                     "budgets": [
-                        {"max_cost_usd": str(rule.max_cost_usd), "scope": rule.scope, "node": rule.node}
+                        {"max_cost_usd": readable(each.max_cost_usd), "scope": each.scope, "node": each.node}
                         for entry in covering
-                        for rule in entry.budgets
+                        for each in entry.budgets
                     ],
                 }
-                for text, path in [*examples, *((None, path) for path in paths)]
+                for text, path in asked
                 for covering in [self._covering(path)]
             ],
         }
 
+    def _explained(self, path: NodePath, covering: Sequence[_Entry]) -> dict[str, Any]:
+        applied, rules = self.for_node(path), _rule_settings(self._layers(covering))
+        entities, strategies = sorted(rules["entities"]), rules["strategies"]
+        return {
+            "log_prompts": applied.log_prompts,
+            "artifact_level": applied.artifact_level,
+            "entities": entities,
+            "strategy": dict.fromkeys((*entities, *rules["patterns"]), strategies)
+            if isinstance(strategies, str)
+            else strategies,
+            "keys": list(rules["keys"]),
+            "patterns": rules["patterns"],
+            "engine": rules["engine"],
+            "max_payload_chars": applied.max_payload_chars,
+        }
+
+
+def _check_contradictions(location: Location, written: Policy | NodeOverrides, layers: Layers) -> None:
+    if written.log_artifacts is False and written.artifact_level == "full":
+        at = (*location, "artifact_level")
+        raise Problem(f"{dotted(at)}: full contradicts log_artifacts: false beside it; leave out one of them", at)
+    lists_entities = written.redaction is not None and written.redaction.entities is not None
+    if written.redact_pii and lists_entities and _rule_settings(layers)["entities"] <= {SECRET}:
+        at = (*location, "redaction", "entities")
+        raise Problem(
+            f"{dotted(at)}: holds no personal entity, which contradicts redact_pii: true beside it; "
+            "leave out one of them",
+            at,
+        )
+
+
+def _unknown_entities(location: Location, written: Policy | NodeOverrides, layers: Layers) -> Iterator[Problem]:
+    redaction = written.redaction
+    if redaction is None:
+        return
+    at = (*location, "redaction")
+    named: list[tuple[str, Location]] = [
+        (entity, (*at, "entities", i)) for i, entity in enumerate(redaction.entities or ())
+    ]
+    if isinstance(redaction.strategy, Mapping):
+        named += [(entity, (*at, "strategy", entity)) for entity in redaction.strategy if entity != FIELD]
+    written_redaction = [layer.redaction for layer in layers if layer.redaction is not None]
+    if not named or [each.engine for each in written_redaction if each.engine][-1:] == ["presidio"]:
+        return  # What presidio knows depends on its version and set-up: it says itself what it does not.
+    known = (*sorted(PII_ENTITIES), SECRET, *(name for each in written_redaction for name in each.patterns))
+    for entity, place in named:
+        if entity not in known:
+            near = nearest(entity, known)
+            remedy = f"known are {', '.join(known)}, and others with engine: presidio"
+            if near:
+                remedy = f'did you mean "{near}"?'
+            elif entity == FIELD:
+                remedy = "the fields that `keys` names are found without it, leave it out"
+            yield Problem(f'{dotted(place)}: unknown entity "{entity}"; {remedy}', place)
+
 
 def _shown(value: Any) -> Any:
-    """The same without the user and password of any URL."""
-    if isinstance(value, dict):
-        return {key: _shown(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_shown(each) for each in value]
-    return without_credentials(value) if isinstance(value, str) else value
+    """The same as plain values: amounts to read, no secrets, no user and password in any URL."""
+    match value:
+        case Mapping():
+            return {key: _shown(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case Decimal():
+            return readable(value)
+        case SecretStr():
+            return str(value)
+        case str():
+            return without_credentials(value)
+    return value
 
 
 def _disagreement(first: NodeOverrides, second: NodeOverrides) -> tuple[str, ...] | None:
@@ -338,13 +323,3 @@ def _disagreement(first: NodeOverrides, second: NodeOverrides) -> tuple[str, ...
         elif mine is not None and yours is not None and mine != yours:
             return ("redaction", key)
     return None
-
-
-def problem_of(error: PolicyError, location: Location, section: str) -> Problem:
-    """Say of an error about one section of the settings where it stands.
-
-    Its key may begin with the section or below it, and is not split further: a name in it may hold dots itself.
-    """
-    key = (error.key or section).removeprefix(f"{section}.")
-    at = (*location, section, *([] if key == section else key.split(".", 1)))
-    return Problem(f"{dotted(at)}: {str(error).removeprefix(f'{error.key}: ')}", at)

@@ -1,16 +1,10 @@
-"""What a user may decide: the settings, their check, and what they mean for one node.
-
-`Policy` holds what was written, with defaults. `Policy.for_node` gives a `NodePolicy`, which holds what the machinery
-needs and nothing else. How settings are read from files is in `policy_file`, whose nodes a pattern means in
-`node_patterns`.
-"""
+"""What a user may decide: the settings as written, checked; what they mean for a node is a `NodePolicy`."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -18,7 +12,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     SecretStr,
@@ -27,24 +20,17 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_mlflow_cost.budgets.local import BudgetRule
-from langchain_mlflow_cost.budgets.redis import check_store
+from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import warn
+from langchain_mlflow_cost.policy.lines import ONE_FOR_ALL, Location, Settings
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
-from langchain_mlflow_cost.policy.problems import PolicyWarning, policy_error, unknown_key
-from langchain_mlflow_cost.policy.reading import (
-    ONE_FOR_ALL,
-    Location,
-    Settings,
-    described,
-    path_of,
-    read_file,
-    read_mapping,
-)
-from langchain_mlflow_cost.policy.resolution import Engine, Resolution, Strategy, problem_of
+from langchain_mlflow_cost.policy.problems import PolicyWarning, described, policy_error, problem_of, unknown_key
+from langchain_mlflow_cost.policy.reading import path_of, read_file, read_mapping
+from langchain_mlflow_cost.policy.resolution import Resolution
 from langchain_mlflow_cost.pricing.book import ModelRates, PriceBook
-from langchain_mlflow_cost.pricing.doubts import price_doubts
+from langchain_mlflow_cost.pricing.doubts import PriceDoubt, price_doubts
+from langchain_mlflow_cost.written import SETTINGS, Expanded, Fraction, Text, Usd, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,15 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "NodeOverrides", "NodePolicy", "Policy", "PolicyWarning", "Prices", "Redaction"]
 
-
-def _as_decimal(value: object) -> object:
-    """Take a number as it was written: 0.1 is a tenth. YAML 1.1 reads `1e-3` as a text, so texts may be numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:
-        return value
+Strategy: TypeAlias = Literal["redact", "mask", "hash", "drop"]
+Engine: TypeAlias = Literal["builtin", "presidio"]
 
 
 def _as_tuple(value: object) -> object:
@@ -85,21 +64,8 @@ def _empty_if_nothing(value: object) -> object:
     return {} if value is None else value
 
 
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _expand(value: object) -> object:
-    """Replace `${VAR}` by the environment's value."""
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if not os.environ.get(name):
-            raise ValueError(f"environment variable {name} is not set, or empty; set it before the policy is loaded")
-    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
-
-
 def _as_secret(value: object) -> object:
-    expanded = _expand(value)
+    expanded = expand(value)
     return SecretStr(expanded) if isinstance(expanded, str) else expanded
 
 
@@ -123,24 +89,15 @@ else:
         PlainSerializer(lambda value: value),
     ]
 
-Usd: TypeAlias = Annotated[Decimal, BeforeValidator(_as_decimal), Field(ge=0)]
-Fraction: TypeAlias = Annotated[Decimal, BeforeValidator(_as_decimal), Field(ge=0, le=1)]
-Names: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
-
-_SETTINGS: Final = ConfigDict(
-    frozen=True,
-    extra="forbid",
-    strict=True,
-    # An error's text is logged; the input it would quote may be a key.
-    hide_input_in_errors=True,
-    use_attribute_docstrings=True,
-)
+Names: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
+Length: TypeAlias = Annotated[int, Field(ge=1, le=10**12)]
+Days: TypeAlias = Annotated[int, Field(ge=1, le=366_000)]
 
 
 class Redaction(BaseModel):
     """How text that must not be stored is found and replaced."""
 
-    model_config = _SETTINGS
+    model_config = SETTINGS
 
     entities: Names | None = None
     """Exactly the personal entities to look for, whatever `redact_pii` says beside it. `SECRET` in it stands for
@@ -172,51 +129,13 @@ class Redaction(BaseModel):
         return value
 
 
-class Budget(BaseModel):
-    """One limit on what model calls may cost."""
-
-    model_config = _SETTINGS
-
-    max_cost_usd: Usd
-    """The limit, in USD."""
-
-    scope: Literal["trace", "node", "session"] = "trace"
-    """What has a sum of its own: each trace, each node of a trace, or each session (`thread_id`)."""
-
-    on_exceeded: Literal["raise", "warn"] = "raise"
-    """Refuse the call, or make it and warn."""
-
-    unpriced: Literal["warn", "raise"] = "warn"
-    """What to do about a call whose model has no known price."""
-
-    store: Annotated[str | None, BeforeValidator(_expand)] = Field(default=None, repr=False)
-    """For `scope: session` over several processes: `redis://host:6379/0`. `${VAR}` is an environment variable."""
-
-    @field_validator("store")
-    @classmethod
-    def _can_be_opened(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_store(value)
-        return value
-
-    @model_validator(mode="after")
-    def _store_is_for_sessions(self) -> Self:
-        if self.store is not None and self.scope != "session":
-            raise ValueError(f"store is for scope: session, found scope: {self.scope}; leave one of them out")
-        return self
-
-    def rule(self, node: str | None = None) -> BudgetRule:
-        """Return the budget as its checker wants it."""
-        return BudgetRule(self.max_cost_usd, self.scope, self.on_exceeded, self.unpriced, node, self.store)
-
-
 Budgets: TypeAlias = Annotated[tuple[Budget, ...], BeforeValidator(_as_budgets)]
 
 
 class Prices(BaseModel):
     """Prices of your own, and where to look for the others."""
 
-    model_config = _SETTINGS
+    model_config = SETTINGS
 
     aliases: Annotated[dict[str, str], BeforeValidator(_empty_if_nothing)] = {}
     """A model's name, as in the response, to the `model` or `provider/model` whose price it has."""
@@ -231,7 +150,7 @@ class Prices(BaseModel):
 class NodeOverrides(BaseModel):
     """What holds for one node and everything that runs inside it; what is left out comes from the defaults."""
 
-    model_config = _SETTINGS
+    model_config = SETTINGS
 
     log_prompts: bool | None = None
     log_artifacts: bool | None = None
@@ -239,7 +158,7 @@ class NodeOverrides(BaseModel):
     redact_secrets: bool | None = None
     redact_pii: bool | None = None
     redaction: Redaction | None = None
-    max_payload_chars: Annotated[int, Field(ge=1)] | None = None
+    max_payload_chars: Length | None = None
     budget: Budgets = ()
 
 
@@ -249,19 +168,19 @@ class Policy(BaseModel):
     Made from keywords, `from_yaml`, or `load`, each of which raises `PolicyError`. It never changes.
     """
 
-    model_config = _SETTINGS
+    model_config = SETTINGS
 
     enabled: bool = True
     """Off: the handler does nothing at all, and `configure` changes nothing."""
 
-    tracking_uri: Annotated[str | None, BeforeValidator(_expand)] = Field(default=None, repr=False)
+    tracking_uri: Expanded = Field(default=None, repr=False)
     """Where `configure` sends traces. None: what MLflow already has, else `sqlite:///mlflow.db`. `${VAR}` is an
     environment variable."""
 
-    experiment_name: Annotated[str, Field(min_length=1)] = "langchain_mlflow_cost"
+    experiment_name: Text = "langchain_mlflow_cost"
     """The experiment that `configure` sets."""
 
-    run_name: Annotated[str, Field(min_length=1)] | None = None
+    run_name: Text | None = None
     """The trace's name, set by `configure`; `{timestamp}` and `{workflow_name}` are filled in."""
 
     log_prompts: bool = True
@@ -283,7 +202,7 @@ class Policy(BaseModel):
     redaction: Annotated[Redaction, BeforeValidator(_empty_if_nothing)] = Redaction()
     """How what is found is replaced, and what else is to be found."""
 
-    max_payload_chars: Annotated[int, Field(ge=1)] = 100_000
+    max_payload_chars: Length = 100_000
     """A longer payload is cut, and says so in it (`[cut: 1234 more characters]`, `[cut: 12 more]`): long texts at their
     end, then lists in their middle, so that a conversation's beginning and last answer stay, and small fields. What
     stays was redacted before it was cut.
@@ -307,7 +226,7 @@ class Policy(BaseModel):
     trace_metadata: Names = ()
     """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
 
-    retention_days: Annotated[int, Field(ge=1)] | None = None
+    retention_days: Days | None = None
     """`mlflow-cost prune` deletes traces older than so many days. Nothing else deletes anything."""
 
     enable_judges: bool = False
@@ -367,14 +286,14 @@ class Policy(BaseModel):
         return not self.log_prompts or any(overrides.log_prompts is False for overrides in self.nodes.values())
 
     @property
-    def budgets(self) -> tuple[BudgetRule, ...]:
+    def budgets(self) -> tuple[Budget, ...]:
         """The budgets at the top level, to which every call counts."""
-        return tuple(budget.rule() for budget in self.budget)
+        return self.budget
 
     @property
-    def all_budgets(self) -> tuple[BudgetRule, ...]:
+    def all_budgets(self) -> tuple[Budget, ...]:
         """The budgets at the top level and those of all node entries."""
-        return (*self.budgets, *(rule for entry in self._resolution.entries for rule in entry.budgets))
+        return (*self.budget, *(budget for entry in self._resolution.entries for budget in entry.budgets))
 
     def price_book(self, fallback: Callable[[str | None, str], ModelRates | None] | None = None) -> PriceBook:
         """Return the prices, with `fallback` as the last place to look in.
@@ -388,6 +307,15 @@ class Policy(BaseModel):
             discounts=self.prices.discounts,
             fallback=fallback,
         )
+
+    def price_doubts(self, fallback: Callable[[str | None, str], ModelRates | None]) -> tuple[str, ...]:
+        """Say which aliases lead to no price and which discounts are for nobody, each with its place.
+
+        Args:
+            fallback: As for `price_book`. Asked only about names that no other list has.
+        """
+        doubts: tuple[PriceDoubt, ...] = self.__dict__.get("_price_doubts", ())
+        return tuple(doubt.text for doubt in doubts if not doubt.is_dispelled(fallback))
 
     def explain(self, paths: Iterable[NodePath] = ()) -> dict[str, Any]:
         """Say what applies where: plain values, nothing secret among them.
@@ -429,6 +357,12 @@ class Policy(BaseModel):
             warn(hint, PolicyWarning)
         for location, text, category in _doubts(self):
             warn(f"{settings.where(location)}: {text}", category)
+        prices = self.prices
+        # Not a field, so that policies that say the same are equal wherever they were read.
+        self.__dict__["_price_doubts"] = tuple(
+            doubt._replace(text=f"{settings.where(('prices', *doubt.location))}: {doubt.text}")
+            for doubt in price_doubts(prices.aliases, prices.overrides, prices.discounts)
+        )
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -512,11 +446,6 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
         if part not in _RUN_NAME_PARTS:
             text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"
             doubts.append((("run_name",), text, PolicyWarning))
-    prices = policy.prices
-    doubts += [
-        (location, text, PolicyWarning)
-        for location, text in price_doubts(prices.aliases, prices.overrides, prices.discounts)
-    ]
     doubts += [
         ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
         for key in ("enable_judges", "enable_prompt_registry")

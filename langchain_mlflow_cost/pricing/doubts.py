@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_prices import data_snapshot
 
@@ -11,10 +11,10 @@ from langchain_mlflow_cost.pricing.book import PriceBook
 from langchain_mlflow_cost.pricing.providers import LOCAL_PROVIDERS, PROVIDER_IDS, model_id, provider_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from decimal import Decimal
 
-    from langchain_mlflow_cost.policy.reading import Location
+    from langchain_mlflow_cost.pricing.rates import ModelRates
 
 _PROBE: Final = "\0probe"
 """A model that cannot be: as an alias's name it leads to the target and to nothing else."""
@@ -31,29 +31,48 @@ def nearest_provider(name: str) -> str | None:
     return nearest(name, sorted(_provider_ids()))
 
 
+class PriceDoubt(NamedTuple):
+    """A price that will probably never be used, unless a list that was not asked yet knows the name."""
+
+    location: tuple[str, ...]
+    """The key in `prices`."""
+
+    name: str
+    """The `model` or `provider/model` that neither genai-prices nor the policy knows."""
+
+    text: str
+    """What is doubtful, and what to do."""
+
+    def is_dispelled(self, fallback: Callable[[str | None, str], ModelRates | None]) -> bool:
+        """Ask another list, as `PriceBook` takes one, whether it knows the name."""
+        maker, slash, rest = self.name.strip().partition("/")
+        # It looks for a bare name with all providers: another maker's model is not the one that was written.
+        rates = fallback(provider_id(maker) if slash else None, rest if slash else maker)
+        return rates is not None and (not slash or rates.model.partition("/")[0] == provider_id(maker))
+
+
 def price_doubts(
     aliases: Mapping[str, str], overrides: Mapping[str, Mapping[str, Decimal]], discounts: Mapping[str, Decimal]
-) -> list[tuple[Location, str]]:
-    """Say which aliases lead to no price and which discounts are for nobody, each with its place."""
-    doubts: list[tuple[Location, str]] = []
+) -> list[PriceDoubt]:
+    """Say which aliases lead to no price and which discounts are for nobody, as far as genai-prices knows."""
+    doubts: list[PriceDoubt] = []
     for name, target in aliases.items():
-        if not (_has_price(target, aliases, overrides) or _is_known_model(target) or _is_in_mlflow(target)):
+        if not (_has_price(target, aliases, overrides) or _is_known_model(target)):
             text = (
                 f"prices.aliases.{name}: no price is known for {target}, so calls of {name} will have none; "
                 f"correct it, or give {target} one with prices.overrides"
             )
-            doubts.append((("prices", "aliases", name), text))
+            doubts.append(PriceDoubt(("aliases", name), target, text))
     own = {each.strip().lower() for each in (*aliases, *aliases.values(), *overrides)}
     for name in discounts:
         lowered = name.strip().lower()
         bare = lowered.partition("/")[2] or lowered
-        if name == "*" or not own.isdisjoint({lowered, bare}) or is_known_provider(name):
+        if name == "*" or not own.isdisjoint({lowered, bare}) or is_known_provider(name) or _is_known_model(name):
             continue
-        if not (_is_known_model(name) or _is_in_mlflow(name)):
-            near = nearest(name, [*sorted(_provider_ids()), *own]) or nearest(bare, _models())
-            remedy = f'did you mean "{near}"?' if near else "write a provider such as openai, a model or *"
-            text = f'prices.discounts: "{name}" is no known provider or model, so it takes nothing off; {remedy}'
-            doubts.append((("prices", "discounts", name), text))
+        near = nearest(name, [*sorted(_provider_ids()), *sorted(own)]) or nearest(bare, _models())
+        remedy = f'did you mean "{near}"?' if near else "write a provider such as openai, a model or *"
+        text = f'prices.discounts: "{name}" is no known provider or model, so it takes nothing off; {remedy}'
+        doubts.append(PriceDoubt(("discounts", name), name, text))
     return doubts
 
 
@@ -78,13 +97,3 @@ def _is_known_model(name: str) -> bool:
         return owner.find_model(model_id(rest).lower(), all_providers=snapshot.providers) is not None
     bare = model_id(name).lower()
     return any(provider.find_model(bare) is not None for provider in snapshot.providers)
-
-
-def _is_in_mlflow(name: str) -> bool:
-    # Imported here because MLflow takes seconds, and only a name that nobody else knows gets this far.
-    from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates  # noqa: PLC0415 - see above
-
-    maker, slash, rest = name.strip().partition("/")
-    # It looks for a bare name with all providers: another maker's model is not the one that was written.
-    rates = catalogue_rates(provider_id(maker) if slash else None, rest if slash else maker)
-    return rates is not None and (not slash or rates.model.partition("/")[0] == provider_id(maker))

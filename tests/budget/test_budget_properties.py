@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, Reservation, SessionSums
+from langchain_mlflow_cost.budgets.local import Budgets, Reservation, SessionSums
+from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def tell(budgets: Budgets, story: list[Call], session: str | None = None) -> lis
 
 
 def in_process() -> Budgets:
-    return Budgets([BudgetRule(LIMIT, "session")], sessions=SessionSums())
+    return Budgets([Budget(max_cost_usd=LIMIT, scope="session")], sessions=SessionSums())
 
 
 def held(story: list[Call], now: int) -> tuple[Decimal, Decimal]:
@@ -100,7 +101,7 @@ def test_overshoot_is_what_was_running(story: list[Call]) -> None:
 @given(st.lists(FINE_USD, max_size=15), st.randoms(use_true_random=False))
 def test_order_changes_nothing(costs: list[Decimal], random: object) -> None:
     """Whatever order calls end in, exactly what they cost is spent and nothing stays reserved."""
-    budgets = Budgets([BudgetRule(D(1000))], sessions=SessionSums())
+    budgets = Budgets([Budget(max_cost_usd=D(1000))], sessions=SessionSums())
     ends = [(budgets.reserve(trace="t", node="n", estimate_usd=D(1)), cost) for cost in costs]
     random.shuffle(ends)  # type: ignore[attr-defined]
     for call, cost in ends:
@@ -120,7 +121,9 @@ def test_redis_answers_as_the_process_does(redis_server: RedisServer, story: lis
 
     store = RedisSums(redis_server.url, timeout_s=30)
     shared = Budgets(
-        [BudgetRule(LIMIT, "session", store="redis://")], open_store=lambda _: store, sessions=SessionSums()
+        [Budget(max_cost_usd=LIMIT, scope="session", store="redis://")],
+        open_store=lambda _: store,
+        sessions=SessionSums(),
     )
     here = tell(in_process(), [Call(c.estimate, c.prompt, c.actual, c.ends_after) for c in story], "s")
     there = tell(shared, story, uuid.uuid4().hex)

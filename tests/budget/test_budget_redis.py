@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_mlflow_cost.budgets.local import BudgetRule, Budgets, Reservation, SessionSums, SharedSum
+from langchain_mlflow_cost.budgets.local import Budgets, Reservation, SessionSums
 from langchain_mlflow_cost.budgets.redis import PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
+from langchain_mlflow_cost.budgets.rules import Budget, SharedSum
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def session() -> str:
     return uuid.uuid4().hex
 
 
-def rule(limit: str, **fields: Any) -> BudgetRule:
-    return BudgetRule(D(limit), "session", store="redis://the-store", **fields)
+def rule(limit: str, **fields: Any) -> Budget:
+    node = fields.pop("node", None)
+    budget = Budget(max_cost_usd=D(limit), scope="session", store="redis://the-store", **fields)
+    return budget if node is None else budget.in_nodes(node)
 
 
-def process(store: RedisSums, *rules: BudgetRule) -> Budgets:
+def process(store: RedisSums, *rules: Budget) -> Budgets:
     """Budgets as another process has them: nothing is shared but the store."""
     return Budgets(rules, open_store=lambda _: store, sessions=SessionSums())
 
@@ -166,7 +169,7 @@ def test_a_changed_limit_keeps_the_sum(redis_server: RedisServer, session: str) 
 
 def test_a_refused_call_reserves_nothing(redis_server: RedisServer, session: str) -> None:
     """A call that the server refuses leaves nothing reserved, there or in this process's other budgets."""
-    own = BudgetRule(D("0.5"), "session")
+    own = Budget(max_cost_usd=D("0.5"), scope="session")
     checked = process(RedisSums(redis_server.url), rule("1"), own)
     with pytest.raises(BudgetExceededError):
         reserve(checked, session, "0.4", prompt="3", trace="one")

@@ -15,8 +15,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
+from langchain_mlflow_cost.pricing.book import ModelRates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +160,35 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         ':2: budget.max_cost_usd: expected a number, found the text "much"; ',
     ),
     "an endless limit": ("budget:\n  max_cost_usd: .inf\n", ":2: budget.max_cost_usd: expected a number, found"),
+    "an amount beyond all sense": (
+        "budget:\n  max_cost_usd: 1e400\n",
+        ":2: budget.max_cost_usd: expected a number of at most 1e+12, and 0 or at least 1e-24, found one beyond; ",
+    ),
+    "an amount of thousands of digits": (
+        f"budget:\n  max_cost_usd: {'9' * 5_000}\n",
+        ":2: budget.max_cost_usd: expected a number, found",
+    ),
+    "an amount too small to be one": (
+        "prices:\n  overrides:\n    m: {input: 1e-400}\n",
+        ":3: prices.overrides.m.input: expected a number of at most 1e+12, and 0 or at least 1e-24, found one beyond; ",
+    ),
+    "an endless price": (
+        "prices:\n  overrides:\n    m: {input: .inf}\n",
+        ":3: prices.overrides.m.input: expected a number, found",
+    ),
+    "a discount that is not a number": (
+        "prices:\n  discounts: {openai: .nan}\n",
+        ":2: prices.discounts.openai: expected a number, found nan, which is not a number; ",
+    ),
+    "an endless length": ("max_payload_chars: .inf\n", ":1: max_payload_chars: expected a whole number, found"),
+    "a length beyond all sense": (
+        f"max_payload_chars: 1{'0' * 400}\n",
+        ":1: max_payload_chars: expected a number of at most 1000000000000, found a number of more than 40 digits; ",
+    ),
+    "more days than a calendar has": (
+        "retention_days: 1000000000\n",
+        ":1: retention_days: expected a number of at most 366000, found the number 1000000000; ",
+    ),
     "not a number": (
         "budget:\n  max_cost_usd: .nan\n",
         ":2: budget.max_cost_usd: expected a number, found nan, which is not a number; ",
@@ -666,14 +697,16 @@ ODD_PRICES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("case", ODD_PRICES)
 def test_odd_prices(case: str, tmp_path: Path) -> None:
-    """An alias or discount that can do nothing is a warning with its place."""
+    """An alias or discount that can do nothing is doubted, with its place, unless another list knows the name."""
     text, expected = ODD_PRICES[case]
     file = tmp_path / "policy.yaml"
     file.write_text(f"prices: {{{text}}}\n")
 
-    with pytest.warns(PolicyWarning) as caught:
-        Policy.load(file)
-    assert [f"{file}{expected}"] == [str(each.message)[: len(f"{file}{expected}")] for each in caught]
+    policy = Policy.load(file)
+    doubts = policy.price_doubts(lambda provider, model: None)
+
+    assert [f"{file}{expected}"] == [each[: len(f"{file}{expected}")] for each in doubts]
+    assert () == policy.price_doubts(lambda provider, model: ModelRates("a list", f"{provider}/{model}", {}))
 
 
 @pytest.mark.parametrize(
@@ -691,5 +724,22 @@ def test_odd_prices(case: str, tmp_path: Path) -> None:
     ],
 )
 def test_usable_prices(prices: dict[str, Any]) -> None:
-    """Names that some price source knows are no reason to warn."""
-    assert Policy(prices=prices).prices
+    """Names that some price source knows are not doubted."""
+    assert () == Policy(prices=prices).price_doubts(catalogue_rates)
+
+
+HUGE: dict[str, dict[str, Any]] = {
+    "limit": {"budget": {"max_cost_usd": 10**5_000}},
+    "price": {"prices": {"overrides": {"m": {"input": 10**5_000}}}},
+    "discount": {"prices": {"discounts": {"openai": 10**5_000}}},
+    "length": {"max_payload_chars": 10**5_000},
+    "days": {"retention_days": -(10**5_000)},
+    "name": {"run_name": 10**5_000},
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_a_number_that_python_does_not_write_out(case: str) -> None:
+    """An int of thousands of digits, which `str` refuses, is an error like any other."""
+    with pytest.raises(PolicyError, match="expected a (number|whole number|text)"):
+        Policy.load(HUGE[case])

@@ -741,5 +741,5 @@ HUGE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", HUGE)
 def test_a_number_that_python_does_not_write_out(case: str) -> None:
     """An int of thousands of digits, which `str` refuses, is an error like any other."""
-    with pytest.raises(PolicyError, match="expected a (number|whole number|text)"):
+    with pytest.raises(PolicyError, match=r"expected a (number|whole number|text)"):
         Policy.load(HUGE[case])

@@ -35,6 +35,8 @@ class Limits:
     counts as private."""
     sessions: int = 4_096
     """Sessions whose private text is remembered."""
+    remembered_nodes: int = 10_000
+    """Nodes whose policy, or whose budgets, are worked out once; names out of data do not fill the memory."""
     made_calls: int = 10_000
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
     span_names: int = 4_096

@@ -401,7 +401,7 @@ class Budgets:
                         # The outermost node that the entry is for: what runs inside is under the entry, too.
                         owners.setdefault(budget, node if budget.scope == "node" else path)
             plan = list(owners.items())
-            if len(self._plans) >= MAX_SESSIONS:  # Nodes that are named after data must not fill the memory.
+            if len(self._plans) >= limits().remembered_nodes:
                 self._plans.clear()
             self._plans[node] = plan
         return plan

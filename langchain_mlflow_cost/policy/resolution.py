@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from pydantic import SecretStr
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, PatternIndex, Specificity, possible_rivals
 from langchain_mlflow_cost.nodes import path_text
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     Layers: TypeAlias = Sequence[Policy | NodeOverrides]
     """The policy's own settings, and over them those of entries, the most specific last."""
-
-_MOST_PATHS = 10_000
-"""Nodes whose policy is remembered; names out of data do not fill the memory."""
 
 
 class _RuleSettings(TypedDict):
@@ -140,7 +138,7 @@ class Resolution:
         """Return what applies at a node."""
         known = self._by_path.get(path)
         if known is None:
-            if len(self._by_path) >= _MOST_PATHS:
+            if len(self._by_path) >= limits().remembered_nodes:
                 self._by_path.clear()
             known = self._by_path.setdefault(path, self._resolve(path))
         return known

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WORKFLOW_KEYS: Final = frozenset({"config", "observability", "flow", "schema_version", "state", "edges"})
 """Top-level keys of which one is enough to tell a workflow from a file that is only a policy."""
 
+_HOMES: Final[tuple[tuple[str, ...], ...]] = (("config", "observability", "mlflow"), ("observability", "mlflow"))
+"""Where the settings of a workflow may stand."""
+
 _IGNORED_KEYS: Final = {
     "use_mlflow_39_tracing": "it is ignored: MLflow 3 tracing is the only kind there is; delete the key",
 }
@@ -58,8 +61,7 @@ def _workflow_settings(
 ) -> Settings:
     outer = Settings(name, dict(document), lines)
     filled: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    homes: tuple[tuple[str, ...], ...] = (("config", "observability", "mlflow"), ("observability", "mlflow"))
-    for home in homes:
+    for home in _HOMES:
         found = _below(document, *home)
         if isinstance(found, Mapping):
             filled[home] = found
@@ -76,9 +78,9 @@ def _workflow_settings(
             f"{outer.where(('observability', 'mlflow'))}: settings stand under both {both}; move them to one place",
             key="observability.mlflow",
         )
-    home, values = next(iter(filled.items()), ((), {}))
-    below = lines.at(*home) if filled else Lines()
-    settings = Settings(name, dict(values), Lines(below.line, dict(below.inner)), is_workflow=True)
+    below = lines.at(*next(iter(filled))) if filled else Lines()
+    values = dict(next(iter(filled.values()), {}))
+    settings = Settings(name, values, Lines(below.line, dict(below.inner)), is_workflow=True)
     if not filled and _below(document, "config", "mlflow") is not None:
         settings.hints.append(
             f"{outer.where(('config', 'mlflow'))}: settings under config.mlflow are not read; "

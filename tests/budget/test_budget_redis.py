@@ -215,6 +215,54 @@ def test_two_handlers_count_a_call_once(redis_server: RedisServer, session: str)
     assert figures == ["3000000000", "0", "400000000"]
 
 
+def made(to: Budgets, session: str, usd: str = "0.15") -> Reservation:
+    """A call that another library made, and that is heard of when it is over."""
+    return to.reserve(trace="t", node="n", session=session, estimate_usd=D(usd), call="span 7", is_made=True)
+
+
+@pytest.mark.parametrize("sums", ["in one process", "in two"])
+@pytest.mark.parametrize("order", ["both reserve first", "one settles first"])
+def test_a_made_call_is_counted_once(redis_server: RedisServer, session: str, order: str, sums: str) -> None:
+    """Two handlers with one store count a call that was made already once, whoever comes when, and never refuse it."""
+    store, shared = RedisSums(redis_server.url), SessionSums()
+    one, other = (
+        Budgets(
+            [rule("0.1")],
+            open_store=lambda _: store,
+            sessions=shared if sums == "in one process" else SessionSums(),
+        )
+        for _ in range(2)
+    )
+    if order == "both reserve first":
+        held = [(each, made(each, session)) for each in (one, other)]
+        for each, reservation in held:
+            each.settle(reservation, D("0.15"))
+    else:
+        for each in (one, other):
+            each.settle(made(each, session), D("0.15"))
+
+    assert ["150000000", "0"] == redis_server.client().hmget(sum_keys(session, None)[0], "spent", "reserved")
+    for each in (one, other):
+        with pytest.raises(BudgetExceededError, match=r"spent and reserved 0\.15 USD"):
+            reserve(each, session)
+
+
+@pytest.mark.filterwarnings("ignore:Redis at")
+def test_a_made_call_is_kept_while_redis_is_away(own_redis_server: RedisServer, session: str) -> None:
+    """Nothing is raised, and it is counted once Redis is back."""
+    clock = Clock()
+    checked = process(RedisSums(own_redis_server.url, clock=clock), rule("0.1"))
+    checked.settle(made(checked, session), D("0.15"))
+    with pytest.raises(BudgetExceededError):
+        reserve(checked, session)
+    own_redis_server.start()
+    clock.now_s += PAUSE_S
+    with pytest.raises(BudgetExceededError):
+        reserve(checked, session, trace="later")
+
+    assert "150000000" == own_redis_server.client().hget(sum_keys(session, None)[0], "spent")
+
+
 def test_an_ended_trace_gives_up(redis_server: RedisServer, session: str) -> None:
     """A call that never ends holds nothing once its trace has ended; a late end is counted, without what was before."""
     one, two = (process(RedisSums(redis_server.url), rule("1")) for _ in range(2))

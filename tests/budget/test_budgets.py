@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from langchain_mlflow_cost import limits
 from langchain_mlflow_cost.budgets.local import TRACE_IDLE_S, Budgets, Reservation, SessionSums
 from langchain_mlflow_cost.budgets.rules import RESERVATION_TTL_S, Budget, SharedSums
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
@@ -680,6 +681,84 @@ def test_two_handlers_count_a_call_once() -> None:
     for each in handlers:
         with pytest.raises(BudgetExceededError, match=r"spent and reserved 1 USD"):
             reserve(each, session="s")
+
+
+# Calls that another library made.
+
+
+def made(to: Budgets, usd: str | None = "0.15", call: str | None = "span 7", **where: Any) -> Reservation:
+    """A call that is heard of when it is over."""
+    cost = None if usd is None else D(usd)
+    return to.reserve(trace="t", node="n", session="s", estimate_usd=cost, model="m", call=call, is_made=True, **where)
+
+
+def spent_in_session(to: Budgets) -> D:
+    """What the session's sum says when a call for which nothing is left is refused."""
+    with pytest.raises(BudgetExceededError) as caught:
+        to.reserve(trace="other", node="n", session="s", estimate_usd=D(100), prompt_usd=D(100))
+    return caught.value.spent_usd
+
+
+@pytest.mark.parametrize("order", ["both reserve first", "one settles first"])
+def test_a_made_call_is_counted_once(order: str) -> None:
+    """Two handlers with an equal session budget that are told of one call of 0.15 count 0.15, whoever comes when."""
+    sums = SessionSums()
+    one, other = (budgets(rule("1", "session"), sessions=sums) for _ in range(2))
+    if order == "both reserve first":
+        held = [(each, made(each)) for each in (one, other)]
+        for each, reservation in held:
+            each.settle(reservation, D("0.15"))
+    else:
+        for each in (one, other):
+            each.settle(made(each), D("0.15"))
+
+    assert [D("0.15"), D("0.15")] == [spent_in_session(each) for each in (one, other)]
+
+
+def test_made_calls_of_other_names_and_sums_are_counted() -> None:
+    """Another call is another cost, and so is the same call in the sum of another budget."""
+    sums = SessionSums()
+    one, other = (budgets(rule(limit, "session"), sessions=sums) for limit in ("1", "2"))
+    for each in (one, other):
+        for call in ("a", "b"):
+            each.settle(made(each, call=call), D("0.15"))
+    for _ in range(2):
+        other.settle(made(other, call=None), D("0.1"))
+
+    assert [D("0.3"), D("0.5")] == [spent_in_session(each) for each in (one, other)]
+
+
+@pytest.mark.parametrize("scope", ["trace", "node", "session"])
+def test_a_made_call_is_never_refused(scope: Any) -> None:
+    """Beyond the limit, and after a refusal, it is counted all the same; the next call is refused."""
+    checked = budgets(rule("1", scope))
+    checked.settle(made(checked, "3", "a"), D(3))
+    with pytest.raises(BudgetExceededError):
+        checked.reserve(trace="t", node="n", session="s", estimate_usd=D("0.1"))
+    checked.settle(made(checked, "2", "b"), D(2))
+    with pytest.raises(BudgetExceededError, match="spent and reserved 5 USD"):
+        checked.reserve(trace="t", node="n", session="s", estimate_usd=D("0.1"))
+
+
+def test_a_made_call_without_a_price_closes_the_trace() -> None:
+    """Where calls without a price are refused, one that was made refuses those after it."""
+    checked = budgets(rule("1", unpriced="raise"))
+    checked.settle(made(checked, None), None)
+
+    with pytest.raises(BudgetExceededError, match="has no price"):
+        checked.reserve(trace="t", node="n", session="s", estimate_usd=D("0.1"))
+
+
+def test_made_calls_are_remembered_within_a_limit() -> None:
+    """The names of the last ones are enough: handlers hear of a call one after the other."""
+    sums = SessionSums()
+    one, other = (budgets(rule("100", "session"), sessions=sums) for _ in range(2))
+    with limits.replaced(made_calls=3):
+        for call in range(20):
+            for each in (one, other):
+                each.settle(made(each, "1", str(call)), D(1))
+
+    assert D(20) == spent_in_session(one)
 
 
 def test_the_oldest_session_is_forgotten_first() -> None:

@@ -160,6 +160,35 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         ':2: budget.max_cost_usd: expected a number, found the text "much"; ',
     ),
     "an endless limit": ("budget:\n  max_cost_usd: .inf\n", ":2: budget.max_cost_usd: expected a number, found"),
+    "an amount beyond all sense": (
+        "budget:\n  max_cost_usd: 1e400\n",
+        ":2: budget.max_cost_usd: expected a number of at most 1e+12, and 0 or at least 1e-24, found one beyond; ",
+    ),
+    "an amount of thousands of digits": (
+        f"budget:\n  max_cost_usd: {'9' * 5_000}\n",
+        ":2: budget.max_cost_usd: expected a number, found",
+    ),
+    "an amount too small to be one": (
+        "prices:\n  overrides:\n    m: {input: 1e-400}\n",
+        ":3: prices.overrides.m.input: expected a number of at most 1e+12, and 0 or at least 1e-24, found one beyond; ",
+    ),
+    "an endless price": (
+        "prices:\n  overrides:\n    m: {input: .inf}\n",
+        ":3: prices.overrides.m.input: expected a number, found",
+    ),
+    "a discount that is not a number": (
+        "prices:\n  discounts: {openai: .nan}\n",
+        ":2: prices.discounts.openai: expected a number, found nan, which is not a number; ",
+    ),
+    "an endless length": ("max_payload_chars: .inf\n", ":1: max_payload_chars: expected a whole number, found"),
+    "a length beyond all sense": (
+        f"max_payload_chars: 1{'0' * 400}\n",
+        ":1: max_payload_chars: expected a number of at most 1000000000000, found a number of more than 40 digits; ",
+    ),
+    "more days than a calendar has": (
+        "retention_days: 1000000000\n",
+        ":1: retention_days: expected a number of at most 366000, found the number 1000000000; ",
+    ),
     "not a number": (
         "budget:\n  max_cost_usd: .nan\n",
         ":2: budget.max_cost_usd: expected a number, found nan, which is not a number; ",
@@ -697,3 +726,20 @@ def test_odd_prices(case: str, tmp_path: Path) -> None:
 def test_usable_prices(prices: dict[str, Any]) -> None:
     """Names that some price source knows are not doubted."""
     assert () == Policy(prices=prices).price_doubts(catalogue_rates)
+
+
+HUGE: dict[str, dict[str, Any]] = {
+    "limit": {"budget": {"max_cost_usd": 10**5_000}},
+    "price": {"prices": {"overrides": {"m": {"input": 10**5_000}}}},
+    "discount": {"prices": {"discounts": {"openai": 10**5_000}}},
+    "length": {"max_payload_chars": 10**5_000},
+    "days": {"retention_days": -(10**5_000)},
+    "name": {"run_name": 10**5_000},
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_a_number_that_python_does_not_write_out(case: str) -> None:
+    """An int of thousands of digits, which `str` refuses, is an error like any other."""
+    with pytest.raises(PolicyError, match=r"expected a (number|whole number|text)"):
+        Policy.load(HUGE[case])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langchain_mlflow_cost import limits
 from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.nodes import parsed_path
 from langchain_mlflow_cost.policy.settings import NodePolicy, Policy
 from langchain_mlflow_cost.redaction import Redactor, compile_rules
 from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
@@ -395,3 +398,40 @@ def test_explain_tells_a_name_with_a_slash_from_a_node_inside() -> None:
         node: (each["log_prompts"], each["artifact_level"]) for node, each in told.items()
     }
     assert [r"a\/b", "a/b"] == [each["node"] for each in policy.explain()["nodes"]]
+
+
+@pytest.mark.parametrize("form", ["node_{}", "node_{:04}*", "*_{:04}", "team/node_{}"])
+def test_a_policy_of_many_nodes_loads_at_once(form: str) -> None:
+    """What 2,000 entries take to load grows with their number: 3.5 s where each was compared with each."""
+    nodes = {form.format(at): {"log_prompts": at % 2 == 0} for at in range(2_000)}
+    start_s = time.process_time()
+    policy = Policy(nodes=nodes)
+
+    took_s = time.process_time() - start_s
+
+    assert took_s < 1.5
+    assert not policy.for_node(parsed_path(form.format(1).replace("*", ""))).log_prompts
+
+
+def test_explain_writes_amounts_as_amounts() -> None:
+    """What arithmetic made of a limit is told as it was meant, without an exponent."""
+    policy = Policy(
+        budget={"max_cost_usd": 0.00035 * 1.5},
+        nodes={"a": {"budget": {"max_cost_usd": "1e-7"}}},
+        prices={"overrides": {"own": {"input": Decimal("1E+1")}}},
+    )
+    told = policy.explain()
+
+    assert "0.000525" == told["settings"]["budget"][0]["max_cost_usd"]
+    assert "0.0000001" == told["nodes"][0]["budgets"][0]["max_cost_usd"]
+    assert "10" == told["settings"]["prices"]["overrides"]["own"]["input"]
+
+
+def test_nodes_that_are_remembered_are_bounded() -> None:
+    """Names out of data do not fill the memory, and what was forgotten is worked out again."""
+    policy = Policy(nodes={"a": {"log_prompts": False}})
+    with limits.replaced(remembered_nodes=10):
+        found = [policy.for_node(("a", str(at))) for at in range(100)]
+
+    assert 1 == len(set(map(id, found)))
+    assert policy.for_node(("a", "0")) is found[0]

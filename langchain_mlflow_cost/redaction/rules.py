@@ -19,6 +19,7 @@ from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.redaction import detectors
 from langchain_mlflow_cost.redaction.detectors import ENTITIES, SECRET, Found, Span
+from langchain_mlflow_cost.redaction.re2_search import text_pattern
 
 Counts = Mapping[str, int]
 """How many stretches of each entity were taken out."""
@@ -379,10 +380,8 @@ def _pattern(name: str, pattern: str) -> Any:
     where = f"redaction.patterns.{name}"
     if not re.fullmatch(r"\w[\w .-]{0,63}", name):
         raise _error(where, "a pattern's name is what stands in the text instead: up to 64 letters, digits, _, - or .")
-    options = re2.Options()
-    options.log_errors = False  # RE2 would print the pattern to stderr
     try:
-        compiled = re2.compile(pattern, options)
+        compiled = text_pattern(pattern)
     except re2.error as error:
         reason = error.args[0] if error.args else "not a regular expression"
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)

@@ -61,6 +61,7 @@ class ModelCall:
         "_reservations",
         "_run",
         "_tools",
+        "audio_format",
         "chunks",
         "first_chunk_ns",
         "request",
@@ -70,6 +71,8 @@ class ModelCall:
     def __init__(self, run: Run, request: CallRequest, *, key: Hashable, prompt: Any = None, tools: Any = None) -> None:
         self.request = request
         self.start_ns = time.time_ns()
+        self.audio_format: str | None = None
+        """What the request asked sound to be in."""
         self.chunks: list[str] = []
         """What a stream has said so far."""
         self.first_chunk_ns: int | None = None

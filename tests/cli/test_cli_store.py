@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
+from pydantic import SecretStr
 
 from langchain_mlflow_cost import MlflowCostHandler
 from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Done
+    from tests.cli.conftest import Done
 
     Cli = Callable[..., Done]
 
@@ -59,7 +60,7 @@ def spent(cli: Cli, store: str) -> None:
     replies = [Reply("yes", Tokens(input=1_000, output=100)), Reply("ok", Tokens(input=2_000))]
     handler = MlflowCostHandler({"trace_metadata": ["tenant"]})
     with ProviderServer(replies * 2) as server:
-        model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key="none")
+        model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key=SecretStr("none"))
 
         def node(state: MessagesState) -> MessagesState:
             return {"messages": [model.invoke(state["messages"])]}
@@ -70,7 +71,7 @@ def spent(cli: Cli, store: str) -> None:
         graph.add_edge(START, "ask")
         graph.add_edge("ask", "sum_up")
         graph.add_edge("sum_up", END)
-        agent = graph.compile()
+        agent: Any = graph.compile()
         for session in ("one", "two"):
             config = {
                 "callbacks": [handler],

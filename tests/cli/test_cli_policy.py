@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Done
+    from tests.cli.conftest import Done
 
     Cli = Callable[..., Done]
 

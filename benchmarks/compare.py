@@ -1,190 +1,185 @@
-"""Modes in turn, rep by rep, and the table that comes of it."""
+"""Compare two commits of this repository, in turns: `python benchmarks/compare.py BASE [HEAD] --graphs ... --rounds N`.
+
+Both run the benchmark programs of this checkout, in the interpreter that runs this one; only the package is each
+commit's own. A ratio is HEAD over BASE: below 1 is faster.
+"""
 
 from __future__ import annotations
 
-import gc
 import json
-import random
+import os
+import shutil
 import statistics
 import subprocess
 import sys
-import time
-from dataclasses import asdict, dataclass
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import graphs
-import modes
-from sink import CountingStore, counting_store
-from texts import Texts
+import typer
 
-EXPORT_TIMEOUT_S: Final = 30.0
-BASELINE: Final = "autolog"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RUN: Final = Path(__file__).with_name("run.py")
+WORK_TREE: Final = "."
+"""In the place of a commit: the files as they are here."""
+APART: Final = ("export", "soak")
+"""What is no graph of `graphs.py`: a process of its own measures it whole."""
+DEFAULT_GRAPHS: Final = "linear,fanout,react10,react100,stream,export,soak"
+PROGRAM_TIMEOUT_S: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One run of one graph in one mode."""
+class Side:
+    """One of the two commits, checked out."""
 
-    cpu_s: float
-    """CPU of the whole process, all threads, from the call to its return; no export in it."""
-    wall_s: float
-    export_cpu_s: float
-    """CPU from then until the last trace is with the store."""
-    spans: int
-    bytes: int
-    """Of all traces of the run."""
-    lost: int
-    """Traces that did not arrive."""
+    name: str
+    checkout: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process import this side's package."""
+        # The order of sets, and so of some work, is that of the hashes: one for both.
+        return {**os.environ, "MEASURED_CHECKOUT": str(self.checkout), "PYTHONHASHSEED": "0"}
 
-class Bench(Protocol):
-    """Where a sample is taken."""
-
-    def sample(self, graph: str, mode: str, seed: int) -> Sample:
-        """Run once with texts of this seed."""
-        ...
-
-
-class OneProcess:
-    """All modes in this process, switched on and off between runs: the ratios see the same machine, caches and heap."""
-
-    def __init__(self) -> None:
-        self._store: CountingStore = counting_store()
-        self._prepare: dict[str, graphs.Prepare] = {}
-
-    def sample(self, graph: str, mode: str, seed: int) -> Sample:
-        """Run once with texts of this seed."""
-        from mlflow.tracing import get_bridged_tracer_provider
-
-        if graph not in self._prepare:
-            self._prepare[graph] = graphs.GRAPHS[graph].build()
-        traces = graphs.GRAPHS[graph].traces if modes.MODES[mode].traced else 0
-        peer = made() if (made := modes.MODES[mode].peer) else None
-        run = self._prepare[graph](Texts(seed))
-        with modes.MODES[mode].open() as callbacks:
-            gc.collect()
-            wall, cpu = time.perf_counter(), time.process_time()
-            run(callbacks)
-            cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
-            if traces:
-                get_bridged_tracer_provider().force_flush()
-            if peer:
-                peer.flush()
-            arrived = self._store.take(traces, EXPORT_TIMEOUT_S)
-            export_cpu_s = time.process_time() - cpu - cpu_s
-        spans, size = peer.take() if peer else (len(arrived.spans), arrived.exported_bytes())
-        return Sample(
-            cpu_s=cpu_s,
-            wall_s=wall_s,
-            export_cpu_s=export_cpu_s,
-            spans=spans,
-            bytes=size,
-            lost=traces - len(arrived.traces),
+    def run(self, *words: str, **more: str) -> Any:
+        """What `run.py` prints last, as JSON, when it is called with these words."""
+        done = subprocess.run(
+            [sys.executable, str(RUN), *words],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**self.environment, **more},
+            timeout=PROGRAM_TIMEOUT_S,
         )
+        return json.loads(done.stdout.splitlines()[-1])
 
 
-class ProcessPerMode:
-    """A process for each mode, one working at a time: no mode can leave anything behind for another."""
-
-    def __init__(self) -> None:
-        self._workers: dict[str, subprocess.Popen[str]] = {}
-
-    def sample(self, graph: str, mode: str, seed: int) -> Sample:
-        """Have the mode's process run once with texts of this seed."""
-        if mode not in self._workers:
-            command = [sys.executable, str(Path(__file__).with_name("run.py")), "worker"]
-            self._workers[mode] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        worker = self._workers[mode]
-        assert worker.stdin
-        assert worker.stdout
-        print(graph, mode, seed, file=worker.stdin, flush=True)
-        if not (answer := worker.stdout.readline()):
-            raise RuntimeError(f"the process of mode {mode!r} ended")
-        return Sample(**json.loads(answer))
-
-    def close(self) -> None:
-        """Let the processes end."""
-        for worker in self._workers.values():
-            if worker.stdin:
-                worker.stdin.close()
-            worker.wait(timeout=60)
+def git(*words: str) -> str:
+    """What git prints in this repository."""
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def work() -> None:
-    """The other end of `ProcessPerMode`: a line asks for a sample, a line of JSON answers."""
-    bench, settled = OneProcess(), set[str]()
-    for line in sys.stdin:
-        graph, mode, seed = line.split()
-        print(json.dumps(asdict(bench.sample(graph, mode, int(seed)))), flush=True)
-        if graph not in settled:
-            settled.add(graph)
-            _settle()
+@contextmanager
+def checked_out(commits: list[str]) -> Iterator[list[Side]]:
+    """Both commits in folders of their own, which go again; the work tree is measured where it stands."""
+    folder = Path(tempfile.mkdtemp(prefix="compare-"))
+    made: list[Path] = []
+    try:
+        sides = []
+        for place, commit in enumerate(commits):
+            if commit == WORK_TREE:
+                sides.append(Side("the work tree", ROOT))
+                continue
+            tree = folder / f"{place}"
+            git("worktree", "add", "--detach", str(tree), commit)
+            made.append(tree)
+            sides.append(Side(git("show", "-s", "--format=%h %s", commit), tree))
+        yield sides
+    finally:
+        for tree in made:
+            git("worktree", "remove", "--force", str(tree))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _settle() -> None:
-    """Spare each later collection the modules and whatever else the warm-up left: it is made before every run."""
-    gc.collect()
-    gc.freeze()
+def request_path(sides: list[Side], graphs: list[str], mode: str, reps: int, seed: int) -> dict[str, float]:
+    """The ratio of the medians of each graph's request path, in two fresh processes that take turns."""
+    from interleaving import ProcessPerMode
+
+    benches = [ProcessPerMode(side.environment) for side in sides]
+    ratios = {}
+    for graph in graphs:
+        taken: list[list[float]] = [[] for _ in sides]
+        for rep in range(reps + 1):
+            for place in (0, 1) if rep % 2 else (1, 0):
+                # The same texts for both.
+                sample = benches[place].sample(graph, mode, seed + rep)
+                if rep:
+                    taken[place].append(sample.cpu_s)
+        old, new = (statistics.median(cpu) for cpu in taken)
+        ratios[graph] = new / old
+    for bench in benches:
+        bench.close()
+    return ratios
 
 
-def interleave(bench: Bench, graph: str, mode_names: list[str], reps: int, seed: int) -> dict[str, list[Sample]]:
-    """Each rep runs every mode once, in an order of its own; one rep before them warms up and is not kept."""
-    order = random.Random(seed)
-    samples: dict[str, list[Sample]] = {mode: [] for mode in mode_names}
-    for rep in range(reps + 1):
-        turn = order.sample(mode_names, len(mode_names))
-        for place, mode in enumerate(turn):
-            sample = bench.sample(graph, mode, seed + rep * 1_000 + place)
-            if rep:
-                samples[mode].append(sample)
-        if not rep:
-            _settle()
-    return samples
+def apart(sides: list[Side], measure: Callable[[Side], float]) -> float:
+    """The ratio of what processes take that each side has alone; in the order that no drift favours."""
+    taken = [0.0, 0.0]
+    for place in (0, 1, 1, 0):
+        taken[place] += measure(sides[place])
+    return taken[1] / taken[0]
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
+def export_cpu_s(side: Side, mode: str, seed: int) -> float:
+    """CPU in all of 30 invocations, with their export to SQLite."""
+    from stores import Databases
+
+    with tempfile.TemporaryDirectory() as folder:
+        return float(side.run("store-worker", mode, "linear", Databases(folder).new(), "30", str(seed))["total_cpu_s"])
 
 
-def ratio(mine: list[float], base: list[float]) -> str:
-    """Median and quartiles of the ratios of the runs of the same rep."""
-    low, middle, high = quartiles([m / b for m, b in zip(mine, base, strict=True) if b])
-    return f"{middle:.2f} [{low:.2f} {high:.2f}]"
+def soak_cpu_s(side: Side, mode: str, invocations: int, seed: int) -> float:
+    """CPU of the request path over many invocations, every second of which ends badly."""
+    from run import HELD_BACK
+
+    points = side.run("soak-worker", mode, "mixed", str(invocations), str(seed), **HELD_BACK)
+    return float(sum(point["cpu_s"] for point in points))
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+def table(ratios: dict[str, list[float]]) -> str:
+    """A row for each graph: the median of its rounds, the least and the most."""
+    from interleaving import markdown
+
+    rows = [
+        [name, f"{statistics.median(found):.3f}", f"{min(found):.3f}", f"{max(found):.3f}"]
+        for name, found in ratios.items()
+    ]
+    return markdown(["CPU, HEAD / BASE", "median", "min", "max"], rows)
 
 
-def table(samples: dict[str, list[Sample]], traces: int) -> str:
-    """One graph's comparison; CPU and wall are those of the request path."""
-    header = ["mode", "CPU ms", f"CPU / {BASELINE}", f"wall / {BASELINE}", "CPU / bare", "export CPU ms", "spans"]
-    header += ["KB a trace", f"bytes / {BASELINE}", "bytes a span", "lost"]
-    base, bare = samples.get(BASELINE), samples.get("bare")
-    base_bytes = statistics.median(run.bytes for run in base) if base else 0
-    rows = []
-    for mode, runs in samples.items():
-        cpu = [run.cpu_s for run in runs]
-        spans, size = statistics.median(run.spans for run in runs), statistics.median(run.bytes for run in runs)
-        rows.append(
-            [
-                mode,
-                f"{statistics.median(cpu) * 1e3:.1f}",
-                ratio(cpu, [run.cpu_s for run in base]) if base else "",
-                ratio([run.wall_s for run in runs], [run.wall_s for run in base]) if base else "",
-                ratio(cpu, [run.cpu_s for run in bare]) if bare else "",
-                f"{statistics.median(run.export_cpu_s for run in runs) * 1e3:.1f}",
-                f"{spans / traces:.0f}",
-                f"{size / traces / 1e3:.1f}",
-                f"{size / base_bytes:.1%}" if base_bytes and size else "",
-                f"{size / spans:.0f}" if spans else "",
-                str(sum(run.lost for run in runs)),
-            ]
-        )
-    return markdown(header, rows)
+def main(
+    base: Annotated[str, typer.Argument(help="A commit.")],
+    head: Annotated[str, typer.Argument(help="A commit, or `.` for the files as they are.")] = WORK_TREE,
+    graphs: Annotated[str, typer.Option(help="Comma-separated.")] = DEFAULT_GRAPHS,
+    mode: Annotated[str, typer.Option(help="A policy of `modes.py`.")] = "standard",
+    rounds: Annotated[int, typer.Option(help="Fresh processes of each commit.")] = 5,
+    reps: Annotated[int, typer.Option(help="Runs of a graph in each round, of which the median is taken.")] = 9,
+    invocations: Annotated[int, typer.Option(help="Of the soak.")] = 400,
+    seed: Annotated[int, typer.Option(help="Of the texts.")] = 1,
+) -> None:
+    """Print, for each graph, the CPU of HEAD over that of BASE: the median of the rounds, the least and the most."""
+    from run import FIXED, chosen, heading
+
+    os.environ.update(FIXED)
+    from graphs import GRAPHS
+    from modes import POLICIES
+
+    names = chosen(graphs, {**GRAPHS, **dict.fromkeys(APART)}, "graph")
+    chosen(mode, POLICIES, "mode")
+    with checked_out([base, head]) as sides:
+        print(f"{heading()}- BASE {sides[0].name}; HEAD {sides[1].name}; mode `{mode}`, {rounds} rounds\n", flush=True)
+        ratios: dict[str, list[float]] = {name: [] for name in names}
+        for number in range(rounds):
+            taken = {}
+            if paths := [name for name in names if name not in APART]:
+                taken = request_path(sides, paths, mode, reps, seed + 1_000 * number)
+            if "export" in names:
+                taken["export"] = apart(sides, partial(export_cpu_s, mode=mode, seed=seed + number))
+            if "soak" in names:
+                taken["soak"] = apart(
+                    sides, partial(soak_cpu_s, mode=mode, invocations=invocations, seed=seed + number)
+                )
+            for name, found in taken.items():
+                ratios[name].append(found)
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        print(table(ratios))
+
+
+if __name__ == "__main__":
+    typer.run(main)

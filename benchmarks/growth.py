@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import graphs
-from compare import OneProcess, Sample, interleave, markdown, quartiles
+from interleaving import OneProcess, Sample, interleave, markdown, quartiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

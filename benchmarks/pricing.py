@@ -26,7 +26,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from mlflow.tracing.utils import calculate_cost_by_model_and_token_usage
 
 from langchain_mlflow_cost.pricing.book import PriceBook, warm_up
-from langchain_mlflow_cost.pricing.usage import call_request, call_result
+from langchain_mlflow_cost.pricing.reading import call_request, call_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "redaction")]
 import labelled  # noqa: E402 - found by the line above
 from scoring import Row, load, score  # noqa: E402 - likewise
 
-from langchain_mlflow_cost.redaction.walk import ENTITIES, compile_rules  # noqa: E402 - likewise
+from langchain_mlflow_cost.redaction import ENTITIES, compile_rules  # noqa: E402 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

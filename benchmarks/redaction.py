@@ -2,6 +2,7 @@
 
     python benchmarks/redaction.py                 # ours and whatever of the peers is installed
     python benchmarks/redaction.py --hostile       # growth on hostile strings, too
+    python benchmarks/redaction.py --cut           # milliseconds for payloads that are cut, and nothing else
     python benchmarks/redaction.py --json out.json
 
 All rules are on. Engines and texts take turns rep by rep in one process, so that another program on the machine
@@ -255,6 +256,57 @@ def growth() -> dict[str, float]:
     return result
 
 
+def conversation(size: int) -> dict[str, Any]:
+    """Make a state of LangChain's messages, about so many characters of it."""
+    from langchain_core.messages import AIMessage, HumanMessage
+
+    chance = random.Random(size)
+    usage = {"input_tokens": 900, "output_tokens": 90, "total_tokens": 990}
+    messages: list[Any] = []
+    for number in range(max(1, size // 2_000)):
+        messages.append(HumanMessage(words(chance, 140), id=f"h{number}"))
+        messages.append(AIMessage(words(chance, 140), id=f"a{number}", usage_metadata=usage))
+    return {"messages": messages}
+
+
+def rows(size: int) -> list[dict[str, Any]]:
+    """Make the answer of a database."""
+    return [{"id": number, "name": f"row {number}", "ok": True, "price": 1.5} for number in range(size // 50)]
+
+
+CUTS: dict[str, Callable[[int], Any]] = {
+    "text": lambda size: prose(random.Random(size), size),
+    "state": lambda size: state(random.Random(size), size),
+    "messages": conversation,
+    "rows": rows,
+    "numbers": lambda size: list(range(size // 6)),
+}
+
+
+def cut_ms(reps: int) -> dict[str, float]:
+    """Give milliseconds of CPU for payloads whose strings are known already, by shape, size and what is allowed.
+
+    `grows` is a conversation that gains a message before each payload, as a graph's state does.
+    """
+    result = {}
+    for max_chars in (100_000, 2_000):
+        for size in (10_000, 100_000, 1_000_000):
+            for shape, make in CUTS.items():
+                redactor = Redactor(compile_rules(entities=ENTITIES), max_payload_chars=max_chars)
+                value = make(size)
+                redactor.json(value)
+                times = [cpu_s(redactor.json, value) for _ in range(max(reps, 3_000_000 // size))]
+                result[f"{shape}, {size:,} cut to {max_chars:,}"] = min(times) * 1e3
+            redactor = Redactor(compile_rules(entities=ENTITIES), max_payload_chars=max_chars)
+            messages = conversation(size)["messages"]
+            redactor.json(messages)
+            start = time.process_time()
+            for length_so_far in range(len(messages) // 2, len(messages), max(1, len(messages) // 100)):
+                redactor.json({"messages": messages[:length_so_far]})
+            result[f"grows, {size:,} cut to {max_chars:,}"] = (time.process_time() - start) * 1e3
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=5)
@@ -263,9 +315,17 @@ def main() -> None:
     )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--hostile", action="store_true")
+    parser.add_argument("--cut", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ours("warm up bob@example.com")
+    if arguments.cut:
+        times = cut_ms(arguments.reps)
+        for what, milliseconds in times.items():
+            print(f"{what:40} {milliseconds:9.3f} ms")
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"cut_ms": times}, indent=2))
+        return
     rates = measure(arguments.reps, arguments.chars, with_peers=not arguments.no_peers)
     today = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
     print(f"{today}, Python {platform.python_version()}, {platform.machine()}, MB/s of CPU time")

@@ -104,13 +104,13 @@ def compare(
 ) -> None:
     """CPU of the request path, its export, bytes and spans of each mode, as ratios to autolog alone."""
     os.environ.update(FIXED)
-    # The checkout is measured, whatever copy may be installed.
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # The checkout is measured, whatever copy may be installed; `compare.py` names that of another commit.
+    sys.path.insert(0, os.environ.get("MEASURED_CHECKOUT", str(Path(__file__).parents[1])))
     if context.invoked_subcommand:
         return
     os.environ.update(HELD_BACK)
-    import compare as comparison
     import graphs as graphs_module
+    import interleaving
 
     names, mode_names = chosen(graphs, graphs_module.GRAPHS, "graph"), chosen_modes(modes)
     if profile:
@@ -119,19 +119,19 @@ def compare(
                 print(f"### {name}, {mode}\n\n{_profile(name, mode, reps, seed)}")
         return
     print(heading(), flush=True)
-    bench = comparison.ProcessPerMode() if isolated else comparison.OneProcess()
+    bench = interleaving.ProcessPerMode() if isolated else interleaving.OneProcess()
     for name in names:
         graph, started = graphs_module.GRAPHS[name], time.perf_counter()
-        samples = comparison.interleave(bench, name, mode_names, reps, seed)
-        print(f"### {name}: {graph.about}\n\n{comparison.table(samples, graph.traces)}\n")
+        samples = interleaving.interleave(bench, name, mode_names, reps, seed)
+        print(f"### {name}: {graph.about}\n\n{interleaving.table(samples, graph.traces)}\n")
         print(f"{reps} runs of each mode in {time.perf_counter() - started:.0f} s.\n", flush=True)
-    if isinstance(bench, comparison.ProcessPerMode):
+    if isinstance(bench, interleaving.ProcessPerMode):
         bench.close()
 
 
 def _profile(graph: str, mode: str, reps: int, seed: int) -> str:
     """Where the time of the calling thread goes; the making of texts and the export are in it, under their names."""
-    from compare import OneProcess
+    from interleaving import OneProcess
     from pyinstrument import Profiler
 
     bench = OneProcess()
@@ -190,7 +190,7 @@ def soak(
 @app.command(hidden=True)
 def soak_worker(mode: str, endings: str, invocations: int, seed: int) -> None:
     """Soak one mode in this process and print its checkpoints."""
-    os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "500"
+    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS", "500")
     from soak import work
 
     work(mode, endings, invocations, seed)
@@ -224,7 +224,7 @@ def store_worker(mode: str, graph: str, database: str, invocations: int, seed: i
 def worker() -> None:
     """Take samples for another process."""
     os.environ.update(HELD_BACK)
-    from compare import work
+    from interleaving import work
 
     work()
 

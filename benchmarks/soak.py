@@ -16,14 +16,16 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 import uuid
 from collections import deque
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import graphs
 import modes
-from compare import markdown
+from interleaving import markdown
 from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import HumanMessage
 from texts import Texts
@@ -36,6 +38,20 @@ if TYPE_CHECKING:
 CHECKPOINTS: Final = 20
 WARM_UP: Final = CHECKPOINTS // 2
 """Checkpoints at the start that are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One checkpoint."""
+
+    invocations: int
+    """So far."""
+    rss_mb: float
+    trimmed_mb: float
+    """The same after the allocator was trimmed."""
+    objects: int
+    cpu_s: float
+    """CPU of the invocations since the last checkpoint, with the making of their texts, without the flush."""
 
 
 class _HungModel(graphs.ScriptedModel):
@@ -116,10 +132,7 @@ def _rss_mb() -> float:
 
 
 def work(mode: str, endings_kind: str, invocations: int, seed: int) -> None:
-    """Run in this process; print the checkpoints as one list of JSON.
-
-    Each is the invocations so far, RSS in MB, the same after the allocator was trimmed, and the number of objects.
-    """
+    """Run in this process; print the checkpoints, `Point`s, as one list of JSON."""
     import mlflow
     from sink import counting_store
 
@@ -127,15 +140,31 @@ def work(mode: str, endings_kind: str, invocations: int, seed: int) -> None:
     points = []
     with modes.MODES[mode].open() as callbacks:
         for checkpoint in range(1, CHECKPOINTS + 1):
+            cpu = time.process_time()
             for _ in range(invocations // CHECKPOINTS):
                 next(endings)(callbacks, texts)
+            cpu_s = time.process_time() - cpu
             mlflow.flush_trace_async_logging()
             store.take(0, 0)
             gc.collect()
             rss_mb = _rss_mb()
             _trim()
-            points.append((checkpoint * (invocations // CHECKPOINTS), rss_mb, _rss_mb(), len(gc.get_objects())))
-    print(json.dumps(points), flush=True)
+            points.append(
+                Point(
+                    invocations=checkpoint * (invocations // CHECKPOINTS),
+                    rss_mb=rss_mb,
+                    trimmed_mb=_rss_mb(),
+                    objects=len(gc.get_objects()),
+                    cpu_s=cpu_s,
+                )
+            )
+    print(json.dumps([asdict(point) for point in points]), flush=True)
+
+
+def _slope(points: list[Point], value: Callable[[Point], float]) -> float:
+    """By how much a value grows per 1,000 invocations: least squares."""
+    at = [point.invocations / 1_000 for point in points]
+    return statistics.linear_regression(at, [value(point) for point in points]).slope
 
 
 def compare_slopes(mode_names: list[str], endings: str, invocations: int, seed: int) -> str:
@@ -145,18 +174,15 @@ def compare_slopes(mode_names: list[str], endings: str, invocations: int, seed: 
         program = str(Path(__file__).with_name("run.py"))
         command = [sys.executable, program, "soak-worker", mode, endings, str(invocations), str(seed)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        points = json.loads(done.stdout.splitlines()[-1])[WARM_UP:]
-        at = [point[0] / 1_000 for point in points]
-        slopes = [
-            statistics.linear_regression(at, list(values)).slope for values in list(zip(*points, strict=True))[1:]
-        ]
+        points = [Point(**point) for point in json.loads(done.stdout.splitlines()[-1])][WARM_UP:]
         rows.append(
             [
                 mode,
-                *(f"{slope:.2f}" for slope in slopes[:2]),
-                f"{slopes[2]:.0f}",
-                f"{points[-1][1]:.0f}",
-                str(points[-1][3]),
+                f"{_slope(points, lambda point: point.rss_mb):.2f}",
+                f"{_slope(points, lambda point: point.trimmed_mb):.2f}",
+                f"{_slope(points, lambda point: point.objects):.0f}",
+                f"{points[-1].rss_mb:.0f}",
+                str(points[-1].objects),
             ]
         )
     header = ["mode", "MB per 1,000", "trimmed, MB per 1,000", "objects per 1,000", "RSS at the end, MB", "objects"]

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from compare import BASELINE, markdown, ratio
+from interleaving import BASELINE, markdown, ratio
 from modes import POLICIES
 
 HELD: Final[dict[str, Any]] = {"nodes": {"meet": {"log_prompts": False}}}
@@ -138,7 +138,7 @@ def _stored(database: str) -> tuple[int, int]:
     return int(count), int(size)
 
 
-class _Databases:
+class Databases:
     """Fresh SQLite files; the tables are made once and copied, since MLflow takes seconds to make them."""
 
     def __init__(self, folder: str) -> None:
@@ -150,6 +150,7 @@ class _Databases:
         subprocess.run(command, check=True, capture_output=True)
 
     def new(self) -> str:
+        """The path of one that nobody has."""
         self._made += 1
         path = self._folder / f"{self._made}.db"
         shutil.copy(self._template, path)
@@ -169,7 +170,7 @@ def compare_exports(modes: list[str], graph: str, invocations: int, rounds: int,
     order = random.Random(seed)
     outcomes: dict[str, list[Outcome]] = {mode: [] for mode in modes}
     with tempfile.TemporaryDirectory() as folder:
-        databases = _Databases(folder)
+        databases = Databases(folder)
         for number in range(rounds):
             for mode in order.sample(modes, len(modes)):
                 outcomes[mode].append(_run(mode, graph, databases.new(), invocations, seed + 10 * number))
@@ -218,7 +219,7 @@ def _losses(title: str, modes: list[str], graph: str, invocations: int, made: in
     header += ["total CPU s", "peak RSS MB"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        databases = _Databases(folder)
+        databases = Databases(folder)
         for mode in modes:
             run = _run(mode, graph, databases.new(), invocations, seed)
             row = [mode, str(made), str(run.spans), str(made - run.spans)]

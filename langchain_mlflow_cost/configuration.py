@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from langchain_mlflow_cost.handler import MlflowCostHandler
+from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_mlflow_cost")
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
-HEALTH_TIMEOUT_S = 3.0
-"""Seconds that a tracking server may take to answer its health check."""
 EXPORT_SETTINGS = {
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "128",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
@@ -43,11 +42,13 @@ def configure(
 ) -> MlflowCostHandler:
     """Point MLflow to the policy's store and experiment, switch autolog on, and make a handler.
 
-    Call it before the first span: MLflow reads its export settings once.
+    Call it before the first span: MLflow reads its export settings once. It waits at most 3 s for a server's health
+    check; where the server does not answer, traces go to `sqlite:///mlflow.db`, and a warning names both. Settings in
+    the environment (`MLFLOW_TRACKING_URI`, `MLFLOW_ASYNC_TRACE_LOGGING_...`) stay as they are.
 
     Args:
-        policy: As for `MlflowCostHandler`.
-        on_cost: As for `MlflowCostHandler`.
+        policy: As for `MlflowCostHandler`: a `Policy`, a mapping with its keys, or the path of a YAML file.
+        on_cost: As for `MlflowCostHandler`: called after every model call, in its thread.
 
     Returns:
         The handler, to be passed in `config={"callbacks": [...]}`.
@@ -93,8 +94,9 @@ def _usable(uri: str) -> str:
         return uri
     if _answers(uri):
         return uri
+    wait_s = limits().health_check_s
     warnings.warn(
-        f"the MLflow server {without_credentials(uri)} did not answer its health check within {HEALTH_TIMEOUT_S:g} s; "
+        f"the MLflow server {without_credentials(uri)} did not answer its health check within {wait_s:g} s; "
         f"traces go to {DEFAULT_TRACKING_URI} instead",
         RuntimeWarning,
         stacklevel=4,
@@ -104,7 +106,7 @@ def _usable(uri: str) -> str:
 
 def _answers(uri: str) -> bool:
     try:
-        response = requests.get(f"{uri.rstrip('/')}/health", timeout=HEALTH_TIMEOUT_S, allow_redirects=False)
+        response = requests.get(f"{uri.rstrip('/')}/health", timeout=limits().health_check_s, allow_redirects=False)
     except requests.RequestException:
         return False
     return response.status_code < 500  # noqa: PLR2004 - a proxy in front may refuse /health and serve the rest

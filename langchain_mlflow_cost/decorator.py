@@ -14,11 +14,15 @@ def trace_decorator(name: str, **attributes: Any) -> Callable[[F], F]:
     """Record a function as a span, as `mlflow.trace` does.
 
     Below a run that a handler governs, its policy applies to the span's name, inputs, outputs, attributes and
-    exceptions. Elsewhere the function is traced as MLflow does by itself.
+    exceptions; `attributes` are kept at every level. Elsewhere the function is traced as MLflow does by itself.
 
     Args:
         name: The span's name.
-        attributes: Attributes of the span; `span_type` sets its type.
+        attributes: Attributes of the span; `span_type` sets its type, one of `mlflow.entities.SpanType`.
+
+    Returns:
+        A decorator for functions, coroutine functions and generators. Where MLflow is missing or fails, it gives the
+        function back as it is; it never raises.
     """
     span_type = str(attributes.pop("span_type", "UNKNOWN"))
 

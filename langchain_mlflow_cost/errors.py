@@ -44,8 +44,8 @@ class BudgetExceededError(RuntimeError):
 
     Attributes:
         budget: Which budget, in words: `trace`, `node "research"`, `session "thread-7"`.
-        limit_usd: Its limit.
-        spent_usd: What is spent under it, and reserved for the calls in flight.
+        limit_usd: Its limit, in USD, exact.
+        spent_usd: USD that are spent under it, and reserved for the calls in flight.
         node: The path of the node whose call was refused; `""` outside any node.
         reason: What else there is to say, such as that the model has no price.
     """

@@ -19,12 +19,16 @@ log = logging.getLogger("langchain_mlflow_cost")
 def cost_summary(trace_id: str | None = None) -> CostSummary:
     """Add up what the spans of a stored trace say, after everything that is still queued has been written.
 
+    The figures come from the attributes that this library writes (`cost.*`, beside `mlflow.llm.model` and
+    `policy.node`) of the spans of model calls. MLflow's own sum, `mlflow.trace.cost`, is not asked.
+
     Args:
-        trace_id: MLflow's id; None for the latest trace of the active experiment.
+        trace_id: MLflow's id, such as `tr-4f2a...`; None for the latest trace of the active experiment.
 
     Returns:
-        The same figures as `MlflowCostHandler.summary`; an empty summary, and a warning, if there is no such trace.
-        Nothing is raised, whatever the state of MLflow.
+        USD and tokens, in total and per node: the same figures as `MlflowCostHandler.summary`, to a relative 1e-9. An
+        empty summary, and a warning, if there is no such trace or the store cannot be read. Nothing is raised,
+        whatever the state of MLflow.
     """
     try:
         import mlflow  # noqa: PLC0415 - it may be missing

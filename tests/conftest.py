@@ -1,15 +1,19 @@
 """What every test through the front door needs: an MLflow store of its own and an MLflow without a past.
 
-Nothing here acts by itself: a folder that wants it asks for it.
+Nothing here acts by itself but the order of the folders: a folder that wants it asks for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
+import sqlite3
 import warnings
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +23,12 @@ os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "50"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+HERE = Path(__file__).parent
+PURE = ("house", "policy", "prices", "redaction", "budget")
+"""Folders that need neither a graph nor a store: they run first, and so fail within the first minute."""
 
 EXPERIMENT = "tests"
 
@@ -71,19 +79,87 @@ def forget_mlflow_state() -> None:
     provider.get_context_api().attach(Context())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the night what a test's covering sample leaves out, and put the pure folders first.
+
+    With `--dist worksteal` one worker begins with them and the other in the middle.
+    """
+    for item in items:
+        sample = item.get_closest_marker("sampled")
+        if sample is not None and not sample.kwargs["is_in"](**item.callspec.params):  # type: ignore[attr-defined]
+            item.add_marker("nightly")
+    items.sort(key=lambda item: not any(HERE / folder in item.path.parents for folder in PURE))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out: workers do not tell."""
+    if config.option.markexpr == "not nightly":
+        terminalreporter.write_line("Left to .ci/nightly: the tests that are marked so, see docs/testing.md")
+
+
 @pytest.fixture(scope="session")
-def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, and one experiment: making them takes seconds."""
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of the tests have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def template_store(run_folder: Path) -> Path:
+    """A database with MLflow's tables, and one experiment: making them takes seconds, so that one worker does it."""
+    _spare_the_disk()
+    path = run_folder / "template" / "mlflow.db"
+    with (run_folder / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _make_store(path)
+    return path
+
+
+def _make_store(path: Path) -> None:
     import mlflow
 
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    making = path.parent / "making.db"
+    making.parent.mkdir(exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(f"sqlite:///{path}")
+        mlflow.set_tracking_uri(f"sqlite:///{making}")
         mlflow.create_experiment(EXPERIMENT, artifact_location=str(path.parent / "artifacts"))
         mlflow.set_tracking_uri(None)
-    return path
+    making.rename(path)
+
+
+def _spare_the_disk() -> None:
+    """Let SQLite not wait for the disk at each commit: no test is about a loss of power, and half of the time was this."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def connected(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+
+
+@pytest.fixture(scope="session")
+def fresh_store(
+    template_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], AbstractContextManager[str]]:
+    """Opens a database for what several tests look at and one run records; MLflow has no past before or after."""
+
+    @contextmanager
+    def opened() -> Iterator[str]:
+        path = tmp_path_factory.mktemp("recorded") / "mlflow.db"
+        shutil.copy(template_store, path)
+        forget_mlflow_state()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+            yield _use(f"sqlite:///{path}")
+        forget_mlflow_state()
+
+    return opened
 
 
 @pytest.fixture
@@ -105,7 +181,8 @@ def store_uri(template_store: Path, tmp_path: Path) -> str:
 def store(clean_mlflow: None, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database of the test's own, in which MLflow stores each span before it goes on.
 
-    Its export threads sleep for one to three seconds whenever they are flushed; `exported_in_threads` has them.
+    This is for speed alone: its export threads, which are the default, sleep for one to three seconds whenever they are
+    flushed. `exported_in_threads` has them, and one test of each kind at least uses it (`core/test_exported_in_threads.py`).
     """
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     return _use(store_uri)

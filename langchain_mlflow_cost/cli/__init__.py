@@ -1,7 +1,64 @@
-"""The command `mlflow-cost`."""
+"""The command `mlflow-cost`: what a terminal is the right place for; one file a command.
+
+Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra); 2 asked for wrongly, or a bad policy.
+"""
 
 from __future__ import annotations
 
-from langchain_mlflow_cost.cli.app import main
+from typing import TYPE_CHECKING, NoReturn
+
+from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, scan
+from langchain_mlflow_cost.cli.app import CommandError, app
+from langchain_mlflow_cost.cli.output import tell
+from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.notices import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["main"]
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.run_demo,
+    "report": report.report_costs,
+    "explain": explain.explain_policy,
+    "scan": scan.scan_text,
+    "prices": prices.show_prices,
+    "prune": prune.prune_traces,
+    "migrate": migrate.migrate_store,
+}
+"""In the order of `mlflow-cost --help`."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command; an error that its user can do something about is one line, without a traceback.
+
+    Raises:
+        SystemExit: Always, with one of the codes above.
+    """
+    try:
+        app(prog_name="mlflow-cost")
+    except PolicyError as error:
+        _exit(str(error), code=2)
+    except CommandError as error:
+        _exit(str(error))
+    except OSError as error:
+        _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except Exception as error:
+        if not _is_of_mlflow(error):
+            raise
+        first_line = str(error).strip().splitlines()[0]
+        _exit(f"MLflow: {without_credentials(first_line)}")
+
+
+def _is_of_mlflow(error: Exception) -> bool:
+    # By name, since MLflow may not even be imported.
+    return any(kind.__name__ == "MlflowException" for kind in type(error).__mro__)
+
+
+def _exit(message: str, code: int = 1) -> NoReturn:
+    tell(message)
+    raise SystemExit(code)

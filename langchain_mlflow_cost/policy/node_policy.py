@@ -5,14 +5,14 @@ The tables here are the table of levels in `docs/privacy.md`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_mlflow_cost.redaction.walk import Rules
+    from langchain_mlflow_cost.redaction.rules import Rules
 
 Level = Literal["minimal", "standard", "full"]
 LEVELS: tuple[Level, ...] = ("minimal", "standard", "full")
@@ -82,6 +82,14 @@ class NodePolicy:
             "policy.artifact_level": f'"{self.artifact_level}"',
             "policy.log_prompts": "true" if self.log_prompts else "false",
         }
+
+    def withheld(self) -> NodePolicy:
+        """The same, with nothing kept."""
+        return replace(self, artifact_level="minimal", log_prompts=False)
+
+    def with_everything_kept(self) -> NodePolicy:
+        """The same, with nothing dropped but what redaction finds."""
+        return replace(self, artifact_level="full", log_prompts=True)
 
     def stricter(self, other: NodePolicy) -> NodePolicy:
         """Both policies at once: for a run that two handlers govern."""

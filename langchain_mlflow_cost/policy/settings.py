@@ -227,7 +227,7 @@ class Policy(BaseModel):
     """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
 
     retention_days: Days | None = None
-    """`mlflow-cost prune` deletes traces older than so many days. Nothing else deletes anything."""
+    """`mlflow-cost prune` deletes traces older than so many days, and their files. Nothing else deletes anything."""
 
     enable_judges: bool = False
     """Judge a sample of finished traces with MLflow's scorers. Accepted with a warning; does nothing in this

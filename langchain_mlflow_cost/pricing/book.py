@@ -27,6 +27,7 @@ from langchain_mlflow_cost.pricing.providers import (
     OWN_MODELS,
     is_open_weights,
     is_private_host,
+    may_be_own_weights,
     model_id,
     provider_id,
 )
@@ -408,7 +409,7 @@ class _Search:
 
     def _is_hosted_here(self, name: str) -> bool:
         """Say whether a model that anybody may host answers from the user's own machines: nobody's price fits."""
-        return self._is_private and is_open_weights(name.rpartition("/")[2])
+        return self._is_private and may_be_own_weights(name.rpartition("/")[2])
 
     def _behind(self, name: str) -> str | None:
         """Find who answers behind ChatOpenAI with another base URL."""

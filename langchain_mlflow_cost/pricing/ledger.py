@@ -214,6 +214,11 @@ class Ledger:
             if call.input_usd is None:
                 unpriced_models.add(call.model)
 
+    def totals(self) -> Totals:
+        """The sums of all calls that have ended."""
+        with self._lock:
+            return _copy(self._totals)
+
     def summary(self, trace_id: str = "", *others: Ledger) -> CostSummary:
         """The sums at this moment, running estimates included; with those of other invocations in the same trace."""
         if others:

@@ -80,6 +80,8 @@ OWN_MODELS: Final = frozenset({OPENAI, ANTHROPIC, GOOGLE, "mistral", "cohere", "
 """Makers whose models' names say who made them, also behind a gateway that names itself as the provider."""
 
 _OPEN_WEIGHTS: Final = re.compile(r"(?:gpt-oss|gemma|open-mi|mixtral|ministral|deepseek-r1-distill)", re.IGNORECASE)
+_WEIGHTS: Final = re.compile(r"(?:^|[-_.:])[0-9]+(?:x[0-9]+|\.[0-9]+)?b\b|^deepseek-(?:r1|v[0-9]|coder)", re.IGNORECASE)
+"""Weights are named by their number of parameters (`Mistral-7B`, `8x7b`); what only an API serves is not."""
 _ARN: Final = re.compile(
     r"arn:aws[a-z-]*:(?:bedrock|sagemaker)[a-z-]*:[^:]*:[^:]*:(?:[a-z-]+/)?(?P<id>.+)", re.IGNORECASE
 )
@@ -114,6 +116,11 @@ def model_id(name: str) -> str:
 def is_open_weights(model: str) -> bool:
     """Say whether a name of a maker's series is one that anybody may host (`gpt-oss`, `gemma`), at any price."""
     return _OPEN_WEIGHTS.match(model) is not None
+
+
+def may_be_own_weights(model: str) -> bool:
+    """Say whether a model that answers from a private machine may be weights that run there, without a bill."""
+    return is_open_weights(model) or _WEIGHTS.search(model) is not None
 
 
 def host_of(url: object) -> str | None:

@@ -1,25 +1,39 @@
-"""What one model call used: read from what LangChain says of the request and of the response.
-
-Nothing here knows a price. LangChain's objects are only looked at (`message`, `usage_metadata`, `response_metadata`),
-so plain objects with these attributes do as well. No function here raises: what cannot be read is told in
-`CallResult.problems`, and usage that nobody reported is None, never 0.
-"""
+"""What one model call was asked for and what it used: plain records. Nothing here knows a price, or LangChain."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
 
-from langchain_mlflow_cost.pricing.providers import AWS, PERPLEXITY, host_of, model_id, provider_id
-from langchain_mlflow_cost.pricing.tokenizer import count_tokens
+from langchain_mlflow_cost.errors import UsageError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+_INPUT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "cached": ("cache_read", "cache_write", "cache_write_1h"),
+    "audio": ("input_audio",),
+    "image": ("input_image",),
+    "video": ("input_video",),
+}
+_OUTPUT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "reasoning": ("reasoning",),
+    "audio": ("output_audio",),
+    "image": ("output_image",),
+    "citation": ("citation",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and fees of one model call. Every token class below a total is part of it, not on top of it."""
+    """Tokens and fees of one model call. Every token class below a total is part of it, not on top of it.
+
+    There is none that cannot be true. What comes from outside is made possible first, and told: `reported`.
+
+    Raises:
+        UsageError: A count that is no whole number or below 0, or parts that exceed their whole, with both numbers.
+    """
 
     input_tokens: int = 0
     """All of the prompt: cached, cache-writing, audio and image tokens included, as LangChain counts them."""
@@ -40,6 +54,51 @@ class Usage:
     citation: int = 0
     fees: tuple[tuple[str, int], ...] = ()
     """What is billed per use besides tokens, by name (`web_search`, `file_search`, ...); failed uses are left out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be true. On the way of every call: words are looked for only where one is needed.
+
+        The bits of whole numbers, joined by `|`, are below 0 where one of them is; what is no whole number has no bits.
+        """
+        try:
+            read, reasoning = self.cache_read, self.reasoning
+            rare = self.cache_write | self.cache_write_1h | self.input_audio | self.input_image | self.input_video
+            rare |= self.cache_read_audio | self.output_audio | self.output_image | self.citation
+            bits = self.input_tokens - read | self.output_tokens - reasoning | read | reasoning
+            if bits >= 0 and (not rare or (rare > 0 and self._adds_up())) and not self.fees:
+                return
+        except TypeError:
+            pass
+        if (problem := self._problem()) is not None:
+            raise UsageError(problem)
+
+    def _adds_up(self) -> bool:
+        """Whether the rarer classes, none of which is negative, fit in their wholes with the others."""
+        both = self.cache_read_audio
+        cached = self.cache_read + self.cache_write + self.cache_write_1h
+        heard = self.input_audio + self.input_image + self.input_video
+        said = self.reasoning + self.output_audio + self.output_image + self.citation
+        bits = self.input_tokens - cached - heard + both | self.output_tokens - said
+        return (bits | self.cache_read - both | self.input_audio - both) >= 0
+
+    def _problem(self) -> str | None:
+        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "fees"}
+        for name, count in (*counts.items(), *self.fees):
+            if not isinstance(count, int):
+                return f"{name} is no whole number but {type(count).__name__}"
+            if count < 0:
+                return f"{name} is negative ({count})"
+        both = counts.pop("cache_read_audio")
+        for whole, room in (("cached", self.cache_read), ("audio", self.input_audio)):
+            if both > room:
+                return f"cached audio tokens ({both}) exceed {whole} tokens ({room})"
+        for whole, kinds, less in (("input", _INPUT_KINDS, both), ("output", _OUTPUT_KINDS, 0)):
+            room = counts[f"{whole}_tokens"]
+            told = {kind: sum(counts[name] for name in names) for kind, names in kinds.items()}
+            if sum(told.values()) - less > room:
+                kinds_told = " and ".join(kind for kind, count in told.items() if count)
+                return f"{kinds_told} tokens ({sum(told.values()) - less}) exceed {whole} tokens ({room})"
+        return None
 
     @property
     def total_tokens(self) -> int:
@@ -106,756 +165,4 @@ class CallResult:
         return own + sum(usage.output_tokens for _, usage in self.side_calls)
 
 
-# --- the request -----------------------------------------------------------------------------------------------------
-
 STANDARD_TIER: Final = "standard"
-_TIERS: Final[dict[str, str | None]] = {
-    # Names of the standard tier, and of the wish for whichever tier there is, which tells nothing.
-    "default": STANDARD_TIER,
-    "standard": STANDARD_TIER,
-    "standard_only": STANDARD_TIER,
-    "on_demand": STANDARD_TIER,
-    "auto": None,
-    "": None,
-}
-_MODEL_KEYS: Final = ("model", "model_name", "model_id", "azure_deployment", "deployment_name", "engine")
-_CAP_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
-_URL_KEYS: Final = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "endpoint_url", "endpoint")
-_NESTED: Final = ("model_kwargs", "extra_body")
-
-
-def call_request(
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    invocation_params: Mapping[str, Any] | None = None,
-    serialized: Mapping[str, Any] | None = None,
-    messages: Any = None,
-    batch_size: int = 1,
-) -> CallRequest:
-    """Read a request out of what LangChain hands to a start event.
-
-    Args:
-        metadata: The run's metadata, with `ls_provider`, `ls_model_name`, `ls_max_tokens`.
-        invocation_params: The event's keyword of this name.
-        serialized: The event's first argument: the model's constructor arguments, for the base URL and what
-            `invocation_params` leaves out.
-        messages: The prompt, looked at only for `cache_control` where a stream will not tell how long was cached.
-        batch_size: The event's keyword of this name.
-    """
-    try:
-        return _call_request(metadata or {}, invocation_params or {}, serialized or {}, messages, batch_size)
-    except Exception:  # noqa: BLE001 - foreign objects may raise anything; an unknown request is only an unpriced one
-        return CallRequest()
-
-
-def _call_request(
-    metadata: Mapping[str, Any],
-    params: Mapping[str, Any],
-    serialized: Mapping[str, Any],
-    messages: Any,
-    batch_size: int,
-) -> CallRequest:
-    constructor = _mapping(serialized.get("kwargs"))
-    provider = provider_id(metadata.get("ls_provider")) or provider_id(params.get("_type"))
-    # The deployment of an Azure model says nothing, `ls_model_name` has the model if the user told it.
-    model = _text(metadata.get("ls_model_name")) or _first_text(params, _MODEL_KEYS)
-    if model is None:
-        model = _first_text(constructor, _MODEL_KEYS)
-    cap = _positive(metadata.get("ls_max_tokens"))
-    if cap is None:
-        cap = next((found for key in _CAP_KEYS if (found := _positive(params.get(key))) is not None), None)
-    return CallRequest(
-        provider=provider,
-        model=model_id(model) if model else None,
-        max_output_tokens=cap,
-        n=_positive(params.get("n")) or 1,
-        service_tier=_tier(_setting("service_tier", params, constructor) or params.get("serviceTier")),
-        cache_ttl=_cache_ttl(params, messages) if provider in _CACHE_CONTROL_PROVIDERS else None,
-        host=next((host for key in _URL_KEYS if (host := host_of(constructor.get(key)))), None),
-        speed=_text(_setting("speed", params, constructor)),
-        region=_text(_setting("inference_geo", params, constructor) or constructor.get("location")),
-        batch_size=batch_size if batch_size > 0 else 1,
-    )
-
-
-_CACHE_CONTROL_PROVIDERS: Final = frozenset({"anthropic", AWS, "google"})
-
-
-def _setting(name: str, *sources: Mapping[str, Any]) -> Any:
-    for source in sources:
-        if (value := source.get(name)) is not None:
-            return value
-        inner = [nested for key in _NESTED if isinstance(nested := source.get(key), Mapping) and nested]
-        if inner and (value := _setting(name, *inner)) is not None:
-            return value
-    return None
-
-
-def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
-    found: set[str] = set()
-    _note_ttl(params.get("cache_control"), found)
-    for tool in _sequence(params.get("tools")):
-        if isinstance(tool, Mapping):
-            _note_ttl(tool.get("cache_control"), found)
-    _walk_messages(messages, found)
-    if len(found) > 1:
-        return "mixed"
-    return next(iter(found), None)
-
-
-def _walk_messages(messages: Any, found: set[str]) -> None:
-    for message in _sequence(messages):
-        if isinstance(message, (list, tuple)):
-            _walk_messages(message, found)
-            continue
-        for block in _sequence(getattr(message, "content", None)):
-            if isinstance(block, Mapping):
-                _note_ttl(block.get("cache_control"), found)
-                _note_ttl(block.get("cachePoint"), found)
-
-
-def _note_ttl(control: Any, found: set[str]) -> None:
-    if isinstance(control, Mapping):
-        found.add("1h" if control.get("ttl") == "1h" else "5m")
-
-
-# --- the response ----------------------------------------------------------------------------------------------------
-
-
-def call_result(
-    request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any] | None
-) -> CallResult:
-    """Read the usage, the model that answered and the bill, if there is one, out of an end event's response.
-
-    Of several generations of one prompt only the first that reports usage counts: LangChain copies the usage of the
-    whole request onto each.
-    """
-    try:
-        return _call_result(request, generations, _mapping(llm_output))
-    except Exception as error:  # noqa: BLE001 - foreign objects may raise anything; the call then counts as unreported
-        return CallResult(problems=(f"the response could not be read: {type(error).__name__}",))
-
-
-def _call_result(
-    request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any]
-) -> CallResult:
-    reported, response, uses = _look_through(generations)
-    response_model = _response_model(response, llm_output)
-    problems: list[str] = []
-    if reported and reported.get("total_cost") == 0:
-        # The one mark of LangChain's LLM cache (langchain-core 1.7, `_convert_cached_generations`).
-        usage = _usage(reported, {}, request, [])[0] if len(reported) > 1 else None
-        return CallResult(usage=usage or Usage(), response_model=response_model, cached=True)
-
-    raw = _raw_usage(response, llm_output)
-    usage, partly = None, False
-    if reported or raw:
-        usage, partly = _usage(reported or raw, raw, request, problems)
-        if usage is not None and partly:
-            usage = replace(usage, output_tokens=count_tokens(output_text(generations), request.model))
-    elif request.batch_size > 1 and "token_usage" in llm_output:
-        # LLMResult.flatten leaves the usage of a batch with its first prompt; the others get an empty mapping.
-        usage = Usage()
-    if usage is not None and (uses or "server_tool_use" in raw or "num_search_queries" in raw):
-        usage = replace(usage, fees=_fees(raw, uses))
-    tier = _tier(response.get("service_tier") or response.get("serviceTier") or llm_output.get("service_tier"))
-    return CallResult(
-        usage=usage,
-        response_model=response_model,
-        provider=provider_id(response.get("model_provider")),
-        service_tier=tier or _tier(raw.get("service_tier")) or _tier_in_details(reported),
-        speed=_text(raw.get("speed")),
-        region=_text(raw.get("inference_geo")),
-        billed_usd=_bill(response, raw, problems),
-        estimated=partly,
-        side_calls=_side_calls(raw, request, problems) if "iterations" in raw else (),
-        problems=tuple(problems),
-    )
-
-
-def _look_through(
-    generations: Sequence[Sequence[Any]],
-) -> tuple[Mapping[str, Any], Mapping[str, Any], dict[str, int]]:
-    """Find the first usage that was reported, what the response says of itself, and the tools used in all answers."""
-    reported: Mapping[str, Any] = {}
-    response: Mapping[str, Any] = {}
-    uses: dict[str, int] = {}
-    for answers in generations:
-        for generation in answers:
-            message = getattr(generation, "message", None)
-            info = _mapping(getattr(generation, "generation_info", None))
-            if message is None:
-                response = response or info
-                reported = reported or _mapping(info.get("usage_metadata"))
-                continue
-            about = _mapping(getattr(message, "response_metadata", None))
-            response = response or ({**info, **about} if info else about)
-            reported = reported or _mapping(getattr(message, "usage_metadata", None))
-            _add_uses(message, about, uses)
-    return reported, response, uses
-
-
-_RAW_KEYS: Final = ("token_usage", "usage", "usage_metadata", "amazon-bedrock-invocationMetrics")
-
-
-def _raw_usage(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the provider's own usage object, which knows more than LangChain's: fees, regions, bills."""
-    for source in (response, llm_output):
-        for key in _RAW_KEYS:
-            raw = source.get(key)
-            if raw and isinstance(raw, Mapping):
-                return raw
-    if "prompt_eval_count" in response or "eval_count" in response:  # Ollama puts the counts beside the rest.
-        return response
-    return {}
-
-
-def _response_model(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> str | None:
-    for source in (response, llm_output):
-        for key in ("model_name", "model", "model_id", "model_version"):
-            name = source.get(key)
-            if isinstance(name, str) and name:
-                return model_id(_unrepeated(name))
-    return None
-
-
-def _unrepeated(text: str) -> str:
-    """Undo what merging the chunks of a stream does to a text that came with each of n answers: `flexflex`."""
-    half = len(text) // 2
-    while half and len(text) % 2 == 0 and text[:half] == text[half:]:
-        text, half = text[:half], half // 2
-    return text
-
-
-_TOTALS: Final[dict[str, str]] = {
-    # What LangChain and the providers call the three totals.
-    "input_tokens": "input",
-    "prompt_tokens": "input",
-    "inputTokens": "input",
-    "inputTokenCount": "input",
-    "prompt_token_count": "input",
-    "promptTokenCount": "input",
-    "prompt_eval_count": "input",
-    "output_tokens": "output",
-    "completion_tokens": "output",
-    "outputTokens": "output",
-    "outputTokenCount": "output",
-    "candidates_token_count": "output",
-    "candidatesTokenCount": "output",
-    "eval_count": "output",
-    "total_tokens": "total",
-    "totalTokens": "total",
-    "total_token_count": "total",
-    "totalTokenCount": "total",
-}
-_INPUT_CLASSES: Final[dict[str, str]] = {
-    "cache_read": "cache_read",
-    "flex_cache_read": "cache_read",
-    "priority_cache_read": "cache_read",
-    "cached_tokens": "cache_read",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation": "cache_write",
-    "flex_cache_creation": "cache_write",
-    "priority_cache_creation": "cache_write",
-    "cache_write_tokens": "cache_write",
-    "cache_creation_input_tokens": "cache_write",
-    "ephemeral_5m_input_tokens": "write_5m",
-    "ephemeral_1h_input_tokens": "cache_write_1h",
-    "audio": "input_audio",
-    "audio_tokens": "input_audio",
-    "image": "input_image",
-    "image_tokens": "input_image",
-    "video": "input_video",
-    "video_tokens": "input_video",
-}
-_OUTPUT_CLASSES: Final[dict[str, str]] = {
-    "reasoning": "reasoning",
-    "flex_reasoning": "reasoning",
-    "priority_reasoning": "reasoning",
-    "reasoning_tokens": "reasoning",
-    "thinking_tokens": "reasoning",
-    "audio": "output_audio",
-    "audio_tokens": "output_audio",
-    "image": "output_image",
-    "image_tokens": "output_image",
-    "citation_tokens": "citation",
-}
-_DETAILS: Final[dict[str, dict[str, str]]] = {
-    "input_token_details": _INPUT_CLASSES,
-    "input_tokens_details": _INPUT_CLASSES,
-    "prompt_tokens_details": _INPUT_CLASSES,
-    "cache_creation": _INPUT_CLASSES,
-    "output_token_details": _OUTPUT_CLASSES,
-    "output_tokens_details": _OUTPUT_CLASSES,
-    "completion_tokens_details": _OUTPUT_CLASSES,
-}
-_BESIDE_TOTALS: Final[dict[str, str]] = {
-    # Classes that a provider's own usage object has beside its totals.
-    "cache_read_input_tokens": "cache_read",
-    "cacheReadInputTokens": "cache_read",
-    "cacheReadInputTokenCount": "cache_read",
-    "prompt_cache_hit_tokens": "cache_read",
-    "cached_content_token_count": "cache_read",
-    "num_cached_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-    "cache_write_input_tokens": "cache_write",
-    "cacheWriteInputTokens": "cache_write",
-    "cacheWriteInputTokenCount": "cache_write",
-    "reasoning_tokens": "reasoning",
-    "thoughts_token_count": "thoughts",
-    "citation_tokens": "citation",
-}
-_NOT_IN_INPUT: Final = frozenset(
-    {
-        "cache_read_input_tokens", "cacheReadInputTokens", "cacheReadInputTokenCount", "cache_creation_input_tokens",
-        "cache_write_input_tokens", "cacheWriteInputTokens", "cacheWriteInputTokenCount",
-    }
-)  # fmt: skip
-"""Counts that Anthropic and Bedrock keep out of their own input tokens."""
-_CACHE_CLASSES: Final = ("cache_read", "cache_write_1h", "cache_write")
-_INPUT_MODES: Final = ("input_audio", "input_image", "input_video")
-_INPUT_PARTS: Final = (*_CACHE_CLASSES, *_INPUT_MODES)
-_WRITES: Final = ("write_5m", "cache_write_1h", "cache_write")
-_OUTPUT_PARTS: Final = ("output_audio", "output_image", "citation", "reasoning")
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Counts on their way from a foreign mapping to a `Usage`."""
-
-    problems: list[str]
-    totals: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    not_in_input: int = 0
-
-    def read(self, reported: Mapping[str, Any]) -> None:
-        """Take every known key of LangChain's `usage_metadata` or of a provider's own usage object."""
-        for key, value in reported.items():
-            if value is None:
-                continue
-            total = _TOTALS.get(key)
-            if total is not None:
-                if total not in self.totals:
-                    count = value if type(value) is int and value >= 0 else self.count(value, key)
-                    if count is not None:
-                        self.totals[total] = count
-            elif (classes := _DETAILS.get(key)) is not None and not isinstance(value, int):
-                self._read_details(value, classes)
-            elif (name := _BESIDE_TOTALS.get(key)) is not None and (count := self.count(value, key)):
-                self.counts.setdefault(name, count)
-                if key in _NOT_IN_INPUT:
-                    self.not_in_input += count
-
-    def _read_details(self, details: Any, classes: Mapping[str, str]) -> None:
-        if isinstance(details, (dict, Mapping)):
-            for key, value in details.items():
-                if value and (name := classes.get(key)) is not None and (count := self.count(value, key)):
-                    self.counts[name] = self.counts.get(name, 0) + count
-        elif isinstance(details, (list, tuple)):
-            # Gemini's way: an entry for each modality, an enum or its name.
-            for entry in details:
-                if isinstance(entry, Mapping):
-                    name = classes.get(str(entry.get("modality", "")).lower().rpartition(".")[2])
-                    count = self.count(entry.get("token_count") or entry.get("tokenCount") or 0, "token_count")
-                    if name is not None and count:
-                        self.counts[name] = self.counts.get(name, 0) + count
-
-    def count(self, value: Any, name: str) -> int | None:
-        """Read a number of tokens; what cannot be one is told, and None."""
-        if type(value) is int:
-            if value >= 0:
-                return value
-            self.problems.append(f"{name} is negative ({value})")
-            return None
-        number = value
-        if isinstance(value, str):
-            try:
-                number = float(value)
-            except ValueError:
-                number = None
-        if not isinstance(number, (int, float, Decimal)) or isinstance(number, bool):
-            self.problems.append(f"{name} is no number but {type(value).__name__}")
-            return None
-        if not math.isfinite(number) or number < 0 or number != int(number):
-            self.problems.append(f"{name} is no count of tokens ({number})")
-            return None
-        return int(number)
-
-    def add_missing(self, raw: Mapping[str, Any]) -> None:
-        """Add the classes that an integration dropped: Mistral's cached tokens, Vertex' audio, DeepSeek's hits."""
-        other = _Reading([])
-        other.read(raw)
-        if self.counts.keys() & {"write_5m", "cache_write_1h"}:
-            other.counts.pop("cache_write", None)
-        if self.counts.get("cache_write") and other.counts.keys() & {"write_5m", "cache_write_1h"}:
-            self.counts.pop("cache_write")
-        for name, count in other.counts.items():
-            if name != "thoughts":  # Vertex: `reasoning` has them.
-                self.counts.setdefault(name, count)
-
-    def settle_totals(self, *, is_raw: bool, is_openai: bool) -> bool:
-        """Complete the totals; true if the output still has to be counted from the text."""
-        totals = self.totals
-        thoughts = self.counts.pop("thoughts", 0)
-        if not thoughts and not is_raw and "input" in totals and "output" in totals:
-            return False
-        if thoughts:
-            self.counts.setdefault("reasoning", thoughts)
-        if is_raw:
-            if "input" in totals and not is_openai:
-                totals["input"] += self.not_in_input
-            if "output" in totals:
-                totals["output"] += thoughts
-        whole = totals.get("total")
-        if whole is not None:
-            for one, other in (("input", "output"), ("output", "input")):
-                if one not in totals and other in totals and whole >= totals[other]:
-                    totals[one] = whole - totals[other]
-        if "input" in totals and "output" not in totals:
-            self.problems.append("output tokens were not reported")
-            totals["output"] = 0
-            return True
-        return False
-
-    def settle_writes(self, cache_ttl: str | None) -> None:
-        """Leave two disjoint classes of cache writes: an hour, and 5 minutes or unknown.
-
-        `cache_creation` is the sum of both, or 0 where the split is given (langchain-anthropic 1.x).
-        """
-        counts = self.counts
-        short, long = counts.pop("write_5m", 0), counts.pop("cache_write_1h", 0)
-        untold = max(0, counts.pop("cache_write", 0) - short - long)
-        if cache_ttl in ("1h", "mixed"):
-            # Streams lose the split. Where the prompt asks for both, the dearer one: never too low.
-            long, untold = long + untold, 0
-        if short + untold:
-            counts["cache_write"] = short + untold
-        if long:
-            counts["cache_write_1h"] = long
-
-    def settle_input(self) -> None:
-        """Make the classes of the input fit into it."""
-        counts, totals = self.counts, self.totals
-        whole = totals["input"]
-        if self.told(_INPUT_PARTS) <= whole:
-            return
-        cached = self.told(_CACHE_CLASSES)
-        if cached > whole and (whole == 0 or totals.get("total") == whole + cached + totals["output"]):
-            self.problems.append(f"cached tokens ({cached}) were not part of the input tokens ({whole}); added to them")
-            totals["input"] = whole + cached
-        self.cut(_CACHE_CLASSES, "input")
-        self.cut(_INPUT_MODES, "input")
-        overlap = self.told(_INPUT_PARTS) - totals["input"]
-        if overlap <= 0:
-            return
-        # They cannot be apart: at least so many tokens are audio that came from the cache, which has its own price.
-        counts["cache_read_audio"] = min(overlap, counts.get("cache_read", 0), counts.get("input_audio", 0))
-        overlap -= counts["cache_read_audio"]
-        for name in reversed(_INPUT_MODES):
-            # Other cached media have no price of their own: they count as cached text.
-            less = min(overlap, counts.get(name, 0) - (counts["cache_read_audio"] if name == "input_audio" else 0))
-            if less > 0:
-                counts[name] -= less
-                overlap -= less
-
-    def settle_output(self, *, is_perplexity: bool) -> None:
-        """Make the classes of the output fit into it."""
-        counts, totals = self.counts, self.totals
-        reasoning = counts.get("reasoning", 0)
-        if is_perplexity:
-            # Sonar Deep Research bills them on top of the completion tokens (docs.perplexity.ai, pricing).
-            totals["output"] += reasoning + counts.get("citation", 0)
-        elif reasoning and totals.get("total") == totals["input"] + totals["output"] + reasoning:
-            # xAI through ChatOpenAI, Gemini through langchain-google-vertexai: reasoning is beside the output.
-            totals["output"] += reasoning
-        self.cut(_OUTPUT_PARTS, "output")
-
-    def told(self, parts: tuple[str, ...]) -> int:
-        """Add up parts."""
-        counts = self.counts
-        if len(counts) == 1:  # Most often it is cache_read or reasoning, alone.
-            return sum(counts.values()) if next(iter(counts)) in parts else 0
-        return sum([count for name, count in counts.items() if name in parts])
-
-    def cut(self, parts: tuple[str, ...], whole: str) -> None:
-        """Cut parts that exceed their whole, and tell."""
-        counts, room = self.counts, self.totals[whole]
-        told = self.told(parts)
-        if told <= room:
-            return
-        names = " and ".join(name for name in parts if counts.get(name))
-        self.problems.append(f"{names} ({told}) exceed {whole} tokens ({room}); cut to them")
-        for name in parts:
-            if name in counts:
-                counts[name] = min(counts[name], room)
-                room -= counts[name]
-
-
-_TELL_ALL: Final = frozenset({"openai", "azure", "anthropic"})
-"""Providers whose integrations bring all classes into `usage_metadata`: no need to read the same twice."""
-
-
-def _usage(
-    reported: Mapping[str, Any], raw: Mapping[str, Any], request: CallRequest, problems: list[str]
-) -> tuple[Usage | None, bool]:
-    """Make a `Usage`, without fees, of what was reported; the flag says that the output is still to be counted."""
-    reading = _Reading(problems)
-    reading.read(reported)
-    is_raw = reported is raw
-    if raw and not is_raw and not (request.provider in _TELL_ALL and "input_token_details" in reported):
-        reading.add_missing(raw)
-    # OpenAI's shape has the cached tokens in its prompt tokens. Bedrock's InvokeModel has the same names, and not.
-    is_openai = "prompt_tokens" in reported and "cache_write_input_tokens" not in reported
-    partly = reading.settle_totals(is_raw=is_raw, is_openai=is_openai)
-    totals, counts = reading.totals, reading.counts
-    if "input" not in totals:
-        problems.append("input tokens were not reported")
-        return None, False
-    if not counts:
-        if not totals["input"] and not totals["output"]:
-            problems.append("usage was reported as nothing at all")
-            return None, False
-        return Usage(totals["input"], totals["output"]), partly
-    if not counts.keys().isdisjoint(_WRITES):
-        reading.settle_writes(request.cache_ttl)
-    if not counts.keys().isdisjoint(_INPUT_PARTS):
-        reading.settle_input()
-    if not counts.keys().isdisjoint(_OUTPUT_PARTS):
-        reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
-    return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
-
-
-def _tier_in_details(reported: Mapping[str, Any]) -> str | None:
-    """Find the tier that langchain-openai writes into the names of the details: `flex_cache_read`, `priority`."""
-    details = reported.get("input_token_details")
-    if isinstance(details, Mapping):
-        for tier in ("flex", "priority"):
-            if tier in details or f"{tier}_cache_read" in details:
-                return tier
-    return None
-
-
-def _tier(value: Any) -> str | None:
-    if isinstance(value, Mapping):  # Bedrock: {"type": "flex"}
-        value = value.get("type")
-    if not isinstance(value, str):
-        return None
-    tier = value.strip().lower()
-    if tier in _TIERS:
-        return _TIERS[tier]
-    whole = _unrepeated(tier)
-    return _TIERS.get(whole, whole)
-
-
-# --- fees, bills, inferences inside a call ---------------------------------------------------------------------------
-
-
-def _fees(raw: Mapping[str, Any], uses: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """Join the uses that were counted in the answer with the provider's own counts, which are better."""
-    tools = raw.get("server_tool_use")
-    for source in (raw, tools):
-        if isinstance(source, Mapping):
-            for key in ("web_search_requests", "num_search_queries"):
-                if count := _Reading([]).count(source.get(key) or 0, key):
-                    uses["web_search"] = count
-    return tuple(sorted(uses.items()))
-
-
-def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> None:
-    """Count the server tools in one answer that are billed per use; failed ones are not billed."""
-    content = getattr(message, "content", None)
-    outputs = _mapping(getattr(message, "additional_kwargs", None)).get("tool_outputs")
-    if "num_search_queries" in about:  # Perplexity
-        uses["web_search"] = _Reading([]).count(about["num_search_queries"] or 0, "num_search_queries") or 0
-    grounding = about.get("grounding_metadata")
-    if isinstance(grounding, Mapping):  # Gemini
-        queries = grounding.get("web_search_queries") or grounding.get("webSearchQueries")
-        if isinstance(queries, (list, tuple)) and queries:
-            uses["grounding_query"] = len(queries)
-    if isinstance(content, str) and not outputs:
-        return
-    blocks = [block for block in (*_list(content), *_list(outputs)) if isinstance(block, Mapping)]
-    failed = {identity for block in blocks if (identity := _failed_use(block)) is not None}
-    seen: set[Any] = set()
-    for block in blocks:
-        tool = _billed_tool(block)
-        identity = block.get("id")
-        if tool is not None and (identity is None or (identity not in failed and identity not in seen)):
-            uses[tool] = uses.get(tool, 0) + 1
-            seen.add(identity)
-
-
-_SERVER_TOOLS: Final = frozenset({"web_search", "file_search"})
-
-
-def _billed_tool(block: Mapping[str, Any]) -> str | None:
-    kind = block.get("type")
-    if kind in ("web_search_call", "file_search_call"):  # OpenAI's Responses API
-        name, action = str(kind).removesuffix("_call"), block.get("action")
-        if block.get("status") in ("failed", "incomplete"):
-            return None
-    elif kind in ("server_tool_use", "server_tool_call"):  # Anthropic's, and LangChain's v1 form of both
-        name, action = str(block.get("name")), block.get("args")
-    else:
-        return None
-    # Of OpenAI's web searches only the action `search` is billed, not opening a page or looking for a word in it.
-    if isinstance(action, Mapping) and action.get("type") not in (None, "search"):
-        return None
-    return name if name in _SERVER_TOOLS else None
-
-
-def _failed_use(block: Mapping[str, Any]) -> Any:
-    if block.get("type") == "web_search_tool_result":
-        inner = block.get("content")
-        return block.get("tool_use_id") if isinstance(inner, Mapping) and "error" in str(inner.get("type")) else None
-    if block.get("type") == "server_tool_result" and block.get("status") == "error":
-        return block.get("tool_call_id")
-    return None
-
-
-_TICKS_PER_USD: Final = Decimal(10) ** 10
-_BILL_KEYS: Final = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost"})
-
-
-def _bill(response: Mapping[str, Any], raw: Mapping[str, Any], problems: list[str]) -> Decimal | None:
-    """Find what the provider says that it charged.
-
-    OpenRouter: `cost` in USD (with a key of the user's own at the maker, only OpenRouter's fee: the maker's bill is
-    beside it); Perplexity: `cost.total_cost`; xAI: `cost_in_usd_ticks`, 10^10 a dollar (docs.x.ai, cost tracking);
-    DeepInfra: `estimated_cost`.
-    """
-    if raw.keys().isdisjoint(_BILL_KEYS) and "cost" not in response:
-        return None
-    ticks = raw.get("cost_in_usd_ticks")
-    if ticks is not None:
-        usd = _money(ticks, "cost_in_usd_ticks", problems)
-        return None if usd is None else usd / _TICKS_PER_USD
-    cost = raw.get("cost")
-    if cost is None:
-        cost = response.get("cost")
-    if cost is None:
-        cost = raw.get("estimated_cost")
-    if isinstance(cost, Mapping):
-        cost = cost.get("total_cost")
-    if cost is None:
-        return None
-    usd = _money(cost, "cost", problems)
-    if usd is not None and raw.get("is_byok") is True:
-        details = _mapping(raw.get("cost_details"))
-        upstream = details.get("upstream_inference_cost")
-        if upstream is not None and (more := _money(upstream, "upstream_inference_cost", problems)) is not None:
-            usd += more
-    return usd
-
-
-def _money(value: Any, name: str, problems: list[str]) -> Decimal | None:
-    if isinstance(value, (int, float, str, Decimal)) and not isinstance(value, bool):
-        try:
-            usd = Decimal(str(value))
-        except InvalidOperation:
-            usd = Decimal("NaN")
-        if usd.is_finite() and usd >= 0:
-            return usd
-    problems.append(f"{name} in the response is no amount of money")
-    return None
-
-
-def _side_calls(
-    raw: Mapping[str, Any], request: CallRequest, problems: list[str]
-) -> tuple[tuple[str | None, Usage], ...]:
-    """Read Anthropic's iterations that the totals leave out: a compaction, an advisor with a model of its own."""
-    found: list[tuple[str | None, Usage]] = []
-    for entry in _sequence(raw.get("iterations")):
-        if isinstance(entry, Mapping) and entry.get("type") in ("compaction", "advisor_message"):
-            usage, _ = _usage(entry, entry, request, problems)
-            if usage is not None:
-                found.append((_text(entry.get("model")), usage))
-    return tuple(found)
-
-
-# --- estimates -------------------------------------------------------------------------------------------------------
-
-_MESSAGE_OVERHEAD: Final = 8
-
-
-def estimated_result(
-    request: CallRequest, prompt_text: str, output_text: str, *, told: CallResult | None = None
-) -> CallResult:
-    """Count the tokens of a call whose provider reported none, such as an aborted stream.
-
-    Args:
-        request: The call.
-        prompt_text: All that was sent.
-        output_text: All that had come back.
-        told: What the response did tell, such as the model that answered; kept.
-    """
-    usage = Usage(
-        input_tokens=count_tokens(prompt_text, request.model) if prompt_text else 0,
-        output_tokens=count_tokens(output_text, request.model) if output_text else 0,
-    )
-    return replace(told or CallResult(), usage=usage, estimated=True)
-
-
-def estimate_prompt_tokens(request: CallRequest, prompt_text: str) -> int:  # noqa: ARG001 - a model may come to matter
-    """Guess a prompt's tokens for a reservation: cheap, and rather too many than too few.
-
-    A token is about four bytes of English, three of code or other languages' letters; three is taken.
-    """
-    return len(prompt_text.encode("utf-8", "surrogatepass")) // 3 + _MESSAGE_OVERHEAD
-
-
-def output_text(generations: Sequence[Sequence[Any]]) -> str:
-    """Join the text of all answers, thinking and tool calls' arguments included."""
-    parts: list[str] = []
-    for answers in generations:
-        for generation in answers:
-            message = getattr(generation, "message", None)
-            if message is None:
-                parts.append(str(getattr(generation, "text", "") or ""))
-                continue
-            content = getattr(message, "content", "")
-            if isinstance(content, str):
-                parts.append(content)
-            else:
-                for block in _sequence(content):
-                    parts.extend(_block_text(block))
-            calls = _sequence(getattr(message, "tool_calls", None))
-            parts.extend(f"{call.get('name', '')}{call.get('args', '')}" for call in calls if isinstance(call, Mapping))
-    return "".join(parts)
-
-
-def _block_text(block: Any) -> list[str]:
-    if isinstance(block, str):
-        return [block]
-    if isinstance(block, Mapping):
-        return [text for key in ("text", "thinking", "reasoning") if isinstance(text := block.get(key), str)]
-    return []
-
-
-# --- reading foreign values ------------------------------------------------------------------------------------------
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if type(value) is dict:  # By far the most: an abstract class' isinstance takes five times as long.
-        return value
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _first_text(source: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((text for key in keys if (text := _text(source.get(key)))), None)
-
-
-def _positive(value: Any) -> int | None:
-    return value if type(value) is int and value > 0 else None

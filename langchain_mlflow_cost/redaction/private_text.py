@@ -166,6 +166,12 @@ class PrivateText:
     def __bool__(self) -> bool:
         return self.chars > 0
 
+    def withhold_everything(self) -> None:
+        """Count every text as private from now on: something private could not be read."""
+        with self._lock:
+            self.chars = max(self.chars, MAX_CHARS + 1)
+            self._cache.clear()
+
     def add(self, text: str, *, encoded: bool = True) -> None:
         """Remember a text; one that was added before costs nothing.
 

@@ -12,31 +12,53 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from langgraph.errors import GraphBubbleUp
 
-from langchain_mlflow_cost.adapters import mlflow_internals as internals
-from langchain_mlflow_cost.adapters.mlflow_internals import SdkSpan, SpanAttributeKey, TraceMetadataKey
-from langchain_mlflow_cost.tracing import guard
-from langchain_mlflow_cost.tracing import other_libraries as foreign
-from langchain_mlflow_cost.tracing.enforcement import Enforcement
-from langchain_mlflow_cost.tracing.guard import GuardedSpan, Scope, SpanState, starting
-from langchain_mlflow_cost.tracing.runs import (
-    RUNS,
-    Governor,
-    Run,
-    caller,
-    enrol,
-    join,
-    left,
-    mark_place,
-    open_run,
-    session_of,
-    suspended,
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.active import active_span, attach, detach
+from langchain_mlflow_cost.adapters.autolog import (
+    autolog_is_on,
+    is_native,
+    stand_in_for_tracer,
+    take_over_native_span,
+    yield_runs,
 )
+from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, store_would_price
+from langchain_mlflow_cost.adapters.propagation import watch_headers
+from langchain_mlflow_cost.adapters.provider import guarded, install_first
+from langchain_mlflow_cost.adapters.spans import (
+    ERROR_LEVEL,
+    SdkSpan,
+    SpanAttributeKey,
+    end_span,
+    ended,
+    has_span_processors,
+    live_span,
+    log_level_of,
+    open_ancestors,
+    otel,
+    start_span,
+    types_in_trace,
+    write_raw,
+)
+from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.tracing import guard, payloads, release
+from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
+from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
+from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
+from langchain_mlflow_cost.tracing.place import find_caller
+from langchain_mlflow_cost.tracing.recording import Recorder
+from langchain_mlflow_cost.tracing.runs import RUNS
+from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.pricing.rates import ModelRates
+    from langchain_mlflow_cost.tracing.calls import Settled
+    from langchain_mlflow_cost.tracing.runs import Run
 
 log = logging.getLogger("langchain_mlflow_cost")
 
@@ -46,171 +68,286 @@ QUIET_ENDS: tuple[type[BaseException], ...] = (GraphBubbleUp, GeneratorExit)
 """What reaches a callback as an error and is none: an interrupt, a command to the parent graph, a closed stream."""
 
 
-def install() -> None:
-    """Put the guard into MLflow's provider. Cheap when it is there already."""
-    internals.install_first(_GUARD)
+class GuardedRecorder(Recorder):
+    """Writes each run as a span of MLflow's, through the guard."""
+
+    def __init__(self) -> None:
+        self._classes: dict[type, type] = {}
+
+    # --- set-up -----------------------------------------------------------------------------------------------------
+
+    def install(self, handler_class: type) -> type:
+        """Put the guard into MLflow's provider, and let autolog take the handler for its tracer."""
+        install_first(_GUARD)
+        yield_runs(RUNS.__contains__, adopting_handler)
+        watch_headers(hand_on)
+        made = self._classes.get(handler_class)
+        if made is None:
+            named = {"__module__": handler_class.__module__, "__qualname__": handler_class.__qualname__}
+            made = type(handler_class.__name__, (handler_class,), named)
+            stand_in_for_tracer(made)
+            self._classes[handler_class] = self._classes[made] = made
+        return made
+
+    def switch_autolog_on(self) -> None:
+        """Call `mlflow.langchain.autolog()` where it is off."""
+        try:
+            if not autolog_is_on():
+                import mlflow.langchain  # noqa: PLC0415 - slow, and only needed where autolog is off
+
+                mlflow.langchain.autolog()
+        except Exception as error:  # noqa: BLE001 - the handler records without autolog
+            log.warning("langchain_mlflow_cost could not switch mlflow.langchain.autolog on (%s)", type(error).__name__)
+
+    def catalogue_rates(self, provider: str | None, model: str) -> ModelRates | None:
+        """The last place to look for a price: MLflow's own list."""
+        return catalogue_rates(provider, model)
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def _parent_of(self, parent_run_id: UUID | None) -> tuple[Run | None, bool]:
+        return _parent_of(parent_run_id)
+
+    def _trace_around(self, *, inherits: bool) -> Trace:
+        if not inherits:
+            return Trace()
+        active = active_now()
+        state = guard.state_of(active)
+        if state is not None:
+            return state.trace
+        context = active.get_span_context()
+        return (known_trace(context.trace_id) if context.is_valid else None) or Trace()
+
+    def _reapply_policy(self, run: Run) -> None:
+        if run.state is not None and run.span is not None:
+            run.state.set_policy(run.policy)
+            guard.reapply_policy(otel(run.span))
+
+    def _open_span(
+        self, run: Run, span_type: str, metadata: Mapping[str, Any], tags: Sequence[str], *, inherits: bool
+    ) -> None:
+        if run.parent is None:
+            ensure_installed()
+        _open_span(run, span_type, metadata, inherits=inherits)
+        if run.parent is None:
+            _write_metadata(run, metadata, tags)
+            shortcut_autolog()
+
+    def _end_span(self, run: Run, *, error: BaseException | None, outputs: Any, has_outputs: bool) -> None:
+        state = run.state
+        if run.span is None or state is None:
+            return
+        description = None if error is None else ""
+        try:
+            description = self._write_end(run, state, error=error, outputs=outputs, has_outputs=has_outputs)
+        except Exception as fault:  # noqa: BLE001 - the span ends whatever happens, or it stays active in its context
+            state.fault("outputs", fault)
+        _detach(run)
+        end_span(run.span, error=description)
+
+    @staticmethod
+    def _write_end(
+        run: Run, state: SpanState, *, error: BaseException | None, outputs: Any, has_outputs: bool
+    ) -> str | None:
+        """Write outputs, error and sums; the description of the status, None where it is no error."""
+        assert run.span is not None
+        if has_outputs:
+            _write_payload(run, SpanAttributeKey.OUTPUTS, outputs)
+        description = None if error is None else _write_error(run, error)
+        state.pending[SpanAttributeKey.LOG_LEVEL] = str(
+            ERROR_LEVEL if description is not None else log_level_of(run.span)
+        )
+        if run.parent is None or run.totals.llm_calls:
+            state.pending.update(sum_attributes(run.totals))
+        if run.trace.holds or has_span_processors():
+            # Else nobody looks before the span ends: one write for these and the policy's own.
+            _flush(run)
+        return description
+
+    def _end_trace(self, trace: Trace) -> None:
+        if trace.keepers:
+            return  # A span of the user's is around: it ends the trace.
+        if trace.held:
+            release.release(trace)
+        trace.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write_start(self, run: Run, inputs: Any, details: Mapping[str, Any]) -> None:
+        """Write what a run began with, as far as the policy keeps it."""
+        if run.state is None:
+            return
+        _write_payload(run, keys.INPUTS, inputs)
+        if run.policy.artifact_level == "full":
+            _write_details(run, details)
+        _flush(run)
+
+    def write_model_start(self, run: Run, prompt: Any, params: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+        """Write what a model was asked, as far as the policy keeps it."""
+        if run.state is None:
+            return
+        if run.policy.keeps_payload("model"):
+            _write_payload(run, keys.INPUTS, payloads.chat_inputs(prompt))
+            run.state.pending[keys.MESSAGE_FORMAT] = '"langchain"'
+        else:
+            run.state.record.drop("inputs", run.policy.reason)
+        if run.policy.keeps_details("model"):
+            written: dict[str, Any] = {}
+            tools = params.get("tools")
+            if tools:
+                written[keys.CHAT_TOOLS] = [payloads.chat_tool(tool) for tool in tools]
+            written["invocation_params"] = {k: payloads.schema_of(v) for k, v in params.items() if k != "tools"}
+            if run.policy.artifact_level == "full":
+                written.update(details)
+            _write_details(run, written)
+        _flush(run)
+
+    def write_inputs(self, run: Run, inputs: Any) -> None:
+        """Write the inputs once more: they were a stream at the start."""
+        if inputs:
+            _write_payload(run, keys.INPUTS, inputs)
+
+    def write_call(self, run: Run, settled: Settled | None) -> None:
+        """Write what a model's call cost, if it is counted, and how it streamed."""
+        state, call = run.state, run.call
+        if state is None or call is None:
+            return
+        if settled is not None:
+            # Unpriced is not what the store makes of it: it would take any provider's price for a model of that name.
+            hides_usage = settled.priced.cost is None and store_would_price(settled.priced.model)
+            state.pending.update(cost_attributes(settled, call.request, hides_usage=hides_usage))
+        if call.first_chunk_ns is not None:
+            waited_s = (call.first_chunk_ns - call.start_ns) / 1e9
+            state.pending["stream.chunks"] = str(len(call.chunks))
+            state.pending["stream.time_to_first_token_s"] = repr(round(waited_s, 6))
+            if run.policy.keeps_stream:
+                # One event for all tokens: a value split over two of them is recognised only so.
+                _add_event(run, "stream", {"text": "".join(call.chunks)})
+
+    def add_event(self, run: Run, name: str, attributes: Mapping[str, Any]) -> None:
+        """Add an event as far as the policy lets it through."""
+        _add_event(run, name, attributes)
+
+    # --- private text -----------------------------------------------------------------------------------------------
+
+    def remember_private(self, run: Run, said: Any) -> None:
+        """Remember what a model was told or said, if its node is private."""
+        if not run.policy.log_prompts:
+            run.trace.session_of(run.session_id).remember_private(said)
 
 
 def ensure_installed() -> None:
     """Put the guard back if somebody built a provider past it."""
-    if not internals.guarded(_GUARD):
-        internals.install_first(_GUARD)
+    if not guarded(_GUARD):
+        install_first(_GUARD)
 
 
-def begin(
-    governor: Governor,
-    *,
-    run_id: UUID,
-    parent_run_id: UUID | None,
-    kind: Kind,
-    span_type: str,
-    name: str,
-    metadata: Mapping[str, Any] | None,
-    tags: Sequence[str] | None = None,
-) -> Run | None:
-    """Open the run's record and span.
-
-    Returns:
-        None if the run is recorded already: a handler that is attached twice is told of it twice.
-    """
-    known = RUNS.get(run_id)
-    if known is not None:
-        if join(known, governor):
-            _readmit(known)
-        return None
-    parent, inherit = _parent_of(parent_run_id)
-    run = open_run(
-        governor,
-        run_id,
-        parent,
-        kind,
-        name,
-        metadata,
-        lambda: _new_scope(governor, session_of(metadata)),
-    )
-    mark_place(run)
-    if not enrol(run, finish):
-        return None
-    try:
-        if parent is None:
-            ensure_installed()
-        _open_span(run, span_type, metadata, inherit=inherit)
-        if parent is None:
-            _attribute(run, metadata or {}, tags or ())
-    except Exception as error:  # noqa: BLE001 - a store that is broken must cost neither the sums nor the budget
-        _say_once(f"langchain_mlflow_cost could not start a span ({type(error).__name__}); costs and budgets go on")
-    run.announce()
-    return run
-
-
-_said: set[str] = set()
-
-
-def _say_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        log.warning(text)
-
-
-def adopter(parent_run_id: UUID | None) -> Any:
+def adopting_handler(parent_run_id: UUID | None) -> Any:
     """The handler to be told of a run that only MLflow's tracer was told of; None where nobody governs it."""
     parent, _ = _parent_of(parent_run_id)
-    return None if parent is None else parent.invocations[0].governor.handler
-
-
-def _new_scope(governor: Governor, session: str | None) -> Scope:
-    holding = governor.policy.has_private_nodes
-    private = governor.private_text(session) if holding else None
-    return Scope(holding=holding, price_foreign=foreign.account_span, private=private)
-
-
-def _readmit(run: Run) -> None:
-    """Judge the span of a run that a second handler has joined by both policies."""
-    if run.state is not None and run.span is not None:
-        run.state.enforcement = run.enforcement
-        guard.readmit(internals.otel(run.span))
-    run.announce()
+    return None if parent is None else parent.handlers[0].handler
 
 
 def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     """The run above, and whether a root may continue what is active in MLflow's context."""
-    parent = RUNS.get(parent_run_id)
+    parent = RUNS.parent(parent_run_id)
     if parent is not None:
         return parent, True
-    active = internals.active_span()
+    active = active_now()
     state = guard.state_of(active)
     if state is None:
-        return None, not (isinstance(active, SdkSpan) and internals.ended(active))
-    owner: Run | None = state.owner
-    if state.final or state.held:
+        return None, not (isinstance(active, SdkSpan) and ended(active))
+    if state.is_final or state.is_held:
         return None, False
+    owner = state.owner
     if owner is None:
         # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
         return None, True
-    lineage = owner.lineage()
-    if owner.run_id not in RUNS or suspended(lineage[0]) or left(lineage[-1]):
+    if not owner.is_open:
         return None, False
     # `batch` of a sequence and `generate` start one run after the other before the first has ended: siblings.
-    here = caller()
-    parent = next((run for run in lineage if run.frame != here), None)
+    here = find_caller()
+    parent = next((run for run in owner.lineage() if run.place.frame != here), None)
     return parent, parent is not None
 
 
-def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any] | None, *, inherit: bool) -> None:
+def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
     parent_span = _parent_span(run.parent) if run.parent is not None else None
     if run.parent is not None and parent_span is None:
         guard.govern_without_span(_spanless_state(run))
         return
-    is_structure = run.name == (metadata or {}).get("langgraph_node")
-    if run.parent is None and inherit:
-        around = guard.state_of(internals.active_span())
-        if around is not None:
-            # A second invocation inside one span of the user's: what was private in the first is so in all the trace.
-            run.scopes += tuple(scope for scope in around.scopes if scope not in run.scopes)
-    state = SpanState(run.enforcement, run.scope, run.kind, owner=run, name_is_structure=is_structure)
-    state.scopes = run.scopes
-    taken = internals.take_over_native_span(run.run_id)
+    is_structure = run.name == metadata.get("langgraph_node")
+    state = SpanState(run.policy, run.trace, run.kind, node=run.node, owner=run, name_is_structure=is_structure)
+    taken = take_over_native_span(run.run_id)
     if taken is not None:
-        span, run.token = taken
-        guard.adopt(span, state)
+        span, token = taken
+        detach(token)
+        guard.guard_open_span(span, state)
     else:
         with starting(state):
-            started = internals.start_span(_span_name(run, state), span_type, parent_span, inherit=inherit)
+            started = start_span(_span_name(run, state), span_type, parent_span, inherit=inherits)
         if started is None:
             guard.govern_without_span(_spanless_state(run))
             return
         span = started
-        run.token = internals.attach(span)
     run.span = span
-    inner = internals.otel(span)
+    inner = otel(span)
+    if run.parent is None:
+        run.place.around = active_now()
+    run.place.token = attach(ActiveRun(run, inner))
     if not isinstance(inner, GuardedSpan):
         # The guard is not in the provider: nothing but structure may be written.
-        guard.adopt(span, state)
+        guard.guard_open_span(span, state)
     if isinstance(inner, GuardedSpan):
         run.state = inner.lmc_state
     if run.parent is None:
-        run.scope.root = inner if isinstance(inner, GuardedSpan) else None
-        _adopt_ancestors(run, inner)
+        _open_trace(run, inner)
+
+
+def _open_trace(run: Run, inner: SdkSpan) -> None:
+    """Note what keeps the trace of a new root open, and where others find it."""
+    trace = run.trace
+    trace.trace_id = run.span.trace_id if run.span is not None else ""
+    make_known(inner.context.trace_id, trace)
+    if inner.parent is not None and inner.parent.is_remote:
+        trace.is_shared = trace.keeps_budgets = True
+    if isinstance(inner, GuardedSpan):
+        trace.root = trace.root or inner
+        trace.keepers.add(inner)
+    policy, around = run.policy_at(()), []
+    ancestors = open_ancestors(inner)
+    if ancestors and trace.root is inner and types_in_trace(inner) & keys.MODEL_TYPES:
+        # The user's own calls, before anything was governed: the store prices them, and must go on adding up.
+        trace.is_shared = True
+    for live in ancestors:
+        if is_native(live):
+            # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
+            # passed to the graph, so its level is not the graph's; what is private stays private all the same.
+            policy = policy.with_everything_kept()
+        guard.guard_open_span(live, SpanState(policy, trace, "root", is_foreign=True))
+        above = otel(live)
+        if isinstance(above, GuardedSpan) and above.lmc_state.trace is trace:
+            trace.keepers.add(above)
+            around.append(above.lmc_state.totals)
+    if run.state is not None:
+        run.state.around = tuple(around)
 
 
 def _spanless_state(run: Run) -> SpanState:
-    return SpanState(run.enforcement, run.scope, "work", foreign=True, owner=run)
+    return SpanState(run.policy, run.trace, "work", node=run.node, is_foreign=True, owner=run)
 
 
 def _span_name(run: Run, state: SpanState) -> str:
     # Names repeat in every trace, and a redactor's memory lasts for one.
-    names = run.invocations[0].governor.names if len(run.invocations) == 1 else {}
+    names = run.handlers[0].names if len(run.handlers) == 1 else {}
     key = (run.path, run.name)
     known = names.get(key)
     if known is not None:
         return known
     name = state.text(run.name, "name") or "redacted"
-    if name == run.name and len(names) < _KEPT_NAMES:
+    if name == run.name and len(names) < limits().span_names:
         names[key] = name
     return name
-
-
-_KEPT_NAMES = 4096
 
 
 def _parent_span(parent: Run) -> Any:
@@ -221,27 +358,20 @@ def _parent_span(parent: Run) -> Any:
     """
     if parent.span is None:
         return None
-    inner = internals.otel(parent.span)
-    active = internals.active_span()
-    if active is inner or not isinstance(active, GuardedSpan) or _is_over(active):
+    active = active_span()
+    if type(active) is ActiveRun and active.is_of(parent):
         return parent.span
-    owner: Run | None = active.lmc_state.owner
+    active = resolved(active)
+    if active is otel(parent.span) or not isinstance(active, GuardedSpan) or _is_over(active):
+        return parent.span
+    owner = active.lmc_state.owner
     if owner is None or parent not in owner.lineage():
         return parent.span
-    if not active.lmc_state.foreign and (owner.run_id not in RUNS or suspended(owner) or owner.frame == caller()):
+    if not active.lmc_state.is_foreign and (
+        not owner.is_open or owner.place.is_paused_generator() or owner.place.frame == find_caller()
+    ):
         return parent.span
-    return internals.live_span(active) or parent.span
-
-
-def _adopt_ancestors(run: Run, inner: SdkSpan) -> None:
-    enforcement = run.invocations[0].enforcement(())
-    for live in internals.open_ancestors(inner):
-        native = internals.is_native(live)
-        if native:
-            # MLflow's own tracer records the graph around a model that carries this handler: the handler was not
-            # passed to the graph, so its level is not the graph's; what is private stays private all the same.
-            enforcement = Enforcement("", "full", log_prompts=True, redactors=enforcement.redactors)
-        guard.adopt(live, SpanState(enforcement, run.scope, "root", foreign=True))
+    return live_span(active) or parent.span
 
 
 TAGS_KEY = "langchain.tags"
@@ -250,18 +380,18 @@ _USER_KEYS = ("user_id", "langgraph_auth_user_id")
 """Where a run's metadata names its user: by habit, and by LangGraph's server."""
 
 
-def _attribute(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> None:
+def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> None:
     """Write who and what the invocation is for where MLflow's search and dashboards look.
 
     It goes to the trace's metadata and not to its tags: with an OTLP exporter alone, MLflow 3.17 loses the root span
     of a trace that has a tag of the user's (mlflow/mlflow#24643).
     """
-    state, invocation = run.state, run.invocations[0]
+    state, first = run.state, run.handlers[0]
     if state is None or run.span is None:
         return
-    wanted = {key: metadata[key] for key in invocation.governor.policy.trace_metadata if metadata.get(key) is not None}
-    if invocation.session is not None:
-        wanted[TraceMetadataKey.TRACE_SESSION] = invocation.session
+    wanted = {key: metadata[key] for key in first.policy.trace_metadata if metadata.get(key) is not None}
+    if run.session_id is not None:
+        wanted[TraceMetadataKey.TRACE_SESSION] = run.session_id
     user = next((metadata[key] for key in _USER_KEYS if metadata.get(key) is not None), None)
     if user is not None:
         wanted[TraceMetadataKey.TRACE_USER] = user
@@ -270,7 +400,7 @@ def _attribute(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> No
     if not wanted:
         return
     clean = {key: state.text(str(value), "trace") for key, value in wanted.items()}
-    with internals.trace_info(run.span.trace_id) as info:
+    with trace_info(run.span.trace_id) as info:
         if info is not None:
             for key, value in clean.items():
                 info.trace_metadata.setdefault(key, value)
@@ -279,21 +409,24 @@ def _attribute(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> No
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def write_payload(run: Run, key: str, value: Any) -> None:
+def _write_payload(run: Run, key: str, value: Any) -> None:
     """Write inputs or outputs, if the policy keeps them."""
-    if run.state is None:
+    state = run.state
+    if state is None:
         return
-    channel = "inputs" if key == SpanAttributeKey.INPUTS else "outputs"
-    written = run.state.payload(value, channel)
+    is_input = key == SpanAttributeKey.INPUTS
+    if not is_input and run.policy.keeps_payload(run.kind):
+        value = payloads.output_form(value)
+    written = state.payload(value, "inputs" if is_input else "outputs")
     if written is None:
         return
     if ";base64," in written or '"input_audio"' in written:
-        _write_with_attachments(run, key, written)
+        _write_with_attachments(run, state, key, written)
     else:
-        run.attributes[key] = written
+        state.pending[key] = written
 
 
-def _write_with_attachments(run: Run, key: str, written: str) -> None:
+def _write_with_attachments(run: Run, state: SpanState, key: str, written: str) -> None:
     """Let MLflow take files out of the payload, as its own tracer does, so that its UI shows them."""
     assert run.span is not None
     value = orjson.loads(written)
@@ -301,135 +434,48 @@ def _write_with_attachments(run: Run, key: str, written: str) -> None:
         run.span.set_inputs(value)
     else:
         run.span.set_outputs(value)
-    if run.state is not None:
-        run.state.has_files = True
+    state.has_files = True
 
 
-def write_details(run: Run, details: Mapping[str, Any]) -> None:
+def _write_details(run: Run, details: Mapping[str, Any]) -> None:
     """Write other attributes, if the policy keeps them."""
     state = run.state
-    if state is None or not details:
-        return
-    if not state.enforcement.keeps_details(run.kind):
+    if state is None or not run.policy.keeps_details(run.kind):
         return
     for key, value in details.items():
         written = state.json(value, "attributes")
         if written is not None:
-            run.attributes[key] = written
+            state.pending[key] = written
 
 
-def add_event(run: Run, name: str, attributes: Mapping[str, Any]) -> None:
-    """Add an event through the guard."""
+def _add_event(run: Run, name: str, attributes: Mapping[str, Any]) -> None:
     if run.span is not None and run.state is not None:
-        internals.otel(run.span).add_event(name, attributes)
+        otel(run.span).add_event(name, attributes)
 
 
-def flush_attributes(run: Run) -> None:
+def _flush(run: Run) -> None:
     """Hand what was gathered to the span, in one go."""
-    if run.span is not None and run.attributes:
-        gathered, run.attributes = run.attributes, {}
-        internals.write_raw(internals.otel(run.span), gathered)
-
-
-# --- private text ---------------------------------------------------------------------------------------------------
-
-
-def hear(run: Run, messages: Any) -> None:
-    """Remember what a model was told or said, if its node is private."""
-    if run.enforcement.log_prompts:
-        return
-    for message in _flat(messages):
-        if isinstance(message, str | dict):
-            run.scope.hear(message)
-            continue
-        for field in ("content", "additional_kwargs", "text", "artifact"):
-            run.scope.hear(getattr(message, field, None))
-        for field in ("tool_calls", "invalid_tool_calls"):
-            for call in getattr(message, field, None) or ():
-                run.scope.hear(call.get("args"), values=True)
-
-
-def hear_tools(run: Run, params: Mapping[str, Any]) -> None:
-    """Remember what a model in a private node was told of its tools and of the form of its answer."""
-    if not run.enforcement.log_prompts:
-        for key in ("tools", "functions", "response_format"):
-            _hear_descriptions(run.scope, params.get(key))
-        for key in ("instructions", "stop", "stop_sequences", "system", "system_instruction", "suffix"):
-            run.scope.hear(params.get(key))
-
-
-def _hear_descriptions(scope: Scope, value: Any) -> None:
-    # Names and types are structure that other nodes share; descriptions are what the model is told.
-    if isinstance(value, dict):
-        for key, member in value.items():
-            if key in ("description", "enum", "default", "examples", "title"):
-                scope.hear(member)
-            else:
-                _hear_descriptions(scope, member)
-    elif isinstance(value, list | tuple):
-        for member in value:
-            _hear_descriptions(scope, member)
-    elif isinstance(value, type) and hasattr(value, "model_json_schema"):
-        _hear_descriptions(scope, value.model_json_schema())
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [message for member in value for message in _flat(member)]
-    return [value]
+    state = run.state
+    if run.span is not None and state is not None and state.pending:
+        gathered, state.pending = state.pending, {}
+        write_raw(otel(run.span), gathered)
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def finish(
-    run: Run, *, error: BaseException | None, outputs: Any = None, has_outputs: bool = False, abandoned: bool = False
-) -> None:
-    """End a run's span with its sums, after the runs below it that will hear of no end."""
-    if run.run_id not in RUNS:
-        return
-    RUNS.remove(run)
-    if run.span is None or run.state is None:
-        _close(run)
-        return
-    if has_outputs and not abandoned:
-        write_payload(run, SpanAttributeKey.OUTPUTS, outputs)
-    description: str | None = None
-    if error is not None:
-        description = _record_error(run, error)
-    run.attributes[SpanAttributeKey.LOG_LEVEL] = str(
-        internals.ERROR_LEVEL if description is not None else internals.log_level_of(run.span)
-    )
-    if run.parent is None or (run.totals.llm_calls and (run.is_node or run.kind == "model")):
-        run.attributes.update({key: repr(value) for key, value in run.totals.attributes().items()})
-    if run.scope.holding or internals.has_span_processors():
-        flush_attributes(run)
-    else:
-        # Nobody looks before the span ends: one write for these and the policy's own.
-        run.state.pending, run.attributes = run.attributes, {}
-    _detach(run)
-    internals.end_span(run.span, error=description)
-    _close(run)
-
-
-def _close(run: Run) -> None:
-    run.close()
-    if run.parent is None:
-        guard.release(run.scope)
-
-
-def _record_error(run: Run, error: BaseException) -> str | None:
+def _write_error(run: Run, error: BaseException) -> str | None:
     """Add the exception's event; the status description, or None where it is no error."""
     if isinstance(error, QUIET_ENDS):
         if not isinstance(error, GeneratorExit):
-            add_event(run, "interrupt", {"value": str(error)} if run.enforcement.keeps_exceptions else {})
+            _add_event(run, "interrupt", {"value": str(error)} if run.policy.keeps_exceptions else {})
         return None
     name = type(error).__name__
-    if not run.enforcement.log_prompts:
-        run.scope.private_errors.append(error)
-    if run.enforcement.keeps_exceptions and not _is_private(run.scope, error):
+    if not run.policy.log_prompts:
+        run.trace.private_errors.append(error)
+    if run.policy.keeps_exceptions and not _is_private(run.trace, error):
         text = str(error)
-        add_event(
+        _add_event(
             run,
             "exception",
             {
@@ -439,15 +485,13 @@ def _record_error(run: Run, error: BaseException) -> str | None:
             },
         )
         return text
-    add_event(run, "exception", {"exception.type": name})
+    _add_event(run, "exception", {"exception.type": name})
     if run.state is not None:
-        run.state.record.drop(
-            "events", run.enforcement.reason if not run.enforcement.keeps_exceptions else "log_prompts"
-        )
+        run.state.record.drop("events", run.policy.reason if not run.policy.keeps_exceptions else "log_prompts")
     return ""
 
 
-def _is_private(scope: Scope, error: BaseException) -> bool:
+def _is_private(trace: Trace, error: BaseException) -> bool:
     """Whether an exception came through a private node, or was raised from one that did: it may quote the prompt."""
     seen: list[BaseException] = []
     pending: list[BaseException | None] = [error]
@@ -455,7 +499,7 @@ def _is_private(scope: Scope, error: BaseException) -> bool:
         current = pending.pop()
         if current is None or any(current is known for known in seen):
             continue
-        if any(current is private for private in scope.private_errors):
+        if any(current is private for private in trace.private_errors):
             return True
         seen.append(current)
         pending += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
@@ -464,26 +508,10 @@ def _is_private(scope: Scope, error: BaseException) -> bool:
 
 def _detach(run: Run) -> None:
     """Give the context back to what was active before, unless somebody else is active by now."""
-    assert run.span is not None
-    if run.token is None or internals.active_span() is not internals.otel(run.span):
-        return
-    internals.detach(run.token)
-    # Streams that were read in turns end in any order: what was active before may be over.
-    active = internals.active_span()
-    if not _is_over(active):
-        return
-    state = guard.state_of(active)
-    owner: Run | None = state.owner if state is not None else None
-    if owner is not None and owner.parent is not None and owner.span and internals.otel(owner.span) is active:
-        # A thread that outlives its node: what it records late stays under the node's policy.
-        return
-    for above in owner.lineage() if owner is not None else ():
-        if above.span is not None and not _is_over(internals.otel(above.span)):
-            internals.attach(above.span)
-            return
-    internals.clear_active()
+    active = active_span()
+    if run.place.token is not None and type(active) is ActiveRun and active.is_of(run):
+        detach(run.place.token)
 
 
-def _is_over(span: Any) -> bool:
-    state = guard.state_of(span)
-    return state is not None and (state.final or state.held)
+def _is_over(span: GuardedSpan) -> bool:
+    return span.lmc_state.is_final or span.lmc_state.is_held

@@ -1,4 +1,4 @@
-"""The sums of an invocation as metrics of the MLflow run that was active when it began."""
+"""The sums of an invocation as metrics of the MLflow run that was active when it began (not LangChain's)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _lock = threading.Lock()
 _sums: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
 
-def began(run: Run) -> None:
+def note_active_run(run: Run) -> None:
     """Remember which MLflow run is active, if any; it may be over when the invocation ends in another thread."""
     mlflow = sys.modules.get("mlflow")
     active = mlflow.active_run() if mlflow is not None else None
     if active is not None:
-        run.mlflow_run = active.info.run_id
+        run.trace.metric_runs[run] = active.info.run_id
 
 
-def ended(run: Run) -> None:
+def log_sums(run: Run) -> None:
     """Log the sums of all invocations below that MLflow run so far, without waiting for the store."""
-    mlflow_run, run.mlflow_run = run.mlflow_run, None
+    mlflow_run = run.trace.metric_runs.pop(run, None)
     if mlflow_run is None:
         return
     totals = run.totals

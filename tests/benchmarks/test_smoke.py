@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
 SMALL = "linear,fanout,react1,react10,stream,nospace20k,base64_100k"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from langchain_mlflow_cost.cli.app import main
+from langchain_mlflow_cost.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -87,6 +87,21 @@ def test_explain_shows_a_node(cli: Cli, policy: Path) -> None:
     assert row_of(out, "team/critic")[1:4] == ["team/*", "stored", "minimal"]
 
 
+@pytest.mark.parametrize(
+    ("path", "applies"),
+    [
+        pytest.param("a/b", ["a/b", "never"], id="b in a"),
+        pytest.param(r"a\/b", ["stored"], id="a node called a/b"),
+    ],
+)
+def test_explain_tells_a_name_from_a_path(cli: Cli, policy: Path, path: str, applies: list[str]) -> None:
+    """A node called `a/b` is another than the node `b` in `a`: each is shown as it was asked for, with its own settings."""
+    policy.write_text("nodes: {a/b: {log_prompts: false}}\n", "utf-8")
+    row = row_of(cli("explain", policy, "--node", path).out, path)
+
+    assert row[: len(applies) + 1] == [path, *applies]
+
+
 def test_explain_shows_redaction(cli: Cli, policy: Path) -> None:
     """What is redacted is named once, and again only for the nodes where it is otherwise."""
     lines = cli("explain", policy).out.splitlines()
@@ -313,7 +328,9 @@ def test_known_provider(cli: Cli, provider: str) -> None:
         pytest.param('{"input_tokens": -1}', "0 or more", id="negative"),
         pytest.param('{"input_tokens": 1.5}', "whole number", id="fraction"),
         pytest.param('{"fees": 3}', "fees", id="fees"),
-        pytest.param('{"input_tokens": 3, "cache_read": 9}', "exceed the whole by 6", id="impossible"),
+        pytest.param(
+            '{"input_tokens": 3, "cache_read": 9}', "cached tokens (9) exceed input tokens (3)", id="impossible"
+        ),
     ],
 )
 def test_bad_usage(cli: Cli, usage: str, told: str) -> None:

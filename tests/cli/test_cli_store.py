@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracing.attachments import Attachment
 
 from langchain_mlflow_cost import MlflowCostHandler
 from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Done
 
@@ -32,10 +38,10 @@ def row_of(out: str, first: str) -> list[str]:
     return next(line.split() for line in out.splitlines() if line.split()[:1] == [first])
 
 
-def add_trace(days_old: float = 0) -> str:
+def add_trace(days_old: float = 0, inputs: Any = None) -> str:
     """A trace without calls that began so many days ago."""
     start = datetime.now(UTC) - timedelta(days=days_old)
-    span = mlflow.start_span_no_context("old", start_time_ns=int(start.timestamp() * 1e9))
+    span = mlflow.start_span_no_context("old", start_time_ns=int(start.timestamp() * 1e9), inputs=inputs)
     span.end()
     mlflow.flush_trace_async_logging()
     return str(span.trace_id)
@@ -262,6 +268,176 @@ def test_prune_asks(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     assert done.code == 1
     assert stored() == {kept}
+
+
+# --- the files of what is pruned
+
+
+@pytest.fixture
+def add_trace_in_files(store: str) -> Callable[[float], str]:
+    """Add a trace whose spans MLflow writes to a file, as it does where the database does not take them."""
+
+    def add(days_old: float) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SqlAlchemyStore, "log_spans", _takes_no_spans)
+            # MLflow remembers that the store takes none.
+            mlflow.tracing.reset()
+            trace_id = add_trace(days_old, {"question": "a secret"})
+        mlflow.tracing.reset()
+        assert "a secret" in (folder_of(trace_id) / "traces.json").read_text("utf-8")
+        return trace_id
+
+    return add
+
+
+def _takes_no_spans(*_: object, **__: object) -> None:
+    raise NotImplementedError
+
+
+def folder_of(trace_id: str) -> Path:
+    """Where the files of a trace are."""
+    return Path(mlflow.MlflowClient().get_trace(trace_id).info.tags["mlflow.artifactLocation"])
+
+
+def move(store: str, trace_id: str, location: str) -> None:
+    """Say in the database that the files of a trace are elsewhere; MLflow itself lets nobody change that."""
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
+        database.execute(
+            "UPDATE trace_tags SET value = ? WHERE request_id = ? AND key = 'mlflow.artifactLocation'",
+            (location, trace_id),
+        )
+    database.close()
+
+
+def prune(cli: Cli) -> Done:
+    return cli("prune", "--experiment", EXPERIMENT, "--days", 30, "--yes")
+
+
+def test_prune_deletes_files(cli: Cli, add_trace_in_files: Callable[[float], str]) -> None:
+    """The whole text of a trace that MLflow wrote to a file goes with it, and so do attachments; other traces keep theirs."""
+    old, new = add_trace_in_files(40), add_trace_in_files(20)
+    attached = add_trace(40, {"page": Attachment(content_type="text/plain", content_bytes=b"a secret")})
+    gone = [folder_of(old), folder_of(attached)]
+    assert [file.read_text() for file in gone[1].glob("attachments/*")] == ["a secret"]
+    kept = folder_of(new)
+    done = prune(cli)
+
+    assert (done.code, done.err) == (0, "")
+    assert "Deleted 2 of 2 traces" in done.out
+    assert [file for folder in gone for file in folder.parent.rglob("*")] == []
+    assert stored() == {new}
+    assert "a secret" in (kept / "traces.json").read_text("utf-8")
+    assert mlflow.get_trace(new).data.spans[0].inputs == {"question": "a secret"}
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        pytest.param("ftp://ada:open-sesame@127.0.0.1:9/{trace}/artifacts", "Connection refused", id="no answer"),
+        pytest.param("nowhere://bucket/{trace}/artifacts", "Could not find a registered", id="unknown kind of store"),
+        pytest.param("/nowhere/traces/{trace}/artifacts", "there is no /nowhere/traces here", id="another machine"),
+        pytest.param("{kept}", "not a folder of this trace alone", id="another trace's"),
+        pytest.param("{kept}/../../{trace}/../", "not a folder of this trace alone", id="a way up"),
+    ],
+)
+def test_files_out_of_reach(
+    cli: Cli, store: str, add_trace_in_files: Callable[[float], str], location: str, reason: str
+) -> None:
+    """A trace whose files cannot be deleted is named and kept for another run; the others are deleted."""
+    unreached, old, new = add_trace_in_files(40), add_trace_in_files(40), add_trace_in_files(20)
+    real, kept, gone = folder_of(unreached), folder_of(new), folder_of(old)
+    named = location.format(trace=unreached, kept=kept)
+    move(store, unreached, named)
+    done = prune(cli)
+
+    assert done.code == 1
+    first, last = done.err.splitlines()
+    shown = named.replace("ada:open-sesame", "****")
+    assert first.startswith(f"mlflow-cost: files of trace {unreached} in {shown}: ")
+    assert reason in first
+    assert last.startswith("mlflow-cost: kept 1 trace whose files could not be deleted, see above; ")
+    assert "Deleted 1 of 2 traces" in done.out
+    assert stored() == {unreached, new}
+    assert not gone.exists()
+    assert (kept / "traces.json").exists()
+
+    move(store, unreached, str(real))
+    again = prune(cli)
+    assert (again.code, again.err) == (0, "")
+    assert stored() == {new}
+    assert not real.exists()
+
+
+def test_prune_follows_no_link(cli: Cli, add_trace_in_files: Callable[[float], str], tmp_path: Path) -> None:
+    """A link in place of a trace's folder leads to what may be somebody else's."""
+    trace = add_trace_in_files(40)
+    folder = folder_of(trace)
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    done = prune(cli)
+
+    assert done.code == 1
+    assert str(folder) in done.err
+    assert (tmp_path / "moved/traces.json").exists()
+    assert stored() == {trace}
+
+
+def test_files_that_the_store_leaves(
+    cli: Cli, add_trace_in_files: Callable[[float], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that deletes nothing without a word is not believed."""
+    trace = add_trace_in_files(40)
+    monkeypatch.setattr(LocalArtifactRepository, "delete_artifacts", lambda self: None)
+    done = prune(cli)
+
+    assert done.code == 1
+    assert "they are still there" in done.err
+    assert stored() == {trace}
+
+
+class Strict:
+    """A store that minds when there is nothing to delete, as Azure's does."""
+
+    def __init__(self, artifact_uri: str, *_: object, **__: object) -> None:
+        """As MLflow makes one."""
+
+    def delete_artifacts(self) -> None:
+        raise MlflowException("No such file or directory")
+
+    def list_artifacts(self) -> list[object]:
+        return []
+
+
+def test_store_that_minds_nothing_to_delete(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace without files is deleted, whatever its store says to that."""
+    monkeypatch.setitem(_artifact_repository_registry._registry, "strict", Strict)
+    trace = add_trace(40)
+    move(store, trace, f"strict://bucket/{trace}/artifacts")
+    done = prune(cli)
+
+    assert (done.code, done.err) == (0, "")
+    assert stored() == set()
+
+
+def test_prune_again_after_an_interruption(
+    cli: Cli, add_trace_in_files: Callable[[float], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it ends between files and rows, the next run still knows of both."""
+    trace = add_trace_in_files(40)
+    folder = folder_of(trace)
+
+    def broken(*_: object, **__: object) -> int:
+        raise MlflowException("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "delete_traces", broken)
+        assert prune(cli).code == 1
+    assert stored() == {trace}
+    again = prune(cli)
+
+    assert (again.code, again.err) == (0, "")
+    assert stored() == set()
+    assert not folder.exists()
 
 
 # --- migrate

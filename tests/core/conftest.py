@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def nothing_left(clean_mlflow: None) -> Iterator[None]:
     """A run left open is memory lost; a span left active draws the next invocation into a dead trace."""
     yield
-    left, active = sorted(run.name for run in RUNS._runs.values()), mlflow.get_current_active_span()
-    RUNS._runs.clear()
-    RUNS._roots.clear()
+    left, active = sorted(run.name for run in RUNS.open_runs()), mlflow.get_current_active_span()
+    for run in RUNS.open_runs():
+        RUNS.remove(run)
 
     assert left == []
     assert active is None

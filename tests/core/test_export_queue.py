@@ -18,8 +18,9 @@ from stored_traces import KeepingNothing, only_trace
 from ways import given
 
 from langchain_mlflow_cost import MlflowCostHandler
-from langchain_mlflow_cost.adapters import export_queue, mlflow_internals
-from langchain_mlflow_cost.adapters.export_queue import MAX_WAIT_S, STALLED_AFTER_S, Patience, lost_spans
+from langchain_mlflow_cost.adapters import export_queue, spans
+from langchain_mlflow_cost.adapters.export_queue import Losses, Patience, lost_spans
+from langchain_mlflow_cost.limits import limits, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +80,9 @@ def test_nothing_is_lost_between_the_queues(exported_in_threads: str, monkeypatc
 def test_burst_of_a_held_trace(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace with a private node ends all at once; more spans than the queues hold are all stored."""
     one_task_at_a_time(monkeypatch, batch=256)
-    monkeypatch.setattr(export_queue, "MAX_WAIT_S", 120.0)  # the machine may be slow
-    monkeypatch.setattr(export_queue, "STALLED_AFTER_S", 120.0)
     before = lost_spans()
-    graph_of_spans().invoke({"spans": 3_200}, given(MlflowCostHandler({"nodes": {"work": {"log_prompts": False}}})))
+    with replaced(export_wait_s=120.0, export_stalled_s=120.0):  # the machine may be slow
+        graph_of_spans().invoke({"spans": 3_200}, given(MlflowCostHandler({"nodes": {"work": {"log_prompts": False}}})))
 
     assert {span.name for span in only_trace().data.spans} == names(3_200)
     assert lost_spans() == before
@@ -92,9 +92,8 @@ def test_without_batches(exported_in_threads: str, monkeypatch: pytest.MonkeyPat
     """Where each span is a task of its own, whoever ends it waits for room in the queue of tasks."""
     one_task_at_a_time(monkeypatch, batch=5, tasks=8)
     monkeypatch.setenv("MLFLOW_USE_BATCH_SPAN_PROCESSOR", "false")
-    monkeypatch.setattr(export_queue, "MAX_WAIT_S", 120.0)
-    monkeypatch.setattr(export_queue, "STALLED_AFTER_S", 120.0)
-    graph_of_spans().invoke({"spans": 40}, given(MlflowCostHandler()))
+    with replaced(export_wait_s=120.0, export_stalled_s=120.0):
+        graph_of_spans().invoke({"spans": 40}, given(MlflowCostHandler()))
 
     assert {span.name for span in only_trace().data.spans} == names(40)
 
@@ -146,7 +145,6 @@ def gated(clean_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated
     """The store that MLflow exports to during the test, shut; one task at a time, in batches of 64."""
     store = GatedStore()
     one_task_at_a_time(monkeypatch, batch=64)
-    monkeypatch.setattr(export_queue, "_lost", 0)
     # No public function registers a scheme but an entry point, which needs an installed package.
     uri = f"gated{id(store)}"
     _tracking_store_registry.register(uri, lambda *_, **__: store)
@@ -157,7 +155,7 @@ def gated(clean_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated
 
 def test_application_goes_on(gated: GatedStore, caplog: pytest.LogCaptureFixture) -> None:
     """A store that takes nothing costs an invocation a bounded time, and each lost span is counted and told of."""
-    made = OTEL_LIMIT + 400
+    made, before = OTEL_LIMIT + 400, lost_spans()
     started = time.monotonic()
     with caplog.at_level(logging.WARNING, "langchain_mlflow_cost"):
         graph_of_spans().invoke({"spans": made - OWN_SPANS}, given(MlflowCostHandler()))
@@ -166,10 +164,21 @@ def test_application_goes_on(gated: GatedStore, caplog: pytest.LogCaptureFixture
     mlflow.flush_trace_async_logging()
     told = [record.args[0] for record in caplog.records if record.name == "langchain_mlflow_cost" and record.args]
 
-    assert elapsed_s < MAX_WAIT_S + 60  # what making the spans may take on a busy machine
-    assert lost_spans() > 100
-    assert len(gated.spans) + lost_spans() == made
-    assert told == [1, 10, 100]
+    lost = lost_spans() - before
+    assert elapsed_s < limits().export_wait_s + 60  # what making the spans may take on a busy machine
+    assert lost > 100
+    assert len(gated.spans) + lost == made
+    assert told == [count for count in (1, 10, 100, 1_000) if before < count <= before + lost]
+
+
+def test_loss_is_told_at_each_power_of_ten(caplog: pytest.LogCaptureFixture) -> None:
+    """A loss is told once for the first span, the tenth, the hundredth; with what can be done about it."""
+    losses = Losses()
+    with caplog.at_level(logging.WARNING, "langchain_mlflow_cost"):
+        for _ in range(120):
+            losses.add(OTEL_LIMIT)
+
+    assert [record.args[:2] for record in caplog.records if record.args] == [(n, OTEL_LIMIT) for n in (1, 10, 100)]
     assert f"{PREFIX}MAX_QUEUE_SIZE" in caplog.text
     assert f"{PREFIX}MAX_SPAN_BATCH_SIZE" in caplog.text
 
@@ -180,7 +189,7 @@ def test_waiting_is_not_in_the_span(gated: GatedStore) -> None:
     graph_of_spans(ends).invoke({"spans": OTEL_LIMIT + 100}, given(MlflowCostHandler()))
     asked, end, back = max(ends, key=lambda times: times[2] - times[0])
 
-    assert back - asked > MAX_WAIT_S * 0.9e9
+    assert back - asked > limits().export_wait_s * 0.9e9
     assert end - asked < (back - asked) / 2
 
 
@@ -208,7 +217,7 @@ class Queue(SimpleNamespace):
             self.moved_at = time.monotonic()
 
 
-LONG_AGO = STALLED_AFTER_S * 1.5
+LONG_AGO = limits().export_stalled_s * 1.5
 
 
 @pytest.mark.parametrize(
@@ -258,7 +267,7 @@ def test_time_counts_once(stretches: list[tuple[float, float]], spent_s: float) 
     for since, until in stretches:
         patience.spend(since, until)
 
-    assert MAX_WAIT_S - patience.left_s == spent_s
+    assert limits().export_wait_s - patience.left_s == spent_s
 
 
 # --- where there is nothing to wait for -------------------------------------------------------------------------------
@@ -267,7 +276,7 @@ def test_time_counts_once(stretches: list[tuple[float, float]], spent_s: float) 
 def test_synchronous_export_has_no_backlog(store: str) -> None:
     """Where MLflow stores each span before it goes on, nothing is looked at."""
     with mlflow.start_span("a") as span:
-        assert mlflow_internals.backlogs_of(mlflow_internals.otel(span)) == ()
+        assert export_queue.backlogs_of(spans.otel(span)) == ()
 
 
 class Missing:
@@ -289,5 +298,5 @@ def test_changed_mlflow_has_no_backlog(name: str, exported_in_threads: str) -> N
     else:
         del changed[name]
 
-    assert mlflow_internals._backlog_of(Missing(**changed)) is None
-    assert mlflow_internals._backlog_of(processor) is not None
+    assert export_queue._backlog_of(Missing(**changed)) is None
+    assert export_queue._backlog_of(processor) is not None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,31 @@ def test_name_can_be_imported(name: str) -> None:
     assert callable(found)
     assert found.__doc__
     assert name in dir(langchain_mlflow_cost)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PUBLIC.items() if kind == "function"])
+def test_docstring_tells_the_contract(name: str) -> None:
+    """A public function says what each argument is and what comes back."""
+    function = getattr(langchain_mlflow_cost, name)
+    _, _, told = inspect.getdoc(function).partition("Args:\n")
+    arguments, _, returned = told.partition("Returns:\n")
+
+    assert re.findall(r"^    (\w+): \S", arguments, re.MULTILINE) == list(inspect.signature(function).parameters)
+    assert returned.strip()
+
+
+@pytest.mark.parametrize("name", ["CostSummary", "Policy"])
+def test_every_field_of_a_record_says_what_it_is(name: str) -> None:
+    """Each field of a public record has its description beside it."""
+    (body,) = ast.parse(inspect.getsource(getattr(langchain_mlflow_cost, name))).body
+    told = {
+        field.target.id: isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        for field, after in pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+    }
+
+    assert len(told) > 8
+    assert [field for field, is_told in told.items() if not is_told] == []
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -138,7 +167,25 @@ def test_readme_policy_is_valid() -> None:
 
 # --- links and texts -----------------------------------------------------------------------------------------------
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!_]*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("[!_]*.md"))]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+BRANCH = "main"
+# `[text](target)`, and `[name]: target` for a `[text][name]` elsewhere.
+LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
+NAMED = re.compile(r"\]\[([^\]]+)\]")
+IMAGE = re.compile(r"!\[[^\]]*\]\[([^\]]+)\]")
+
+OF_PAGES = f"{URLS['Repository']}/blob/{BRANCH}/"
+OF_IMAGES = f"{URLS['Repository'].replace('//github.com/', '//raw.githubusercontent.com/')}/{BRANCH}/"
+OF_FOLDERS = f"{URLS['Repository']}/tree/{BRANCH}/"
+
+
+def links_of(text: str) -> list[str]:
+    return [inline or named for inline, named in LINK.findall(text)]
+
+
+def names_of(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^\[([^\]]+)\]: (\S+)$", text, re.MULTILINE))
 
 
 def anchor(heading: str) -> str:
@@ -146,20 +193,59 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def in_tree(page: Path, link: str) -> tuple[Path, str] | None:
+    """The file of ours that a link is to, and the heading; None if it leads elsewhere."""
+    path, _, fragment = link.partition("#")
+    for start in (OF_PAGES, OF_IMAGES, OF_FOLDERS):
+        if path.startswith(start):
+            return ROOT / path.removeprefix(start), fragment
+    return None if re.match(r"[a-z]+:", link) else (page.parent / path if path else page, fragment)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link is to a file that exists, and to a heading that it has."""
+    """Each link into this repository, also a whole address, is to a file that exists, and to a heading that it has."""
     dead = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if re.match(r"[a-z]+:", link):
+    for link in links_of(page.read_text(encoding="utf-8")):
+        found = in_tree(page, link)
+        if found is None:
             continue
-        path, _, fragment = link.partition("#")
-        target = page.parent / path if path else page
+        target, fragment = found
         headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if fragment else []
         if not target.exists() or (fragment and fragment not in map(anchor, headings)):
             dead.append(link)
 
     assert dead == []
+
+
+def test_readme_links_are_whole_addresses() -> None:
+    """The README is also the package's page, which has no files beside it: no link or image of it is relative."""
+    relative = [link for link in links_of(README) if not link.startswith("https://")]
+
+    assert len(links_of(README)) > 8
+    assert relative == []
+
+
+def test_readme_link_names_are_defined() -> None:
+    """A link by name has its address at the end of the page, and no address is without a link."""
+    assert set(NAMED.findall(README)) == set(names_of(README))
+
+
+def test_readme_images_are_served_as_images() -> None:
+    """GitHub serves an image itself at its raw address only; at the other one it is a page around it."""
+    images = [names_of(README)[name] for name in IMAGE.findall(README)]
+
+    assert len(images) == 2
+    assert [image for image in images if not image.startswith(OF_IMAGES)] == []
+
+
+@pytest.mark.parametrize("name", ["Homepage", "Documentation", "Repository", "Issues", "Changelog"])
+def test_the_package_says_where_it_lives(name: str) -> None:
+    """Each address of the package's page is below the repository's, and a file that it names exists."""
+    found = in_tree(ROOT / "README.md", URLS[name])
+
+    assert URLS[name].startswith(URLS["Repository"])
+    assert found is None or found[0].exists()
 
 
 def tracked_files() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Every name that is not public, and that `mlflow_internals` builds on, is there and does what the module relies on."""
+"""Every name that is not public, and that the adapters build on, is there and does what they rely on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import importlib
 import re
 import socket
 import threading
-import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
@@ -25,7 +23,6 @@ from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
-from mlflow.tracing.export.async_export_queue import AsyncTraceExportQueue
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
@@ -33,15 +30,18 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SpanProcessor
 
-from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost import MlflowCostHandler, adapters
 from langchain_mlflow_cost import attributes as attribute_keys
-from langchain_mlflow_cost.adapters import mlflow_internals
+from langchain_mlflow_cost.adapters import active, autolog, chat_form, export_queue, self_test, spans, trace_info
+from langchain_mlflow_cost.adapters import catalogue as prices
+from langchain_mlflow_cost.adapters import provider as guard_place
 from langchain_mlflow_cost.tracing import recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWN = {"_lmc_yields", "lmc_backlog"}
 """Marks of our own on another's class or object."""
-NEWER = {"_flush_lock"}
-"""Names that not all supported versions have."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "sdk": ("_Span",),
@@ -50,7 +50,6 @@ NAMES: dict[str, tuple[str, ...]] = {
         "_get_span_processors",
         "_get_tracer",
         "detach_span_from_context",
-        "get_context_api",
         "get_current_context",
         "get_current_otel_span",
         "provider",
@@ -86,8 +85,8 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
-    "queue": ("_consumer_thread", "_queue", "_stop_event", "is_active", "put"),
-    "tasks": ("maxsize", "mutex", "not_empty", "not_full", "queue", "unfinished_tasks"),
+    "queue": ("_consumer_thread", "_queue", "is_active", "put"),
+    "tasks": ("maxsize", "not_full", "queue"),
 }
 """The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
 UNDOCUMENTED = {
@@ -123,7 +122,7 @@ def watcher(store: str, monkeypatch: pytest.MonkeyPatch) -> Watcher:
     """Installed as the guard is, and taken out again."""
     monkeypatch.setattr(provider, "_get_span_processors", provider._get_span_processors)
     watcher = Watcher()
-    mlflow_internals.install_first(watcher)
+    guard_place.install_first(watcher)
     return watcher
 
 
@@ -134,14 +133,19 @@ def constants(owner: type) -> dict[str, str]:
 # --- the list ------------------------------------------------------------------------------------------------------
 
 
+def nodes_of_the_adapters() -> Iterator[ast.AST]:
+    for path in Path(adapters.__path__[0]).glob("*.py"):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
 def used_names() -> set[str]:
     """Private attributes, imports and names in strings; of undocumented modules and classes, all attributes."""
-    tree = ast.parse(Path(mlflow_internals.__file__).read_text())
     found: set[str] = set()
     private = re.compile(r"_(?!_)\w+")
-    for node in ast.walk(tree):
+    for node in nodes_of_the_adapters():
         if isinstance(node, ast.Attribute):
-            if private.fullmatch(node.attr) or ast.unparse(node.value) in UNDOCUMENTED:
+            owner = ast.unparse(node.value)
+            if (private.fullmatch(node.attr) and owner != "self") or owner in UNDOCUMENTED:
                 found.add(node.attr)
         elif isinstance(node, ast.ImportFrom):
             found |= {alias.name for alias in node.names if private.fullmatch(alias.name)}
@@ -153,7 +157,7 @@ def used_names() -> set[str]:
             if not isinstance(first, ast.Constant):
                 texts = [other.value for other in others if isinstance(other, ast.Constant)]
                 found |= {text for text in texts if isinstance(text, str) and private.fullmatch(text)}
-    return found - OWN - NEWER
+    return found - OWN
 
 
 def test_list_is_complete() -> None:
@@ -191,7 +195,7 @@ def test_names_exist(owner: str, store: str) -> None:
 
 def test_self_test_finds_nothing() -> None:
     """With these versions the handler need not keep payloads to itself."""
-    assert mlflow_internals.self_test() is None
+    assert self_test.self_test() is None
 
 
 @pytest.mark.parametrize("name", ["_new_events", "_new_links"])
@@ -199,7 +203,7 @@ def test_self_test_says_what_is_missing(name: str, monkeypatch: pytest.MonkeyPat
     """A name that is gone is named."""
     monkeypatch.delattr(sdk.Span, name)
 
-    assert mlflow_internals.self_test() == f"Span.{name}"
+    assert self_test.self_test() == f"Span.{name}"
 
 
 # --- the provider --------------------------------------------------------------------------------------------------
@@ -221,7 +225,7 @@ def test_new_provider_asks_for_processors(watcher: Watcher, change: Any) -> None
     with mlflow.start_span("a"):
         pass
 
-    assert mlflow_internals.guarded(watcher)
+    assert guard_place.guarded(watcher)
     assert (watcher.started, watcher.ended) == (["a"], ["a"])
 
 
@@ -242,7 +246,7 @@ def test_present_provider_is_guarded_too(store: str, monkeypatch: pytest.MonkeyP
         pass
     monkeypatch.setattr(provider, "_get_span_processors", provider._get_span_processors)
     watcher = Watcher()
-    mlflow_internals.install_first(watcher)
+    guard_place.install_first(watcher)
     with mlflow.start_span("after"):
         pass
 
@@ -257,7 +261,7 @@ def test_held_span_goes_to_the_provider_of_today(watcher: Watcher) -> None:
     mlflow.tracing.reset()
     with mlflow.start_span("b"):
         pass
-    mlflow_internals.redirect_to_current_provider(span._span)
+    guard_place.redirect_to_current_provider(span._span)
 
     assert span._span._span_processor is provider.provider.get()._active_span_processor is not retired
     span.end()
@@ -289,7 +293,7 @@ def test_export_names_exist(exported_in_threads: str) -> None:
     owners = export_owners()
 
     assert [n for owner, names in EXPORT_NAMES.items() for n in names if not hasattr(owners[owner], n)] == []
-    assert len(mlflow_internals.backlogs_of(mlflow_internals.otel(span))) == 1
+    assert len(export_queue.backlogs_of(spans.otel(span))) == 1
 
 
 def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +301,7 @@ def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE", "80")
     with mlflow.start_span("a") as span:
         pass
-    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    (backlog,) = export_queue.backlogs_of(spans.otel(span))
     batch = export_owners()["batch"]
 
     assert (backlog.limit, backlog.high) == (2048, 1792) == (batch._queue.maxlen, 1792)
@@ -306,7 +310,7 @@ def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.Monk
     mlflow.tracing.reset()
     with mlflow.start_span("a") as span:
         pass
-    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    (backlog,) = export_queue.backlogs_of(spans.otel(span))
     assert (backlog.limit, backlog.high) == (80, 70)
 
 
@@ -314,7 +318,7 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     """Who takes spans out of the queues is known by name, waits for none, and serves whoever is another thread."""
     with mlflow.start_span("a") as span:
         pass
-    (backlog,) = mlflow_internals.backlogs_of(mlflow_internals.otel(span))
+    (backlog,) = export_queue.backlogs_of(spans.otel(span))
     with mlflow.start_span("b"):
         pass
     export_owners()["delegate"].force_flush()
@@ -322,51 +326,11 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     owners["queue"]._worker_threadpool.submit(int).result()
     running = [thread.name for thread in threading.enumerate()]
 
-    assert [name for name in mlflow_internals.EXPORT_THREADS if not any(n.startswith(name) for n in running)] == []
+    assert [name for name in export_queue.EXPORT_THREADS if not any(n.startswith(name) for n in running)] == []
     assert backlog.is_served()
     assert not owners["queue"]._worker_threadpool.submit(backlog.is_served).result()
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
-
-
-promptly = pytest.mark.skipif(
-    not hasattr(AsyncTraceExportQueue(), "_flush_lock"), reason="flushes of this MLflow are left alone"
-)
-
-
-@promptly
-def test_flush_does_not_wait_for_a_sleeper(exported_in_threads: str) -> None:
-    """Each flush joins a thread that sleeps in steps of a second; it is woken, and no task is left in the queue."""
-    with mlflow.start_span("a") as span:
-        pass
-    mlflow_internals.backlogs_of(mlflow_internals.otel(span))
-    mlflow.flush_trace_async_logging()
-    queue = export_owners()["queue"]
-    started = time.monotonic()
-    for _ in range(20):
-        queue.flush()
-
-    assert time.monotonic() - started < 10  # instead of 20
-    assert queue._queue.unfinished_tasks == 0
-    assert queue.is_active()
-
-
-@promptly
-def test_stop_leaves_no_task_behind(exported_in_threads: str) -> None:
-    """Flushes from many threads at once, between spans, come back, and all spans are stored."""
-    with mlflow.start_span("first") as span:
-        pass
-    mlflow_internals.backlogs_of(mlflow_internals.otel(span))
-    with ThreadPoolExecutor(4) as pool:
-        flushes = [pool.submit(mlflow.flush_trace_async_logging) for _ in range(8)]
-        for number in range(8):
-            with mlflow.start_span(str(number)):
-                pass
-        for flush in flushes:
-            flush.result(timeout=60)
-    mlflow.flush_trace_async_logging()
-
-    assert len(mlflow.search_traces(return_type="list")) == 9
 
 
 # --- spans ---------------------------------------------------------------------------------------------------------
@@ -375,14 +339,14 @@ def test_stop_leaves_no_task_behind(exported_in_threads: str) -> None:
 def test_withheld_span_reaches_nobody(watcher: Watcher) -> None:
     """A span whose processor is replaced by an empty one is exported nowhere."""
     span = mlflow.start_span_no_context("a")
-    mlflow_internals.withhold(span._span)
+    spans.withhold(span._span)
     span.end()
 
-    assert mlflow_internals.ended(span._span)
+    assert spans.ended(span._span)
     assert watcher.ended == []
 
 
-class Loud(mlflow_internals.ConcreteSpan):
+class Loud(spans.ConcreteSpan):
     def set_attribute(self, key: str, value: Any) -> None:
         super().set_attribute(key, value.upper() if isinstance(value, str) else value)
 
@@ -390,7 +354,7 @@ class Loud(mlflow_internals.ConcreteSpan):
 def test_class_of_a_started_span_can_change(store: str) -> None:
     """A started span goes by the methods of the class that it is given, and MLflow stores what they write."""
     with mlflow.start_span("a") as live:
-        assert type(live._span) is mlflow_internals.ConcreteSpan
+        assert type(live._span) is spans.ConcreteSpan
         live._span.__class__ = Loud
         live.set_attribute("word", "quiet")
 
@@ -400,15 +364,15 @@ def test_class_of_a_started_span_can_change(store: str) -> None:
 def test_live_span_of_an_sdk_span(store: str) -> None:
     """MLflow keeps its object for each open span under ids that follow from OpenTelemetry's; it is found again."""
     with mlflow.start_span("a") as above, mlflow.start_span("b") as below:
-        assert mlflow_internals.live_span(mlflow_internals.otel(below)) is below
-        assert mlflow_internals.open_ancestors(mlflow_internals.otel(below)) == [above]
+        assert spans.live_span(spans.otel(below)) is below
+        assert spans.open_ancestors(spans.otel(below)) == [above]
 
 
 def test_trace_in_memory(store: str) -> None:
     """A trace is in memory, with its info, until its root ends; one that is not there is None."""
-    with mlflow.start_span("a") as span, mlflow_internals.trace_info(span.trace_id) as info:
+    with mlflow.start_span("a") as span, trace_info.trace_info(span.trace_id) as info:
         assert info.trace_id == span.trace_id
-    with mlflow_internals.trace_info(span.trace_id) as info:
+    with trace_info.trace_info(span.trace_id) as info:
         assert info is None
 
 
@@ -416,7 +380,7 @@ def test_attachments(store: str) -> None:
     """A file in a payload is in `_attachments` by id, and what is deleted there is not uploaded."""
     with mlflow.start_span("a") as span:
         span.set_inputs({"file": Attachment(content_type="text/plain", content_bytes=b"words")})
-        found = mlflow_internals.attachments_of(span)
+        found = spans.attachments_of(span)
         ((key, attachment),) = found.items()
 
         assert (attachment.id, attachment.content_bytes) == (key, b"words")
@@ -427,18 +391,18 @@ def test_attachments(store: str) -> None:
 def test_fields_can_be_replaced(store: str) -> None:
     """Attributes are replaced, events and links emptied, a final status described anew; the stored span has that."""
     with mlflow.start_span("a") as live:
-        span = mlflow_internals.otel(live)
+        span = spans.otel(live)
         span.set_attribute("word", '"secret"')
         span.add_event("told", {"text": "secret"})
         span.add_link(otel_trace.SpanContext(1, 2, is_remote=False), {"text": "secret"})
         span.set_status(otel_trace.StatusCode.ERROR, "secret")
-        attributes, events, links = mlflow_internals.fields_of(span)
+        attributes, events, links = spans.fields_of(span)
 
         assert ([event.name for event in events], len(links), attributes["word"]) == (["told"], 1, '"secret"')
         kept = {key: value for key, value in attributes.items() if key != "word"}
-        mlflow_internals.replace_fields(span, attributes={**kept, "other": '"x"'}, drop_events=True, drop_links=True)
-        mlflow_internals.replace_status(span, "said otherwise")
-        assert not mlflow_internals.ended(span)
+        spans.replace_fields(span, attributes={**kept, "other": '"x"'}, drop_events=True, drop_links=True)
+        spans.replace_status(span, "said otherwise")
+        assert not spans.ended(span)
         span.end()
 
     (stored,) = mlflow.get_trace(live.trace_id).data.spans
@@ -455,8 +419,8 @@ def test_mlflow_keeps_its_own_links(store: str) -> None:
     with mlflow.start_span("a") as live:
         live.add_link(Link(trace_id="tr-" + "1" * 32, span_id="2" * 16))
 
-        assert len(mlflow_internals.mlflow_links_of(live)) == 1
-        mlflow_internals.mlflow_links_of(live).clear()
+        assert len(spans.mlflow_links_of(live)) == 1
+        spans.mlflow_links_of(live).clear()
 
 
 # --- MLflow's LangChain tracer -------------------------------------------------------------------------------------
@@ -474,8 +438,8 @@ def test_stand_in_keeps_autologs_tracer_out(store: str) -> None:
 
     class StandIn(BaseCallbackHandler): ...
 
-    mlflow_internals.stand_in_for_tracer(StandIn)
-    mlflow_internals._standing_in.discard(StandIn)  # else a handler's shortcut, not autolog, would decide
+    autolog.stand_in_for_tracer(StandIn)
+    autolog._standing_in.discard(StandIn)  # else a handler's shortcut, not autolog, would decide
     mlflow.langchain.autolog()
 
     assert MlflowLangchainTracer in handlers_in_a_manager(Stranger())
@@ -488,8 +452,8 @@ def test_tracer_keeps_its_spans_by_run(store: str) -> None:
     tracer.on_chain_start({}, {"x": 1}, run_id=run_id, name="chain")
     held = tracer._run_span_mapping[str(run_id)]
 
-    assert isinstance(held.span, mlflow_internals.LiveSpan)
-    mlflow_internals.detach(held.token)
+    assert isinstance(held.span, spans.LiveSpan)
+    active.detach(held.token)
     assert mlflow.get_current_active_span() is None
     held.span.end()
 
@@ -515,7 +479,7 @@ KEYS = {name: value for name, value in vars(attribute_keys).items() if name.isup
 
 def test_keys_are_spelled_as_mlflow_does() -> None:
     """The attribute keys and span types that are written without MLflow are MLflow's own."""
-    theirs = {**constants(mlflow_internals.SpanAttributeKey), **constants(mlflow_internals.SpanType)}
+    theirs = {**constants(spans.SpanAttributeKey), **constants(spans.SpanType)}
 
     assert {name: theirs.get(name) for name in KEYS} == KEYS
 
@@ -556,7 +520,7 @@ MESSAGES = {
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=list(MESSAGES))
 def test_chat_message_is_mlflows_form(message: Any) -> None:
     """A message is written exactly as MLflow's own conversion does, also by the short cut."""
-    assert mlflow_internals.chat_message(message) == convert_lc_message_to_chat_message(message).model_dump()
+    assert chat_form.chat_message(message) == convert_lc_message_to_chat_message(message).model_dump()
 
 
 # --- prices --------------------------------------------------------------------------------------------------------
@@ -580,7 +544,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_catalogue_is_read_from_the_package(no_network: list[Any]) -> None:
     """Prices of a known model are exact, of the version that is installed, and nobody is asked over the network."""
-    rates = mlflow_internals.catalogue_rates("openai", "gpt-4o")
+    rates = prices.catalogue_rates("openai", "gpt-4o")
 
     assert no_network == []
     assert rates is not None
@@ -593,7 +557,7 @@ def test_catalogue_is_read_from_the_package(no_network: list[Any]) -> None:
 @pytest.mark.parametrize(("model", "known"), [("gpt-4o", True), ("vendor/gpt-4o", True), ("acme-unpriced-7", False)])
 def test_what_the_store_would_price(no_network: list[Any], model: str, known: bool) -> None:
     """Whether MLflow has a price of its own is told without a request."""
-    mlflow_internals.store_would_price.cache_clear()
+    prices.store_would_price.cache_clear()
 
-    assert mlflow_internals.store_would_price(model) is known
+    assert prices.store_would_price(model) is known
     assert no_network == []

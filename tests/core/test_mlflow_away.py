@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from ways import ASK, one_node
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, configure
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
 
 FAULTS = {
     # Any `import mlflow` raises ImportError from here on.
@@ -66,7 +67,11 @@ def outcome(fault: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         cwd=tempfile.mkdtemp(),
-        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin", "MLFLOW_MODEL_CATALOG_URI": ""},
+        env={
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
+            "PATH": "/usr/bin:/bin",
+            "MLFLOW_MODEL_CATALOG_URI": "",
+        },
         check=False,
         timeout=200,
     )

@@ -7,6 +7,7 @@ import gc
 import threading
 import uuid
 import weakref
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -20,18 +21,21 @@ from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, root_of
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, cost_summary
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary, limits
 from langchain_mlflow_cost.budgets.local import Budgets
-from langchain_mlflow_cost.tracing import null_recorder as bare_recorder
-from langchain_mlflow_cost.tracing import runs
-from langchain_mlflow_cost.tracing.runs import RUNS, Governor
+from langchain_mlflow_cost.tracing.choosing import choose_recorder
+from langchain_mlflow_cost.tracing.handler_state import HandlerState
+from langchain_mlflow_cost.tracing.null_recorder import NullRecorder
+from langchain_mlflow_cost.tracing.runs import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from langchain_core.callbacks import CallbackManagerForChainRun
 
     from langchain_mlflow_cost.pricing.ledger import Call
+
+    Shrink = Callable[..., object]
 
 
 @pytest.fixture
@@ -47,10 +51,15 @@ def ended_by_hand(nothing_left: None) -> Iterator[None]:
 
 
 def _end_all() -> None:
-    from langchain_mlflow_cost.tracing import recorder
+    for run in reversed(RUNS.open_runs()):
+        choose_recorder().end(run, error=GeneratorExit())
 
-    for run in reversed(list(RUNS._runs.values())):
-        recorder.finish(run, error=None, abandoned=True)
+
+@pytest.fixture
+def shrink() -> Iterator[Shrink]:
+    """Put smaller limits in force until the test ends."""
+    with ExitStack() as stack:
+        yield lambda **numbers: stack.enter_context(limits.replaced(**numbers))
 
 
 class Kept:
@@ -90,7 +99,7 @@ def invoked(handler: MlflowCostHandler) -> None:
 
 
 def open_roots() -> list[str]:
-    return [run.name for run in RUNS._runs.values() if run.parent is None]
+    return [run.name for run in RUNS.open_runs() if run.parent is None]
 
 
 # --- what comes after one ------------------------------------------------------------------------------------------
@@ -121,10 +130,9 @@ def test_next_invocation_is_not_inside_a_lost_one(handler: MlflowCostHandler, st
 # --- what is let go ------------------------------------------------------------------------------------------------
 
 
-def test_longest_idle_is_let_go(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_idle_is_let_go(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """Beyond the limit the invocation goes that was idle for longest, not the one that began first."""
-    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 3)
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 1)
+    shrink(open_roots=3)
     busy = begun(handler)
     others = []
     for _ in range(6):
@@ -135,34 +143,9 @@ def test_longest_idle_is_let_go(handler: MlflowCostHandler, monkeypatch: pytest.
     assert [False] * 4 + [True] * 2 == [other.run_id in RUNS for other in others]
 
 
-def test_returned_is_let_go(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle invocation of which every function has returned is let go once enough others were active after it."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 2)
-    monkeypatch.setattr(runs, "RETURNED_INVOCATIONS", 0)
-    held = begun(handler)
-    lost = [returned(handler) for _ in range(5)]
-
-    assert [False] * 2 + [True] * 3 == [run.run_id in RUNS for run in lost]
-    assert held.run_id in RUNS
-
-
-def test_let_go_after_an_hour(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An invocation that was idle for too long is let go, but not one of those that were active last."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 2)
-    begun(handler)
-    begun(handler)
-    begun(handler)
-    before = len(open_roots())
-    monkeypatch.setattr(runs, "ABANDONED_S", 0.0)
-    begun(handler)
-
-    assert (3, 2) == (before, len(open_roots()))
-
-
-def test_lost_trace_is_stored(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_trace_is_stored(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """What is let go is stored as far as it got."""
-    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 1)
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 0)
+    shrink(open_roots=1)
     begun(handler)
     begun(handler)
     (trace,) = all_traces()
@@ -170,10 +153,9 @@ def test_lost_trace_is_stored(handler: MlflowCostHandler, monkeypatch: pytest.Mo
     assert ["lost", "lost"] == [span.name for span in trace.data.spans]
 
 
-def test_call_in_flight_is_counted(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_in_flight_is_counted(store: str, shrink: Shrink) -> None:
     """A model's call in an invocation that is let go may answer yet: it is counted at an estimate, once."""
-    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 1)
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 0)
+    shrink(open_roots=1)
     told: list[Call] = []
     handler = MlflowCostHandler({"budget": {"max_cost_usd": 1}}, on_cost=told.append)
     waiting = returned(handler)
@@ -186,10 +168,9 @@ def test_call_in_flight_is_counted(store: str, monkeypatch: pytest.MonkeyPatch) 
     assert [(each.estimated, each.output_tokens) for each in told if each.model == "gpt-4o-mini"] == [(True, 0)]
 
 
-def test_lost_sums_become_metrics(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_sums_become_metrics(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """The sums of an invocation that is let go are logged to the MLflow run that was active when it began."""
-    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 1)
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 0)
+    shrink(open_roots=1)
     with mlflow.start_run() as active:
         lost = begun(handler)
         FakeChat().invoke("hi", {"callbacks": lost.get_child()})
@@ -200,28 +181,75 @@ def test_lost_sums_become_metrics(handler: MlflowCostHandler, monkeypatch: pytes
     assert float(MINI_USD) == pytest.approx(metrics["total_cost_usd"], rel=1e-9)
 
 
-def test_runs_left_over_are_bounded(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tool that never ends outlives its chain and its invocation, until there are too many of them."""
-    monkeypatch.setattr(runs, "MAX_OPEN_INVOCATIONS", 2)
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 0)
-    for _ in range(5):
-        manager = CallbackManager.configure(inheritable_callbacks=[handler])
-        root = manager.on_chain_start({"name": "root"}, {}, run_id=uuid.uuid4())
-        chain = root.get_child().on_chain_start({"name": "chain"}, {}, run_id=uuid.uuid4())
-        chain.get_child().on_tool_start({"name": "tool"}, "{}")
-        chain.on_chain_end({})
-        root.on_chain_end({})
-    invoked(handler)
+def test_runs_left_over_end_with_their_root(handler: MlflowCostHandler) -> None:
+    """A tool that hears of no end outlives its chain, and no longer than its invocation."""
+    manager = CallbackManager.configure(inheritable_callbacks=[handler])
+    root = manager.on_chain_start({"name": "root"}, {}, run_id=uuid.uuid4())
+    chain = root.get_child().on_chain_start({"name": "chain"}, {}, run_id=uuid.uuid4())
+    chain.get_child().on_tool_start({"name": "tool"}, "{}")
+    chain.on_chain_end({})
+    left = [run.name for run in RUNS.open_runs()]
+    root.on_chain_end({})
 
-    assert ["tool"] * 2 == [run.name for run in RUNS._runs.values()]
+    assert ["root", "tool"] == left
+    assert RUNS.open_runs() == []
+
+
+def test_no_budget_is_passed_by(store: str, shrink: Shrink) -> None:
+    """With three times as many invocations open as are recorded at once, each budget refuses the call that it must."""
+    shrink(open_roots=20)
+    handler = MlflowCostHandler({"budget": {"max_cost_usd": 1.5 * float(MINI_USD)}})
+    lost = [returned_root(handler) for _ in range(60)]
+    refused = 0
+    for _ in range(3):
+        for run in lost:
+            try:
+                FakeChat().invoke("hi", {"callbacks": run.get_child()})
+            except BudgetExceededError:
+                refused += 1
+
+    assert refused == 60
+
+
+def test_no_private_text_leaves(store: str, shrink: Shrink) -> None:
+    """What a private node is told below a root that is recorded no longer is in no span."""
+    shrink(open_roots=20)
+    handler = MlflowCostHandler({"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}})
+    private = "the patient in room seven is allergic to penicillin"
+    lost = [returned_root(handler) for _ in range(60)]
+    for run in lost:
+        manager = CallbackManager.configure(
+            inheritable_callbacks=run.get_child(), inheritable_metadata={"langgraph_node": "quiet"}
+        )
+        FakeChat().invoke(private, {"callbacks": manager})
+    for run in lost:
+        FakeChat().invoke(f"quoting: {private}", {"callbacks": run.get_child()})
+    _end_all()
+    written = "".join(trace.to_json() for trace in all_traces())
+
+    assert 60 * 2 == handler_calls(handler)
+    assert private not in written
+
+
+def returned_root(handler: MlflowCostHandler) -> CallbackManagerForChainRun:
+    """An invocation that was begun by hand, and stays open."""
+    manager = CallbackManager.configure(inheritable_callbacks=[handler])
+    return manager.on_chain_start({"name": "lost"}, {}, run_id=uuid.uuid4())
+
+
+def handler_calls(handler: MlflowCostHandler) -> int:
+    """The calls of all invocations of a handler."""
+    state = handler._state
+    assert state is not None
+    return sum(trace.ledger_of(state).summary("").llm_calls for trace in state.traces())
 
 
 # --- what is kept of one -------------------------------------------------------------------------------------------
 
 
-def test_idle_invocation_rests(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_invocation_rests(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """An invocation that others were active after keeps no copies of payloads, and no stack that has returned."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 1)
+    shrink(remembered_traces=1)
 
     manager = CallbackManager.configure(inheritable_callbacks=[handler])
 
@@ -232,39 +260,39 @@ def test_idle_invocation_rests(handler: MlflowCostHandler, monkeypatch: pytest.M
         return weakref.ref(kept)
 
     kept = application()
-    (run,) = (run for run in RUNS._runs.values() if run.parent is None)
-    remembered = run.invocations[0].remembered_chars
+    (run,) = (run for run in RUNS.open_runs() if run.parent is None)
+    remembered = run.trace.remembered_chars
     begun(handler)
     gc.collect()
 
     assert remembered > 0
-    assert run.invocations[0].remembered_chars == 0
+    assert run.trace.remembered_chars == 0
     assert run.is_open
     assert kept() is None
 
 
-def test_payloads_are_bounded_in_sum(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_payloads_are_bounded_in_sum(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """What all open invocations remember of payloads is bounded, however few they are."""
-    monkeypatch.setattr(runs, "WARM_CHARS", 50_000)
+    shrink(remembered_chars=50_000, remembered_traces=50_000)
     for number in range(20):
         begun(handler, f"{number} " * 4_000)
-    remembered = sum(run.invocations[0].remembered_chars for run in RUNS._runs.values() if run.parent is None)
+    remembered = sum(run.trace.remembered_chars for run in RUNS.open_runs() if run.parent is None)
 
     assert 0 < remembered < 80_000
 
 
-def test_running_function_is_left_alone(handler: MlflowCostHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_function_is_left_alone(handler: MlflowCostHandler, shrink: Shrink) -> None:
     """An invocation that rests while its function runs keeps the place where it began: it is around what that does."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 1)
+    shrink(remembered_traces=1)
     root = RUNS.get(begun(handler).run_id)
     assert root is not None
-    runs.mark_place(root)
+    root.place.mark()
     other = threading.Thread(target=begun, args=(handler,))
     other.start()
     other.join()
 
-    assert root.invocations[0].remembered_chars == 0
-    assert not runs.left(root)
+    assert root.trace.remembered_chars == 0
+    assert not root.place.has_left()
 
 
 # --- if it does go on ----------------------------------------------------------------------------------------------
@@ -296,10 +324,9 @@ def many_steps(handler: MlflowCostHandler, invocations: int, steps: int) -> None
     asyncio.run(main())
 
 
-def test_many_at_once_are_exact(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_at_once_are_exact(store: str, shrink: Shrink) -> None:
     """With many more invocations under way than stay warm, each has its own trace, exact sums, and no secret."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 2)
-    monkeypatch.setattr(runs, "WARM_CHARS", 1)
+    shrink(remembered_chars=1)
     handler = MlflowCostHandler({"artifact_level": "full", "budget": {"max_cost_usd": float(3 * MINI_USD) + 0.001}})
     many_steps(handler, invocations=25, steps=3)
     traces = all_traces()
@@ -312,10 +339,9 @@ def test_many_at_once_are_exact(store: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["batch", "abatch"])
-def test_a_large_batch_is_whole(store: str, monkeypatch: pytest.MonkeyPatch, is_async: bool) -> None:
+def test_a_large_batch_is_whole(store: str, shrink: Shrink, is_async: bool) -> None:
     """A batch tells of all its starts before the first call: none of its invocations is taken for a lost one."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 2)
-    monkeypatch.setattr(runs, "RETURNED_INVOCATIONS", 0)
+    shrink(remembered_traces=2)
     handler = MlflowCostHandler()
     chain = ChatPromptTemplate.from_template("{x}") | FakeChat()
     asked = [{"x": str(number)} for number in range(12)]
@@ -328,9 +354,9 @@ def test_a_large_batch_is_whole(store: str, monkeypatch: pytest.MonkeyPatch, is_
     assert [1] * 12 == [cost_summary(trace.info.trace_id).llm_calls for trace in traces]
 
 
-def test_private_text_stays_private_at_rest(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_text_stays_private_at_rest(store: str, shrink: Shrink) -> None:
     """What a private node was told before its invocation rested is in no span that is written afterwards."""
-    monkeypatch.setattr(runs, "WARM_INVOCATIONS", 1)
+    shrink(remembered_traces=1)
     handler = MlflowCostHandler({"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}})
     private = "the patient in room seven is allergic to penicillin"
     model = FakeChat()
@@ -360,15 +386,17 @@ def test_private_text_stays_private_at_rest(store: str, monkeypatch: pytest.Monk
 def test_a_second_handler_counts_without_tracing(clean_mlflow: None) -> None:
     """Where MLflow is not as expected, a run that two handlers are told of is governed by both, too."""
     policy = MlflowCostHandler({"enabled": False}).policy
-    first, second = (Governor(None, policy, None, Budgets([])) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (HandlerState(None, policy, policy.price_book(), Budgets([])) for _ in range(2))
+    recorder = NullRecorder("it is a test")
     told: dict[str, Any] = {
-        "run_id": uuid.uuid4(), "parent_run_id": None, "kind": "root", "span_type": "CHAIN", "name": "x", "metadata": {}
+        "run_id": uuid.uuid4(), "parent_run_id": None, "kind": "root", "span_type": "CHAIN", "name": "x", "metadata": {},
+        "tags": None,
     }  # fmt: skip
-    run = bare_recorder.begin(first, **told)
-    again = bare_recorder.begin(second, **told)
+    run = recorder.begin(first, **told)
+    again = recorder.begin(second, **told)
     assert run is not None
-    governors = [invocation.governor for invocation in run.invocations]
-    bare_recorder.finish(run, error=None)
+    handlers = run.handlers
+    recorder.end(run, error=None)
 
     assert again is None
-    assert [first, second] == governors
+    assert (first, second) == handlers

@@ -15,14 +15,17 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from stored_traces import KeepingNothing
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost import MlflowCostHandler, limits
 from langchain_mlflow_cost.budgets.local import Reservation
 from langchain_mlflow_cost.pricing.ledger import Ledger
 from langchain_mlflow_cost.redaction import Redactor
 from langchain_mlflow_cost.redaction.private_text import PrivateText
-from langchain_mlflow_cost.tracing import runs
-from langchain_mlflow_cost.tracing.guard import GuardedSpan, Scope, SpanState
-from langchain_mlflow_cost.tracing.runs import RUNS, Invocation, Run
+from langchain_mlflow_cost.tracing.calls import ModelCall
+from langchain_mlflow_cost.tracing.guard import GuardedSpan
+from langchain_mlflow_cost.tracing.runs import RUNS, Run
+from langchain_mlflow_cost.tracing.session import Sessions
+from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +37,8 @@ KEPT = 4
 """Summaries that a handler still tells, here."""
 SLACK = 4
 """Objects of a class that may be alive for other reasons: the last run of a thread, a cached class's first span."""
-LET_GO = (Run, Scope, SpanState, GuardedSpan, Redactor, PrivateText, Reservation)
-REMEMBERED = (Invocation, Ledger)
+LET_GO = (Run, ModelCall, SpanState, GuardedSpan, Redactor, PrivateText, Reservation)
+REMEMBERED = (Trace, Ledger)
 
 
 class Broken(RuntimeError):  # noqa: N818 - it is not the application that is tested
@@ -121,19 +124,18 @@ def alive() -> Counter[type]:
     return Counter(type(thing) for thing in gc.get_objects() if type(thing) in {*LET_GO, *REMEMBERED})
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", [good, raising, dropped, cancelled], ids=lambda ending: ending.__name__)
-def test_nothing_grows(
-    ending: Callable[[list[Any]], None], forgetting: ForgettingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_grows(ending: Callable[[list[Any]], None], forgetting: ForgettingStore) -> None:
     """No run stays open, no span active, and of the objects of many invocations only the kept summaries are alive."""
-    monkeypatch.setattr(runs, "KEPT_SUMMARIES", KEPT)
     handlers = [
         MlflowCostHandler({"redact_pii": True, "budget": {"max_cost_usd": 1}}),
         MlflowCostHandler({"artifact_level": "full", "nodes": {"node": {"log_prompts": False}}}),
     ]
     before = alive()
-    ending([given(handlers[number % 2]) for number in range(INVOCATIONS)])
-    mlflow.flush_trace_async_logging()
+    with limits.replaced(kept_summaries=KEPT):
+        ending([given(handlers[number % 2]) for number in range(INVOCATIONS)])
+        mlflow.flush_trace_async_logging()
 
     assert forgetting.traces == INVOCATIONS
     assert len(RUNS) == 0
@@ -151,21 +153,22 @@ def test_what_is_open_is_counted(forgetting: ForgettingStore) -> None:
     graph = one_node(lambda state: list(model.stream(state["messages"])))
     before, seen = alive(), Counter[type]()
     model.between = lambda number: seen.update(alive() - before if number == 0 else ())
-    graph.invoke(ASK, given(MlflowCostHandler({"budget": {"max_cost_usd": 1}})))
+    graph.invoke(
+        ASK, given(MlflowCostHandler({"budget": {"max_cost_usd": 1}, "nodes": {"node": {"log_prompts": False}}}))
+    )
 
     assert [kind.__name__ for kind in (*LET_GO, *REMEMBERED) if not seen[kind]] == []
 
 
-def test_private_text_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_text_of_sessions_is_bounded() -> None:
     """What was private in the sessions that were longest not heard of goes first, by number and by length."""
-    governor = MlflowCostHandler({"autolog_enabled": False})._governor
-    assert governor is not None
-    monkeypatch.setattr(runs, "KEPT_SESSIONS", 3)
-    monkeypatch.setattr(runs, "MAX_CHARS", 50)
-    for name in ("a", "b", "c", "a", "d"):
-        governor.private_text(name).add(f"said in {name}")
+    sessions = Sessions()
+    with limits.replaced(sessions=3, private_chars=50):
+        for name in ("a", "b", "c", "a", "d"):
+            sessions.of(name).text.add(f"said in {name}")
+            sessions.count(name)
 
-    assert list(governor._private) == ["c", "a", "d"]
-    governor.private_text("d").add("x" * 40)
-    governor.private_text("a")
-    assert list(governor._private) == ["a"]
+        assert sessions.known() == ["c", "a", "d"]
+        sessions.of("a").text.add("x" * 40)
+        sessions.count("a")
+        assert sessions.known() == ["a"]

@@ -24,6 +24,9 @@ from ways import TEAM_NODES, WAYS
 from langchain_mlflow_cost import CostSummary, MlflowCostHandler, cost_summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from mlflow.entities import Trace
 
 
@@ -37,18 +40,15 @@ class Recording:
     by_autolog: list[tuple[Tree, ...]]
 
 
-_recordings: dict[str, Recording] = {}
-
-
-@pytest.fixture(params=list(WAYS))
+@pytest.fixture(scope="module", params=list(WAYS))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def recording(way: str, store: str) -> Recording:
+@pytest.fixture(scope="module")
+def recording(way: str, fresh_store: Callable[[], AbstractContextManager[str]]) -> Recording:
     """Each way is run once for all claims: with a handler, and with MLflow's autolog alone."""
-    if way not in _recordings:
+    with fresh_store():
         handler = MlflowCostHandler({"artifact_level": "full"})
         WAYS[way].run(handler)
         traces = all_traces()
@@ -57,8 +57,7 @@ def recording(way: str, store: str) -> Recording:
         use_experiment("autolog alone")
         mlflow.langchain.autolog()
         WAYS[way].run(None)
-        _recordings[way] = Recording(traces, live, stored, forest(all_traces()))
-    return _recordings[way]
+        return Recording(traces, live, stored, forest(all_traces()))
 
 
 def test_calls_are_counted_once(way: str, recording: Recording) -> None:
@@ -167,7 +166,7 @@ def test_every_span_says_what_applied(recording: Recording) -> None:
 GRAPH_WAYS = [name for name in WAYS if name.startswith("graph-") and WAYS[name].traces == 1 and WAYS[name].calls == 5]
 
 
-@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=False)
+@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=True)
 def test_node_breakdown(way: str, recording: Recording) -> None:
     """Each node's own calls stand under its path, those of its subgraphs under theirs."""
     breakdown = recording.live[0].node_breakdown
@@ -177,7 +176,7 @@ def test_node_breakdown(way: str, recording: Recording) -> None:
     }
 
 
-@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=False)
+@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=True)
 def test_node_spans_roll_up(way: str, recording: Recording) -> None:
     """A node's span has the cost of everything below it."""
     trace = recording.traces[0]
@@ -187,7 +186,7 @@ def test_node_spans_roll_up(way: str, recording: Recording) -> None:
     assert {"plan": mini, "team": mini + sonnet, "desk": sonnet} == pytest.approx(costs, rel=1e-9)
 
 
-@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=False)
+@pytest.mark.parametrize("way", GRAPH_WAYS, indirect=True)
 def test_policy_node_is_the_path(way: str, recording: Recording) -> None:
     """A model span names the path of its innermost node."""
     nodes = sorted(s.get_attribute("policy.node") for s in model_spans(recording.traces[0]))

@@ -20,7 +20,7 @@ from langchain_mlflow_cost.demo.run import mlflow_command
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = "from langchain_mlflow_cost.cli.app import main; main()"
+COMMAND = "from langchain_mlflow_cost.cli import main; main()"
 PLANTED = ["ada.lovelace@example.com", "4111 1111 1111 1111", "sk-proj-", app.PRIVATE_NOTE, app.PRIVATE_VERDICT]
 WATCHED = """
 import sys

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.adapters.mlflow_internals import catalogue_rates
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
 from langchain_mlflow_cost.pricing.book import ModelRates

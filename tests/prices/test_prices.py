@@ -77,6 +77,12 @@ def test_providers(provider: str | None, model: str, expected: str, source: str)
         pytest.param("openai", "gpt-oss-20b", "localhost", id="vllm"),
         pytest.param("openai", "meta-llama/Llama-3.1-8B-Instruct", "10.0.0.7", id="vllm-vendor"),
         pytest.param("openai", "openai/gpt-oss-20b", "127.0.0.1", id="vllm-openai"),
+        pytest.param("openai", "mistralai/Mistral-7B-Instruct-v0.3", "10.0.0.7", id="maker's-weights"),
+        pytest.param("openai", "mistralai/Mixtral-8x7B-Instruct-v0.1", "10.0.0.7", id="maker's-experts"),
+        pytest.param("openai", "mistral-7b", "10.0.0.7", id="maker's-weights-bare"),
+        pytest.param("openai", "deepseek-ai/DeepSeek-V3.1", "gpu.internal", id="deepseek-weights"),
+        pytest.param("openai", "deepseek-v3", "gpu.internal", id="deepseek-weights-bare"),
+        pytest.param("openai", "deepseek-ai/DeepSeek-R1", "gpu.internal", id="deepseek-r1-weights"),
         pytest.param("azure", "prod-chat", None, id="deployment"),
         pytest.param("aws", "abc123xyz", None, id="application-profile"),
         pytest.param("openai", "whisper-1", None, id="priced-by-the-hour"),
@@ -108,6 +114,23 @@ def test_base_url_tells_who_answers(host: str, model: str, source: str) -> None:
     priced = PriceBook().price(CallRequest("openai", model, host=host), CallResult(usage=Usage(10, 10)), at=AT)
 
     assert f"{SOURCE} ({source})" == priced.source
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o", "gpt-4.1-nano", "claude-haiku-4-5", "gemini-2.5-flash", "mistral-large-latest"]
+)
+def test_gateway_on_own_machine_costs_what_the_maker_asks(model: str) -> None:
+    """A maker's model that runs nowhere else is priced behind a gateway on a private machine."""
+    priced = PriceBook().price(CallRequest("openai", model, host="10.0.0.7"), CallResult(usage=Usage(10, 10)), at=AT)
+
+    assert priced.cost is not None
+
+
+def test_priority_of_anthropic_needs_no_note() -> None:
+    """Anthropic lists its priority tier at the standard price: there is nothing to say of it."""
+    result = CallResult(usage=Usage(1000, 100), service_tier="priority")
+
+    assert PriceBook().price(CallRequest("anthropic", "claude-sonnet-4-5"), result, at=AT).notes == ()
 
 
 GPT4O = CallRequest("openai", "gpt-4o")

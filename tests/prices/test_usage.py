@@ -11,21 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.messages import HumanMessage
+from langchain_core.outputs import Generation
 
 from langchain_mlflow_cost.pricing.book import PriceBook
 from langchain_mlflow_cost.pricing.rates import classes_of
-from langchain_mlflow_cost.pricing.usage import (
-    CallRequest,
-    CallResult,
-    Usage,
+from langchain_mlflow_cost.pricing.reading import (
     call_request,
     call_result,
     estimate_prompt_tokens,
     estimated_result,
-    output_text,
 )
+from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 
 def answer(
@@ -242,6 +239,15 @@ def test_missing_output_is_counted_from_the_text() -> None:
     assert (result.usage.input_tokens, result.usage.output_tokens) == (10, 10)
 
 
+def test_counted_output_is_no_less_than_its_parts() -> None:
+    """Reasoning that was told without the output is output, however short the text is."""
+    usage = {"input_tokens": 10, "output_token_details": {"reasoning": 30}}
+    result = call_result(CallRequest(provider="perplexity"), answer(usage, content="yes"), None)
+
+    assert Usage(10, 30, reasoning=30) == result.usage
+    assert result.estimated
+
+
 COUNTS = st.one_of(
     st.none(), st.integers(-10, 10_000), st.floats(), st.text(max_size=5), st.booleans(), st.lists(st.integers())
 )
@@ -410,16 +416,6 @@ def test_reservation_is_not_below_the_estimate(text: str) -> None:
     request = CallRequest()
 
     assert estimate_prompt_tokens(request, text) >= estimated_result(request, text, "").input_tokens
-
-
-def test_output_text() -> None:
-    """The text of an answer has its thinking and its tool calls."""
-    message = AIMessage(
-        content=[{"type": "thinking", "thinking": "hm "}, {"type": "text", "text": "yes "}],
-        tool_calls=[{"name": "add", "args": {"a": 1}, "id": "1"}],
-    )
-
-    assert output_text([[ChatGeneration(message=message)]]) == "hm yes add{'a': 1}"
 
 
 def test_records_do_not_hold_text() -> None:

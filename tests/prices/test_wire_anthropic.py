@@ -10,7 +10,10 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
 from wire import Reply, replay, say
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")  # A price outlives its model.
+pytestmark = [
+    pytest.mark.usefixtures("untraced"),
+    pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"),  # A price outlives its model.
+]
 
 SONNET = "claude-sonnet-4-5-20250929"
 OPUS = "claude-opus-4-8"
@@ -112,10 +115,10 @@ def test_messages(body: dict[str, Any], usd: str, stream: bool, version: str) ->
         client: Any = ChatAnthropic(model=body["model"], base_url=url, api_key="x", output_version=version)
         if len(body["content"]) > 1:
             client = client.bind_tools([{"type": "web_search_20250305", "name": "web_search"}])
-        ear = say(client, "Hi", stream=stream)
+        till = say(client, "Hi", stream=stream)
 
-    assert Decimal(usd) == ear.total()
-    assert not ear.calls[0][1].problems
+    assert Decimal(usd) == till.total()
+    assert till.problems() == []
 
 
 # Sonnet 4.5: an hour costs 6. 10 * 3e-6 + 1000 * 6e-6 + 100 * 15e-6; 5 minutes 3.75
@@ -138,28 +141,27 @@ def test_cache_writes_by_their_time(ttl: str | None, usd: str, stream: bool) -> 
     control = {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": ttl}
     prompt = [HumanMessage([{"type": "text", "text": "Hi", "cache_control": control}])]
     with replay(Reply(events=events(body)) if stream else Reply(body)) as url:
-        ear = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), prompt, stream=stream)
+        till = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), prompt, stream=stream)
 
-    assert Decimal(usd) == ear.total()
+    assert Decimal(usd) == till.total()
 
 
 def test_batch_is_half_price() -> None:
     """The tier `batch` in the usage halves the tokens' price, not the searches'."""
     body = message(SONNET, usage(1000, 100, service_tier="batch", server_tool_use={"web_search_requests": 1}))
     with replay(Reply(body)) as url:
-        ear = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
+        till = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
 
     # 1000 * 1.5e-6 + 100 * 7.5e-6 + 0.01
-    assert Decimal("0.01225") == ear.total()
+    assert Decimal("0.01225") == till.total()
 
 
 def test_priority_tier_costs_the_standard_price() -> None:
     """Anthropic's priority tier is bought as a commitment; its tokens are listed at the standard price."""
     with replay(Reply(message(SONNET, usage(1000, 100, service_tier="priority")))) as url:
-        ear = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
+        till = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
 
-    assert Decimal("0.0045") == ear.total()
-    assert not ear.priced()[0].notes
+    assert Decimal("0.0045") == till.total()
 
 
 # langchain-anthropic 1.0 does not know the parameter, passes it on all the same, and warns.
@@ -169,10 +171,10 @@ def test_us_only_inference_costs_a_tenth_more(stream: bool) -> None:
     """`inference_geo: us` multiplies the tokens' price by 1.1; a stream does not tell it, the request does."""
     body = message(OPUS, usage(1000, 100, inference_geo="us"))
     with replay(Reply(events=events(body)) if stream else Reply(body)) as url:
-        ear = say(ChatAnthropic(model=OPUS, base_url=url, api_key="x", inference_geo="us"), "Hi", stream=stream)
+        till = say(ChatAnthropic(model=OPUS, base_url=url, api_key="x", inference_geo="us"), "Hi", stream=stream)
 
     # Opus 4.8: 5 in, 25 out. (1000 * 5e-6 + 100 * 25e-6) * 1.1
-    assert Decimal("0.00825") == ear.total()
+    assert Decimal("0.00825") == till.total()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -181,10 +183,10 @@ def test_fast_mode_has_its_own_price(stream: bool) -> None:
     body = message(OPUS, usage(1000, 100, speed="fast"))
     with replay(Reply(events=events(body)) if stream else Reply(body)) as url:
         client = ChatAnthropic(model=OPUS, base_url=url, api_key="x", model_kwargs={"extra_body": {"speed": "fast"}})
-        ear = say(client, "Hi", stream=stream)
+        till = say(client, "Hi", stream=stream)
 
     # Opus 4.8 fast: 10 in, 50 out. 1000 * 10e-6 + 100 * 50e-6
-    assert Decimal("0.015") == ear.total()
+    assert Decimal("0.015") == till.total()
 
 
 def test_compaction_is_added() -> None:
@@ -194,11 +196,11 @@ def test_compaction_is_added() -> None:
         {"type": "message", "input_tokens": 23_000, "output_tokens": 1000, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0},
     ]  # fmt: skip
     with replay(Reply(message(SONNET, usage(23_000, 1000, iterations=iterations)))) as url:
-        ear = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
+        till = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
 
     # 23000 * 3e-6 + 1000 * 15e-6 + 180000 * 3e-6 + 3500 * 15e-6 = 0.069 + 0.015 + 0.54 + 0.0525
-    assert Decimal("0.6765") == ear.total()
-    assert (ear.calls[0][1].input_tokens, ear.calls[0][1].output_tokens) == (203_000, 4500)
+    assert Decimal("0.6765") == till.total()
+    assert (till.calls[0].input_tokens, till.calls[0].output_tokens) == (203_000, 4500)
 
 
 def test_advisor_is_billed_at_its_own_model() -> None:
@@ -208,7 +210,7 @@ def test_advisor_is_billed_at_its_own_model() -> None:
         {"type": "advisor_message", "model": OPUS, "input_tokens": 2000, "output_tokens": 50},
     ]
     with replay(Reply(message(SONNET, usage(1000, 100, iterations=iterations)))) as url:
-        ear = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
+        till = say(ChatAnthropic(model=SONNET, base_url=url, api_key="x"), "Hi")
 
     # 1000 * 3e-6 + 100 * 15e-6 + 2000 * 5e-6 + 50 * 25e-6 = 0.0045 + 0.01125
-    assert Decimal("0.01575") == ear.total()
+    assert Decimal("0.01575") == till.total()

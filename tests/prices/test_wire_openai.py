@@ -9,66 +9,9 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAI
-from wire import Ear, Reply, replay, say
+from wire import Reply, Till, chat, chunks, replay, say, tokens
 
-from langchain_mlflow_cost.pricing.book import PriceBook
-
-
-def chat(model: str, usage: dict[str, Any] | None, *, tier: str | None = "default", n: int = 1) -> Reply:
-    body: dict[str, Any] = {
-        "id": "chatcmpl-CdzKqjY7nYQ0",
-        "object": "chat.completion",
-        "created": 1763700000,
-        "model": model,
-        "choices": [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": "Hello.", "refusal": None, "annotations": []},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-            for index in range(n)
-        ],
-        "system_fingerprint": "fp_c98e05ca17",
-    }
-    if usage is not None:
-        body["usage"] = usage
-    if tier is not None:
-        body["service_tier"] = tier
-    return Reply(body)
-
-
-def chunks(model: str, usage: dict[str, Any] | None, *, tier: str | None = "default", n: int = 1) -> Reply:
-    base = {"id": "chatcmpl-CdzK", "object": "chat.completion.chunk", "created": 1763700000, "model": model}
-    if tier is not None:
-        base["service_tier"] = tier
-    events: list[Any] = []
-    for index in range(n):
-        steps = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
-        events += [
-            {**base, "choices": [{"index": index, "delta": delta, "finish_reason": end}]} for delta, end in steps
-        ]
-    if usage is not None:
-        events.append({**base, "choices": [], "usage": usage})
-    return Reply(events=[*events, "[DONE]"])
-
-
-def tokens(
-    prompt: int, completion: int, *, cached: int = 0, audio: int = 0, reasoning: int = 0, audio_out: int = 0
-) -> dict[str, Any]:
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": audio},
-        "completion_tokens_details": {
-            "reasoning_tokens": reasoning,
-            "audio_tokens": audio_out,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
-
+pytestmark = pytest.mark.usefixtures("untraced")
 
 CHAT_CASES = [
     # gpt-4o: 2.50 in, 1.25 cached, 10 out. 1000 * 2.5e-6 + 200 * 10e-6
@@ -101,10 +44,10 @@ def test_chat_completions(model: str, usage: dict[str, Any], tier: str, usd: str
     reply = chunks(model, usage, tier=tier) if stream else chat(model, usage, tier=tier)
     with replay(reply) as url:
         client = ChatOpenAI(model=model, base_url=f"{url}/v1", api_key="x", stream_usage=True, use_responses_api=False)
-        ear = say(client, "Hi", stream=stream)
+        till = say(client, "Hi", stream=stream)
 
-    assert Decimal(usd) == ear.total()
-    assert not ear.calls[0][1].problems
+    assert Decimal(usd) == till.total()
+    assert till.problems() == []
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -113,89 +56,90 @@ def test_n_answers_are_billed_once(stream: bool) -> None:
     usage = tokens(100, 90)
     with replay(chunks("gpt-4o", usage, n=3) if stream else chat("gpt-4o", usage, n=3)) as url:
         client = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", n=3, stream_usage=True)
-        ear = say(client, "Hi", stream=stream)
+        till = say(client, "Hi", stream=stream)
 
     # 100 * 2.5e-6 + 90 * 10e-6
-    assert Decimal("0.00115") == ear.total()
+    assert Decimal("0.00115") == till.total()
 
 
 def test_tier_of_the_response_decides() -> None:
     """A call that asked for flex and was served by the standard tier costs the standard price."""
     with replay(chat("gpt-5-2025-08-07", tokens(1000, 100), tier="default")) as url:
-        ear = say(ChatOpenAI(model="gpt-5", base_url=f"{url}/v1", api_key="x", service_tier="flex"), "Hi")
+        till = say(ChatOpenAI(model="gpt-5", base_url=f"{url}/v1", api_key="x", service_tier="flex"), "Hi")
 
     # 1000 * 1.25e-6 + 100 * 10e-6
-    assert Decimal("0.00225") == ear.total()
+    assert Decimal("0.00225") == till.total()
 
 
 def test_tier_of_the_request_stands_in() -> None:
     """Where the response tells no tier the one that was asked for is taken."""
     with replay(chat("gpt-5-2025-08-07", tokens(1000, 100), tier=None)) as url:
-        ear = say(ChatOpenAI(model="gpt-5", base_url=f"{url}/v1", api_key="x", service_tier="flex"), "Hi")
+        till = say(ChatOpenAI(model="gpt-5", base_url=f"{url}/v1", api_key="x", service_tier="flex"), "Hi")
 
-    assert Decimal("0.001125") == ear.total()
+    assert Decimal("0.001125") == till.total()
 
 
 def test_stream_without_usage_is_unknown() -> None:
-    """A stream whose server sends no usage has none: nothing is taken for 0."""
+    """A stream whose server sends no usage has none: nothing is taken for 0, its text is counted and it is marked."""
     with replay(chunks("gpt-4o", None)) as url:
-        ear = say(ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x"), "Hi", stream=True)
+        till = say(ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x"), "Hi", stream=True)
 
-    assert ear.calls[0][1].usage is None
-    assert ear.priced()[0].cost is None
+    (call,) = till.calls
+
+    assert till.answers.responses[0].generations[0][0].message.usage_metadata is None
+    assert call.estimated
+    assert call.input_tokens > 0
+    assert call.output_tokens > 0
+    # gpt-4o: 2.50 in, 10 out
+    assert till.total() == call.input_tokens * Decimal("2.5e-6") + call.output_tokens * Decimal("10e-6")
 
 
 def test_azure_is_priced_by_the_model_that_answered() -> None:
     """A deployment's name says nothing; the response names the model."""
     with replay(chat("gpt-4o-2024-08-06", tokens(1000, 200))) as url:
-        ear = say(
+        till = say(
             AzureChatOpenAI(azure_deployment="prod", azure_endpoint=url, api_version="2024-10-21", api_key="x"), "Hi"
         )
 
-    assert Decimal("0.0045") == ear.total()
-    assert ear.priced()[0].source == "genai-prices 0.2.3 (azure/gpt-4o)"
+    assert Decimal("0.0045") == till.total()
 
 
 @pytest.mark.parametrize("alias", ["prod", "azure/prod", "Azure/PROD"])
 def test_azure_deployment_by_alias(alias: str) -> None:
     """An alias for the deployment wins over the model in the response."""
     with replay(chat("gpt-4o-2024-08-06", tokens(1000, 200))) as url:
-        ear = say(
-            AzureChatOpenAI(azure_deployment="prod", azure_endpoint=url, api_version="2024-10-21", api_key="x"), "Hi"
-        )
+        client = AzureChatOpenAI(azure_deployment="prod", azure_endpoint=url, api_version="2024-10-21", api_key="x")
+        till = say(client, "Hi", aliases={alias: "openai/gpt-4.1"})
 
     # gpt-4.1: 2 in, 8 out. 1000 * 2e-6 + 200 * 8e-6
-    assert Decimal("0.0036") == ear.total(PriceBook(aliases={alias: "openai/gpt-4.1"}))
+    assert Decimal("0.0036") == till.total()
 
 
 def test_bill_of_openrouter_is_the_cost() -> None:
     """OpenRouter's `cost` is taken as it is, whatever the lists say; its parts add up to it."""
     usage = {**tokens(1000, 200), "cost": 0.00371, "cost_details": {"upstream_inference_cost": None}, "is_byok": False}
     with replay(chat("anthropic/claude-sonnet-4.5", usage, tier=None)) as url:
-        ear = say(ChatOpenAI(model="anthropic/claude-sonnet-4.5", base_url=f"{url}/api/v1", api_key="x"), "Hi")
-    priced = ear.priced()[0]
+        till = say(ChatOpenAI(model="anthropic/claude-sonnet-4.5", base_url=f"{url}/api/v1", api_key="x"), "Hi")
 
-    assert Decimal("0.00371") == priced.cost.total_usd
-    assert priced.cost.input_usd + priced.cost.output_usd == priced.cost.total_usd
-    assert priced.source == "bill in the response"
+    assert Decimal("0.00371") == till.total()
 
 
 def test_bill_with_a_key_of_ones_own_adds_the_makers_bill() -> None:
     """With a maker's key of the user's own, `cost` is only OpenRouter's fee."""
     usage = {**tokens(1000, 200), "cost": 0.0003, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.006}}
     with replay(chat("anthropic/claude-sonnet-4.5", usage, tier=None)) as url:
-        ear = say(ChatOpenAI(model="anthropic/claude-sonnet-4.5", base_url=f"{url}/api/v1", api_key="x"), "Hi")
+        till = say(ChatOpenAI(model="anthropic/claude-sonnet-4.5", base_url=f"{url}/api/v1", api_key="x"), "Hi")
 
-    assert Decimal("0.0063") == ear.total()
+    assert Decimal("0.0063") == till.total()
 
 
 def test_xai_bill_in_ticks() -> None:
     """A bill of xAI is in ticks of 10^-10 USD (docs.x.ai, cost tracking)."""
     usage = {**tokens(199, 1), "cost_in_usd_ticks": 37756000}
     with replay(chat("grok-4-0709", usage, tier=None)) as url:
-        ear = say(ChatOpenAI(model="grok-4", base_url=f"{url}/v1", api_key="x"), "Hi")
+        till = say(ChatOpenAI(model="grok-4", base_url=f"{url}/v1", api_key="x"), "Hi")
 
-    assert Decimal("0.0037756") == ear.total()
+    assert Decimal("0.0037756") == till.total()
 
 
 def test_answer_from_langchains_cache_costs_nothing() -> None:
@@ -204,7 +148,7 @@ def test_answer_from_langchains_cache_costs_nothing() -> None:
     with replay(chat("gpt-4o", tokens(1000, 200))) as url:
         client = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", cache=cache)
         first, second = say(client, "Hi"), say(client, "Hi")
-    hit = second.calls[0][1]
+    (hit,) = second.calls
 
     assert Decimal("0.0045") == first.total()
     assert hit.cached
@@ -214,17 +158,18 @@ def test_answer_from_langchains_cache_costs_nothing() -> None:
 
 def test_structured_stream_events_are_one_call() -> None:
     """astream_events over a streamed answer reports one call with the merged usage."""
-    ear = Ear()
+    till = Till()
 
     async def run(url: str) -> None:
         client = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", stream_usage=True)
-        async for _ in client.astream_events("Hi", config={"callbacks": [ear]}, version="v2"):
+        async for _ in client.astream_events("Hi", config=till.config, version="v2"):
             pass
 
     with replay(chunks("gpt-4o", tokens(1000, 200))) as url:
         asyncio.run(run(url))
 
-    assert [Decimal("0.0045")] == [priced.cost.total_usd for priced in ear.priced()]
+    assert len(till.calls) == 1
+    assert Decimal("0.0045") == till.total()
 
 
 def test_string_model_batch_is_counted_once() -> None:
@@ -239,13 +184,14 @@ def test_string_model_batch_is_counted_once() -> None:
         ],
         "usage": {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30},
     }
-    ear = Ear()
+    till = Till()
     with replay(Reply(body)) as url:
-        OpenAI(model="gpt-3.5-turbo-instruct", base_url=f"{url}/v1", api_key="x").generate(["a", "b"], callbacks=[ear])
+        client = OpenAI(model="gpt-3.5-turbo-instruct", base_url=f"{url}/v1", api_key="x")
+        client.generate(["a", "b"], callbacks=[till.handler])
 
     # gpt-3.5-turbo-instruct: 1.50 in, 2 out. 10 * 1.5e-6 + 20 * 2e-6
-    assert len(ear.calls) == 2
-    assert Decimal("0.000055") == ear.total()
+    assert len(till.calls) == 2
+    assert Decimal("0.000055") == till.total()
 
 
 # --- Responses API ---------------------------------------------------------------------------------------------------
@@ -350,6 +296,6 @@ def test_responses_api(body: dict[str, Any], usd: str, stream: bool, version: st
         client = ChatOpenAI(
             model=body["model"], base_url=f"{url}/v1", api_key="x", use_responses_api=True, output_version=version
         )
-        ear = say(client, "Hi", stream=stream)
+        till = say(client, "Hi", stream=stream)
 
-    assert Decimal(usd) == ear.total()
+    assert Decimal(usd) == till.total()

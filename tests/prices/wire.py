@@ -1,25 +1,31 @@
-"""A loopback server that replays recorded responses to the real clients, and a handler that hears what LangChain says."""
+"""A loopback server that replays recorded responses to the real clients, and what `MlflowCostHandler` counts of them.
+
+Prices are those of the day on which the tests run, by genai-prices 0.2.3, which knows no later ones for these models.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
+import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_mlflow_cost.pricing.book import PriceBook, PricedCall
-from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, call_request, call_result
+from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost.pricing.reading import call_result
+from langchain_mlflow_cost.pricing.usage import CallRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# All expected prices are those of genai-prices 0.2.3 for this moment.
-AT = datetime(2026, 11, 15, 12, 0, tzinfo=UTC)
+    from langchain_core.outputs import LLMResult
+
+    from langchain_mlflow_cost.pricing.ledger import Call
 
 
 class Reply:
@@ -74,52 +80,131 @@ def replay(*replies: Reply) -> Iterator[str]:
         thread.join()
 
 
-class Ear(BaseCallbackHandler):
-    """Reads every call as the library does."""
+class ToServer(httpx.HTTPTransport):
+    """Brings requests for whichever host to the server on this machine, so that a client may have its real base URL."""
 
-    raise_error = True
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.server = httpx.URL(url)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it to the server instead."""
+        request.url = request.url.copy_with(scheme="http", host=self.server.host, port=self.server.port)
+        return super().handle_request(request)
+
+
+class Answers(BaseCallbackHandler):
+    """Keeps what the clients answered, for what the handler does not show: doubts in the reported usage."""
 
     def __init__(self) -> None:
-        self.requests: dict[Any, CallRequest] = {}
-        self.calls: list[tuple[CallRequest, CallResult]] = []
+        self.responses: list[LLMResult] = []
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, **kwargs: Any) -> None:
-        self.requests[run_id] = call_request(
-            metadata=kwargs.get("metadata"),
-            invocation_params=kwargs.get("invocation_params"),
-            serialized=serialized,
-            messages=messages,
-        )
-
-    def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: Any, **kwargs: Any) -> None:
-        self.requests[run_id] = call_request(
-            metadata=kwargs.get("metadata"),
-            invocation_params=kwargs.get("invocation_params"),
-            serialized=serialized,
-            batch_size=kwargs.get("batch_size", 1),
-        )
-
-    def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
-        request = self.requests[run_id]
-        self.calls.append((request, call_result(request, response.generations, response.llm_output)))
-
-    def priced(self, book: PriceBook | None = None) -> list[PricedCall]:
-        book = book or PriceBook()
-        return [book.price(request, result, at=AT) for request, result in self.calls]
-
-    def total(self, book: PriceBook | None = None) -> Decimal:
-        costs = [priced.cost for priced in self.priced(book)]
-        assert all(cost is not None for cost in costs)
-        return sum((cost.total_usd for cost in costs if cost), Decimal(0))
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        self.responses.append(response)
 
 
-def say(model: Any, prompt: Any, *, stream: bool = False) -> Ear:
-    """Call a model once and give what was heard."""
-    ear = Ear()
-    config = {"callbacks": [ear]}
+class Till:
+    """What a handler counted, call by call, exactly; its sum must be that of the handler's summary."""
+
+    def __init__(self, **prices: Any) -> None:
+        self.calls: list[Call] = []
+        self.answers = Answers()
+        self.handler = MlflowCostHandler({"autolog_enabled": False, "prices": prices}, on_cost=self.calls.append)
+        self.config: Any = {"callbacks": [self.handler, self.answers]}
+
+    def total(self) -> Decimal:
+        usd = Decimal(0)
+        for call in self.calls:
+            assert call.input_usd is not None
+            assert call.output_usd is not None
+            usd += call.input_usd + call.output_usd
+        return usd
+
+    def problems(self) -> list[str]:
+        """What could not be true in the usage that was reported."""
+        results = [
+            call_result(CallRequest(), answer.generations, answer.llm_output) for answer in self.answers.responses
+        ]
+        return [problem for result in results for problem in result.problems]
+
+
+def say(model: Any, prompt: Any, *, stream: bool = False, **prices: Any) -> Till:
+    """Call a model once, governed by a handler of its own, and give what that counted.
+
+    Args:
+        model: The client.
+        prompt: What it is told.
+        stream: Whether it streams.
+        prices: Of the handler's policy.
+    """
+    till = Till(**prices)
     if stream:
-        for _ in model.stream(prompt, config):
+        for _ in model.stream(prompt, till.config):
             pass
     else:
-        model.invoke(prompt, config)
-    return ear
+        model.invoke(prompt, till.config)
+    summary = till.handler.summary()
+
+    assert len(till.calls) == summary.llm_calls
+    if not summary.unpriced_calls:
+        assert pytest.approx(float(till.total()), rel=1e-9) == summary.total_cost_usd
+    return till
+
+
+# --- Chat Completions
+
+
+def chat(model: str, usage: dict[str, Any] | None, *, tier: str | None = "default", n: int = 1) -> Reply:
+    body: dict[str, Any] = {
+        "id": "chatcmpl-CdzKqjY7nYQ0",
+        "object": "chat.completion",
+        "created": 1763700000,
+        "model": model,
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": "Hello.", "refusal": None, "annotations": []},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+            for index in range(n)
+        ],
+        "system_fingerprint": "fp_c98e05ca17",
+    }
+    if usage is not None:
+        body["usage"] = usage
+    if tier is not None:
+        body["service_tier"] = tier
+    return Reply(body)
+
+
+def chunks(model: str, usage: dict[str, Any] | None, *, tier: str | None = "default", n: int = 1) -> Reply:
+    base = {"id": "chatcmpl-CdzK", "object": "chat.completion.chunk", "created": 1763700000, "model": model}
+    if tier is not None:
+        base["service_tier"] = tier
+    events: list[Any] = []
+    for index in range(n):
+        steps = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
+        events += [
+            {**base, "choices": [{"index": index, "delta": delta, "finish_reason": end}]} for delta, end in steps
+        ]
+    if usage is not None:
+        events.append({**base, "choices": [], "usage": usage})
+    return Reply(events=[*events, "[DONE]"])
+
+
+def tokens(
+    prompt: int, completion: int, *, cached: int = 0, audio: int = 0, reasoning: int = 0, audio_out: int = 0
+) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": audio},
+        "completion_tokens_details": {
+            "reasoning_tokens": reasoning,
+            "audio_tokens": audio_out,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }

@@ -52,24 +52,13 @@ def collector() -> Iterator[Collector]:
     collector.close()
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables: making them takes seconds."""
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("template")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.create_experiment("privacy", artifact_location=f"{folder}/artifacts")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def store(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a database and artifacts of its own."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("store")
-    shutil.copy(template / "mlflow.db", folder / "mlflow.db")
+    shutil.copy(template_store, folder / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     # Created here, not copied, so that its artifacts go to this folder.
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("here", artifact_location=f"{folder}/artifacts"))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from leaks import folder_bytes, letters, spelling_in
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
 # MLflow itself goes on with what it has: only we do not find the name.
 HIDING = """
 import sys, types
@@ -130,51 +130,44 @@ class Left:
     said: dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    @cache
-    def run(fault: str, autolog: str) -> Left:
-        folder = tmp_path_factory.mktemp("changed")
-        texts = {channel: letters(20) for channel in CHANNELS}
-        done = subprocess.run(
-            [sys.executable, "-c", program(*FAULTS[fault]), json.dumps(texts), str(folder), autolog],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env={
-                "PYTHONPATH": str(HERE),
-                "PATH": os.environ["PATH"],
-                "MLFLOW_MODEL_CATALOG_URI": "",
-                "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-            },
-            check=False,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return Left(folder_bytes(folder), texts, json.loads(done.stdout.splitlines()[-1]))
+@pytest.fixture(scope="module", params=RUNS, ids=" and ".join)
+def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Left:
+    """One program for all claims about it."""
+    fault, autolog = request.param
+    folder = tmp_path_factory.mktemp("changed")
+    shutil.copy(template_store, folder / "mlflow.db")
+    texts = {channel: letters(20) for channel in CHANNELS}
+    done = subprocess.run(
+        [sys.executable, "-c", program(*FAULTS[fault]), json.dumps(texts), str(folder), autolog],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
+            "PATH": os.environ["PATH"],
+            "MLFLOW_MODEL_CATALOG_URI": "",
+            "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Left(folder_bytes(folder), texts, json.loads(done.stdout.splitlines()[-1]))
 
-    return run
 
-
-@pytest.mark.parametrize(("fault", "autolog"), RUNS)
-def test_no_payload_leaves(left: Any, fault: str, autolog: str) -> None:
+def test_no_payload_leaves(left: Left) -> None:
     """Nothing that was put into a span, by anybody, is stored."""
-    found = left(fault, autolog)
-
-    assert {} == {c: s for c in CHANNELS if (s := spelling_in(found.texts[c], found.stored)) is not None}
+    assert {} == {c: s for c in CHANNELS if (s := spelling_in(left.texts[c], left.stored)) is not None}
 
 
-@pytest.mark.parametrize(("fault", "autolog"), RUNS)
-def test_structure_and_costs(left: Any, fault: str, autolog: str) -> None:
+def test_structure_and_costs(left: Left) -> None:
     """Graph, node, models and tools are there by name, with the sum of their costs."""
-    said = left(fault, autolog).said
-
-    assert {"LangGraph", "work", "Chat", "fetch"} <= set(said["names"])
-    assert said["total"] > 0
+    assert {"LangGraph", "work", "Chat", "fetch"} <= set(left.said["names"])
+    assert left.said["total"] > 0
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_one_warning(left: Any, fault: str) -> None:
+@pytest.mark.parametrize("left", [run for run in RUNS if run[1] == "no autolog"], indirect=True, ids=" and ".join)
+def test_one_warning(left: Left) -> None:
     """One warning says what does not work."""
-    assert 1 == len(left(fault, "no autolog").said["warnings"])
+    assert 1 == len(left.said["warnings"])

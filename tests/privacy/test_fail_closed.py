@@ -18,9 +18,11 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from leaks import Sinks, kept, prose, spelling_in
 
-from langchain_mlflow_cost import MlflowCostHandler
-from langchain_mlflow_cost.tracing import guard
-from langchain_mlflow_cost.tracing.enforcement import Enforcement
+from langchain_mlflow_cost import MlflowCostHandler, limits
+from langchain_mlflow_cost.policy.node_policy import NodePolicy
+from langchain_mlflow_cost.tracing import guard, span_state
+from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,8 +221,9 @@ def below_a_failing_redactor(
     """One span whose redactor raises for every text with a mark in it."""
     MlflowCostHandler(FULL)
     text = prose()
-    guard._warned.clear()
-    state = guard.SpanState(Enforcement("", "full", True, (Raising(text[:16]),)), guard.Scope(holding=False), "work")
+    span_state._warned.clear()
+    state = SpanState(NodePolicy("full", True, (), 100_000), Trace(), "work")
+    state.redactors = (Raising(text[:16]),)
     with caplog.at_level(logging.DEBUG), guard.starting(state):
         span = mlflow.start_span_no_context("outer")
     with caplog.at_level(logging.DEBUG):
@@ -286,9 +289,8 @@ def test_one_warning(sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
 # --- a held trace that grows too large ------------------------------------------------------------------------------
 
 
-def test_held_trace_too_large(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_trace_too_large(sinks: Sinks) -> None:
     """Past the limit of what is kept in memory, further payloads are dropped and the spans say so."""
-    monkeypatch.setattr(guard, "HELD_CHARS", 20_000)
     first, text, secret = kept(), kept(), prose()
 
     def work(_: State) -> State:
@@ -303,7 +305,8 @@ def test_held_trace_too_large(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> 
 
     policy = {**FULL, "nodes": {"quiet": {"log_prompts": False}}}
     handler = MlflowCostHandler(policy)
-    graph(("work", work), ("quiet", quiet)).invoke({"messages": []}, {"callbacks": [handler]})
+    with limits.replaced(held_chars=20_000):
+        graph(("work", work), ("quiet", quiet)).invoke({"messages": []}, {"callbacks": [handler]})
     trace = mlflow.search_traces(return_type="list", max_results=1)[0]
     reasons = {reason for span in trace.data.spans for reason in (span.get_attribute("policy.dropped") or {}).values()}
     stored = sinks.everything()

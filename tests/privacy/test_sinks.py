@@ -78,14 +78,17 @@ class Server:
         self._process.wait(20)
 
 
-@pytest.fixture(scope="module", params=list(SETTINGS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.nightly) if name == "server" else name for name in SETTINGS],
+)
 def sink(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: Path, collector: Collector
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template_store: Path, collector: Collector
 ) -> Iterator[Sinks]:
     """A sink of each kind, empty, and MLflow pointed to it."""
     folder = tmp_path_factory.mktemp("sink")
     uri, server = f"sqlite:///{folder}/mlflow.db", None
-    shutil.copy(template / "mlflow.db", folder / "mlflow.db")
+    shutil.copy(template_store, folder / "mlflow.db")
     if request.param == "file store":
         uri = f"file://{folder}/mlruns"
     if request.param == "server":

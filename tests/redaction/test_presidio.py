@@ -7,8 +7,8 @@ import pytest
 presidio_analyzer = pytest.importorskip("presidio_analyzer")
 
 from langchain_mlflow_cost.errors import PolicyError  # noqa: E402
-from langchain_mlflow_cost.redaction import presidio  # noqa: E402 - only with the extra
-from langchain_mlflow_cost.redaction.walk import RedactionError, Redactor, compile_rules  # noqa: E402
+from langchain_mlflow_cost.redaction import Redactor, compile_rules, presidio  # noqa: E402 - only with the extra
+from langchain_mlflow_cost.redaction.walk import RedactionError  # noqa: E402
 
 
 def rules(*entities, **more):

@@ -27,7 +27,8 @@ from langchain_mlflow_cost.redaction.detectors.emails import find_emails
 from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
 from langchain_mlflow_cost.redaction.detectors.numbers import find_cards, find_social_security, passes_luhn
 from langchain_mlflow_cost.redaction.detectors.phones import find_phones
-from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, HEX_GROUPS, SHORT, Found, Span, View, any_of, is_in
+from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, HEX_GROUPS, SHORT, Found, Span, View
+from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -153,9 +154,10 @@ def without_overlaps(found: Iterable[Span]) -> list[Span]:
 class Scanner:
     """Finds the chosen entities in texts. Immutable."""
 
-    def __init__(self, entities: Iterable[str]) -> None:
-        """Choose rows of `ENTITIES`."""
+    def __init__(self, entities: Iterable[str], *, short: int = SHORT) -> None:
+        """Choose rows of `ENTITIES`; a text of at most `short` characters is looked at as a whole first."""
         chosen = frozenset(entities)
+        self._short = short
         self._finders = [entity.find for name, entity in ENTITIES.items() if name in chosen]
 
     def find(self, text: str) -> list[Span]:
@@ -175,8 +177,8 @@ class Scanner:
         ]
 
     def _find(self, text: str) -> list[Span]:
-        view = View(text)
-        view.is_plain = len(text) <= SHORT and not is_in(_ANCHORS, view.bytes)
+        view = View(text, self._short)
+        view.is_plain = len(text) <= self._short and not is_in(_ANCHORS, view.bytes)
         found: list[Span] = []
         for find in self._finders:
             find(view, found)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 
-from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, is_in, text_pattern
+from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
+from langchain_mlflow_cost.redaction.re2_search import is_in, text_pattern
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = re.compile(

@@ -12,7 +12,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from langchain_mlflow_cost.redaction.detectors.secret_formats import FORMATS, Format
-from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, byte_pattern, is_in, positions, spans
+from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, positions
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, is_in, spans
 
 FORMAT_ANCHORS = byte_pattern("|".join(f"(?:{format_.anchor})" for format_ in FORMATS))
 

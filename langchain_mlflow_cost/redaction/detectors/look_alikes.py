@@ -8,7 +8,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.redaction.detectors.view import text_pattern
+from langchain_mlflow_cost.redaction.re2_search import text_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

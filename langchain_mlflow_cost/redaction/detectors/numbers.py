@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 
-from langchain_mlflow_cost.redaction.detectors.view import Span, View, is_glued, is_in, text_pattern
+from langchain_mlflow_cost.redaction.detectors.view import Span, View, is_glued
+from langchain_mlflow_cost.redaction.re2_search import is_in, text_pattern
 
 _CARD = re.compile(
     r"(?<![0-9])(?<![0-9][.])(?=[1-6])(?:[0-9]{12,19}"  # of the issuers' first digits

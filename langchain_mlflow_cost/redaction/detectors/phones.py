@@ -9,7 +9,8 @@ from typing import Any
 
 from langchain_mlflow_cost.redaction.detectors.addresses import IPV4
 from langchain_mlflow_cost.redaction.detectors.phone_lengths import PHONE_LENGTHS
-from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, is_in, spans, text_pattern, text_set
+from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
+from langchain_mlflow_cost.redaction.re2_search import is_in, spans, text_pattern, text_set
 
 _EXTENSION = r"(?:[ ,;]{0,2}(?:extension|ext\.?|x|#)[ .:]?[0-9]{1,6}(?![0-9]))?"
 # Shapes that are a phone number's and hardly anything else's.

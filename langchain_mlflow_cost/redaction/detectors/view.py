@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import re2
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, first_start, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,12 @@ class Runs(NamedTuple):
 class View:
     """A text as the detectors look at it, with its anchors, each searched for once and only if somebody asks."""
 
-    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "is_plain", "text")
+    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "is_plain", "short", "text")
 
-    def __init__(self, text: str) -> None:
-        """Take the ASCII view, of the same length, of a text in which look-alikes are folded."""
+    def __init__(self, text: str, short: int) -> None:
+        """Take the ASCII view, of the same length, of a text in which look-alikes are folded; `short` as `SHORT`."""
         self.text = text
+        self.short = short
         if text.isascii():
             self.ascii = text
             self.bytes = text.encode()
@@ -74,7 +75,7 @@ class View:
             runs = self._runs = Runs(numbers, [], [], [])
             data = self.bytes
             # In a short text, counting digits takes less time than to look once more for nothing.
-            left = len(data) - len(data.translate(None, _DIGITS)) if len(data) <= SHORT else len(data)
+            left = len(data) - len(data.translate(None, _DIGITS)) if len(data) <= self.short else len(data)
             for span in spans(_NUMBER_RUN, data) if left >= _FEWEST_DIGITS else ():
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
@@ -128,67 +129,6 @@ class View:
             return (piece[cut + 1 :] if cut >= 0 else piece).lower()
         text = self.text[max(0, start - length) : start]
         return text[text.rfind("\x1f") + 1 :].lower().encode(errors="replace")
-
-
-_UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see `spans`
-
-
-def spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
-    """Give where an RE2 pattern is found, as `finditer` does.
-
-    The match objects of google-re2 (1.1.20251105, `re2/__init__.py`) ask for the number of groups at each `span()`
-    and cost twice what the search costs; this is the call that they wrap.
-    """
-    match = pattern._regexp.Match  # noqa: SLF001 - see above
-    position = 0
-    end = len(data)
-    while True:
-        span = match(_UNANCHORED, data, position, end)[0]
-        position = span[1]
-        if position < 0:
-            return
-        yield span
-
-
-def is_in(pattern: Any, data: bytes) -> bool:
-    """Say whether an RE2 pattern is found anywhere; see `spans`."""
-    return pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0  # type: ignore[no-any-return]  # noqa: SLF001
-
-
-def first_start(pattern: Any, data: bytes, position: int) -> int:
-    """Give where an RE2 pattern is found first, from a position on; -1 if nowhere."""
-    start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - as in `spans`
-    return start
-
-
-def byte_pattern(pattern: str) -> Any:
-    """Compile for RE2, to be searched for in a view's bytes."""
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(pattern.encode(), options)
-
-
-def any_of(*patterns: Any) -> Any:
-    """Compile the alternatives of several byte patterns into one."""
-    return byte_pattern("|".join(f"(?:{pattern.pattern.decode()})" for pattern in patterns))
-
-
-def text_pattern(pattern: str) -> Any:
-    """Compile for RE2, to be searched for in UTF-8."""
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(pattern, options)
-
-
-def text_set(*patterns: str) -> Any:
-    """Compile several for RE2, to be asked which of them are anywhere in a piece of UTF-8."""
-    options = re2.Options()
-    options.log_errors = False
-    together = re2.Set.SearchSet(options)
-    for pattern in patterns:
-        together.Add(pattern.encode())
-    together.Compile()
-    return together
 
 
 def positions(data: bytes, wanted: bytes) -> Iterator[int]:

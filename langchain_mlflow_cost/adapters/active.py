@@ -1,0 +1,31 @@
+"""The span that is active in MLflow's context, which need not be OpenTelemetry's own."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from mlflow.tracing import provider as mlflow_provider
+from opentelemetry import trace as otel_trace
+
+if TYPE_CHECKING:
+    from mlflow.entities import LiveSpan
+    from opentelemetry.trace import Span as ApiSpan
+
+
+def active_span() -> ApiSpan:
+    """The span that MLflow's context holds; an invalid one if there is none."""
+    return mlflow_provider.get_current_otel_span() or otel_trace.INVALID_SPAN
+
+
+def attach(span: ApiSpan) -> Any:
+    """Make a span of OpenTelemetry's interface the active one; the answer is for `detach`."""
+    # MLflow takes a span of its own, and of that only what is inside.
+    return mlflow_provider.set_span_in_context(cast("LiveSpan", SimpleNamespace(_span=span)))
+
+
+def detach(token: Any) -> None:
+    """Take back an `attach`; one of another context is left alone, its context is gone."""
+    with contextlib.suppress(ValueError):
+        mlflow_provider.detach_span_from_context(token)

@@ -1,0 +1,57 @@
+"""The guard stands first among the span processors of MLflow's provider, whichever provider that is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from mlflow.tracing import provider as mlflow_provider
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+
+def install_first(guard: SpanProcessor) -> None:
+    """Put a span processor before MLflow's own, in the provider that is and in every one that will be.
+
+    MLflow makes a new provider after `set_experiment`, `set_destination`, `reset`, `enable` and others, always through
+    `_get_span_processors`; there is no public hook that survives them (`configure(span_processors=)` is dropped by
+    `reset`, and never sees spans of a bridged OpenTelemetry library).
+    """
+    original = mlflow_provider._get_span_processors  # noqa: SLF001
+    if getattr(original, "guard", None) is not guard:
+
+        @functools.wraps(original)
+        def with_guard(*args: Any, **kwargs: Any) -> list[SpanProcessor]:
+            processors = original(*args, **kwargs)
+            return [guard, *processors] if processors else processors
+
+        with_guard.guard = guard  # type: ignore[attr-defined]
+        mlflow_provider._get_span_processors = with_guard  # noqa: SLF001
+    _insert(mlflow_provider.provider.get(), guard)
+
+
+def guarded(guard: SpanProcessor) -> bool:
+    """Whether the provider in use has the guard; True where tracing is off or not started."""
+    current = mlflow_provider.provider.get()
+    if not isinstance(current, TracerProvider):
+        return True
+    return guard in current._active_span_processor._span_processors  # noqa: SLF001
+
+
+def _insert(current: Any, guard: SpanProcessor) -> None:
+    if not isinstance(current, TracerProvider):
+        return
+    composite = current._active_span_processor  # noqa: SLF001
+    with composite._lock:  # noqa: SLF001
+        if guard not in composite._span_processors:  # noqa: SLF001
+            composite._span_processors = (guard, *composite._span_processors)  # noqa: SLF001
+
+
+def redirect_to_current_provider(span: SdkSpan) -> None:
+    """Let a span that was held back end through today's provider, if its own was replaced meanwhile.
+
+    A retired provider's export queue is shut down, and a span that ends there is lost without a word.
+    """
+    current = mlflow_provider.provider.get()
+    if isinstance(current, TracerProvider) and span._span_processor is not current._active_span_processor:  # noqa: SLF001
+        span._span_processor = current._active_span_processor  # noqa: SLF001

@@ -1,0 +1,102 @@
+"""`mlflow-cost explain`: what a policy means, node by node."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from langchain_mlflow_cost.cli.app import PolicyArgument, read_policy
+from langchain_mlflow_cost.cli.output import console
+from langchain_mlflow_cost.money import readable
+from langchain_mlflow_cost.nodes import parsed_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def explain_policy(
+    policy: PolicyArgument,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help=r"Another node: team/researcher; a / in a name is \/. Repeatable."),
+    ] = None,
+) -> None:
+    """Show what a policy means, node by node."""
+    loaded = read_policy(policy)
+    told = loaded.explain([parsed_path(path) for path in node or ()])
+    everywhere = told["outside_nodes"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("Node", "Its entries", "Prompts", "Level", "Cut at", "Budget"):
+        table.add_column(head, overflow="fold")
+    for applied in (everywhere, *told["nodes"]):
+        table.add_row(
+            _named(applied),
+            ", ".join(applied.get("entries", ())),
+            "stored" if applied["log_prompts"] else "never",
+            # What a private node is told and says is in all its payloads.
+            applied["artifact_level"] if applied["log_prompts"] else "minimal",
+            f"{applied['max_payload_chars']:,}",
+            "\n".join(_budget(budget["max_cost_usd"], budget["scope"]) for budget in applied.get("budgets", ())),
+        )
+    out = console()
+    out.print(table)
+    out.print(f"Redacted: {_redacted(everywhere)}")
+    for applied in told["nodes"]:
+        if _redacted(applied) != _redacted(everywhere):
+            out.print(f"  in {_named(applied)}: {_redacted(applied)}")
+    for rule in loaded.budgets:
+        out.print(f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
+    for line in _prices(told["settings"].get("prices", {})):
+        out.print(line)
+    for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
+        out.print(f"{name}: {_plain(told['settings'].get(name))}")
+
+
+_SHOWN_PER_NODE = {
+    "artifact_level", "budget", "log_artifacts", "log_prompts", "max_payload_chars", "nodes", "prices",
+    "redact_pii", "redact_secrets", "redaction",
+}  # fmt: skip
+
+
+def _named(applied: Mapping[str, Any]) -> str:
+    # An entry's pattern, and not the example of a node that it means: there may be none of that name.
+    return str(applied.get("entry") or applied.get("node", "(outside nodes)"))
+
+
+def _prices(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, target in settings.get("aliases", {}).items():
+        yield f"Price of {name}: as {target}"
+    for name, rates in settings.get("overrides", {}).items():
+        yield f"Price of {name}: {', '.join(f'{kind} {_price(kind, usd)}' for kind, usd in rates.items())}"
+    for name, off in settings.get("discounts", {}).items():
+        yield f"Discount of {'everything' if name == '*' else name}: {readable(Decimal(off) * 100)} %"
+
+
+def _price(kind: str, usd: str) -> str:
+    from langchain_mlflow_cost.pricing.book import FEE_CLASSES
+
+    return f"${usd} a {'call' if kind == 'request' else 'use'}" if kind in FEE_CLASSES else f"${usd} per million tokens"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _budget(max_cost_usd: str, scope: str) -> str:
+    return f"${max_cost_usd} a {scope}"
+
+
+def _redacted(applied: Mapping[str, Any]) -> str:
+    """Entities, patterns and field names, grouped by what stands in their place."""
+    by_strategy: dict[str, list[str]] = {}
+    for entity in dict.fromkeys([*applied["entities"], *applied["patterns"]]):
+        by_strategy.setdefault(applied["strategy"].get(entity, "redact"), []).append(entity)
+    parts = [f"{', '.join(entities)} ({strategy})" for strategy, entities in by_strategy.items()]
+    parts += [f"fields named {', '.join(applied['keys'])}"] if applied["keys"] else []
+    parts += [f"by {applied['engine']}"] if applied["engine"] != "builtin" else []
+    return "; ".join(parts) or "nothing"

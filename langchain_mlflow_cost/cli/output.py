@@ -1,0 +1,22 @@
+"""How the commands speak: tables and figures on standard output, what they have to say on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal; texts are printed as they are."""
+    return Console(highlight=False, markup=False)
+
+
+def tell(message: str) -> None:
+    """Say something on standard error that does not belong to what was asked for."""
+    sys.stderr.write(f"mlflow-cost: {message}\n")
+
+
+def counted(count: int, word: str) -> str:
+    """`1 trace`, `1,200 traces`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""MLflow's store as the commands use it: found without being made, and read page by page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.cli.app import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow.entities import Experiment, Trace
+
+SQLITE = "sqlite:///"
+PAGE = 100
+"""Traces that are fetched or deleted at a time."""
+
+
+def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
+    """Point MLflow at the store and find the experiment there.
+
+    Args:
+        tracking_uri: None for that of the environment, else of the current folder.
+        name: The experiment's.
+
+    Raises:
+        CommandError: There is no such database or experiment. None is made.
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        # MLflow would make an empty database there.
+        raise CommandError(f"no database {uri.removeprefix(SQLITE)}; name the store with --tracking-uri")
+
+    # Its default asks a server that is not there for four minutes (seven retries, 3.17); nobody waits so long here.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        names = ", ".join(each.name for each in mlflow.search_experiments(max_results=10))
+        raise CommandError(f"no experiment {name}; name one with --experiment: {names}")
+    return found
+
+
+def traces_of(experiment: Experiment, *, most: int | None = None, **search: Any) -> Iterator[Trace]:
+    """Traces of an experiment, fetched page by page.
+
+    Args:
+        experiment: Where to look.
+        most: How many at most; None for all.
+        search: As for `mlflow.MlflowClient.search_traces`: filter, order, whether with spans.
+    """
+    import mlflow
+
+    client, token, left = mlflow.MlflowClient(), None, most
+    while left is None or left > 0:
+        page = client.search_traces(
+            locations=[experiment.experiment_id],
+            max_results=PAGE if left is None else min(PAGE, left),
+            page_token=token,
+            **search,
+        )
+        yield from page
+        token = page.token
+        left = None if left is None else left - len(page)
+        if not token:
+            return

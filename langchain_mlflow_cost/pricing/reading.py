@@ -1,0 +1,438 @@
+"""LangChain's requests and responses, read into `CallRequest` and `CallResult`.
+
+LangChain's objects are only looked at (`message`, `usage_metadata`, `response_metadata`), so plain objects with these
+attributes do as well. No function here raises: what cannot be read is told in `CallResult.problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from langchain_mlflow_cost.messages import blocks_of, said_text
+from langchain_mlflow_cost.pricing.providers import AWS, host_of, model_id, provider_id
+from langchain_mlflow_cost.pricing.reported import Reading, usage_of
+from langchain_mlflow_cost.pricing.tokenizer import count_tokens
+from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
+
+# --- the request -----------------------------------------------------------------------------------------------------
+
+_TIERS: Final[dict[str, str | None]] = {
+    # Names of the standard tier, and of the wish for whichever tier there is, which tells nothing.
+    "default": STANDARD_TIER,
+    "standard": STANDARD_TIER,
+    "standard_only": STANDARD_TIER,
+    "on_demand": STANDARD_TIER,
+    "auto": None,
+    "": None,
+}
+_MODEL_KEYS: Final = ("model", "model_name", "model_id", "azure_deployment", "deployment_name", "engine")
+_CAP_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
+_URL_KEYS: Final = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "endpoint_url", "endpoint")
+_NESTED: Final = ("model_kwargs", "extra_body")
+
+
+def call_request(
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    invocation_params: Mapping[str, Any] | None = None,
+    serialized: Mapping[str, Any] | None = None,
+    messages: Any = None,
+    batch_size: int = 1,
+) -> CallRequest:
+    """Read a request out of what LangChain hands to a start event.
+
+    Args:
+        metadata: The run's metadata, with `ls_provider`, `ls_model_name`, `ls_max_tokens`.
+        invocation_params: The event's keyword of this name.
+        serialized: The event's first argument: the model's constructor arguments, for the base URL and what
+            `invocation_params` leaves out.
+        messages: The prompt, looked at only for `cache_control` where a stream will not tell how long was cached.
+        batch_size: The event's keyword of this name.
+    """
+    try:
+        return _call_request(metadata or {}, invocation_params or {}, serialized or {}, messages, batch_size)
+    except Exception:  # noqa: BLE001 - foreign objects may raise anything; an unknown request is only an unpriced one
+        return CallRequest()
+
+
+def _call_request(
+    metadata: Mapping[str, Any],
+    params: Mapping[str, Any],
+    serialized: Mapping[str, Any],
+    messages: Any,
+    batch_size: int,
+) -> CallRequest:
+    constructor = _mapping(serialized.get("kwargs"))
+    provider = provider_id(metadata.get("ls_provider")) or provider_id(params.get("_type"))
+    # The deployment of an Azure model says nothing, `ls_model_name` has the model if the user told it.
+    model = _text(metadata.get("ls_model_name")) or _first_text(params, _MODEL_KEYS)
+    if model is None:
+        model = _first_text(constructor, _MODEL_KEYS)
+    cap = _positive(metadata.get("ls_max_tokens"))
+    if cap is None:
+        cap = next((found for key in _CAP_KEYS if (found := _positive(params.get(key))) is not None), None)
+    return CallRequest(
+        provider=provider,
+        model=model_id(model) if model else None,
+        max_output_tokens=cap,
+        n=_positive(params.get("n")) or 1,
+        service_tier=_tier(_setting("service_tier", params, constructor) or params.get("serviceTier")),
+        cache_ttl=_cache_ttl(params, messages) if provider in _CACHE_CONTROL_PROVIDERS else None,
+        host=next((host for key in _URL_KEYS if (host := host_of(constructor.get(key)))), None),
+        speed=_text(_setting("speed", params, constructor)),
+        region=_text(_setting("inference_geo", params, constructor) or constructor.get("location")),
+        batch_size=batch_size if batch_size > 0 else 1,
+    )
+
+
+_CACHE_CONTROL_PROVIDERS: Final = frozenset({"anthropic", AWS, "google"})
+
+
+def _setting(name: str, *sources: Mapping[str, Any]) -> Any:
+    for source in sources:
+        if (value := source.get(name)) is not None:
+            return value
+        inner = [nested for key in _NESTED if isinstance(nested := source.get(key), Mapping) and nested]
+        if inner and (value := _setting(name, *inner)) is not None:
+            return value
+    return None
+
+
+def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
+    found: set[str] = set()
+    _note_ttl(params.get("cache_control"), found)
+    for tool in _sequence(params.get("tools")):
+        if isinstance(tool, Mapping):
+            _note_ttl(tool.get("cache_control"), found)
+    for block in blocks_of(messages):
+        _note_ttl(block.get("cache_control"), found)
+        _note_ttl(block.get("cachePoint"), found)
+    if len(found) > 1:
+        return "mixed"
+    return next(iter(found), None)
+
+
+def _note_ttl(control: Any, found: set[str]) -> None:
+    if isinstance(control, Mapping):
+        found.add("1h" if control.get("ttl") == "1h" else "5m")
+
+
+# --- the response ----------------------------------------------------------------------------------------------------
+
+
+def call_result(
+    request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any] | None
+) -> CallResult:
+    """Read the usage, the model that answered and the bill, if there is one, out of an end event's response.
+
+    Of several generations of one prompt only the first that reports usage counts: LangChain copies the usage of the
+    whole request onto each.
+    """
+    try:
+        return _call_result(request, generations, _mapping(llm_output))
+    except Exception as error:  # noqa: BLE001 - foreign objects may raise anything; the call then counts as unreported
+        return CallResult(problems=(f"the response could not be read: {type(error).__name__}",))
+
+
+def _call_result(
+    request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any]
+) -> CallResult:
+    reported, response, uses = _look_through(generations)
+    response_model = _response_model(response, llm_output)
+    problems: list[str] = []
+    if reported and reported.get("total_cost") == 0:
+        # The one mark of LangChain's LLM cache (langchain-core 1.7, `_convert_cached_generations`).
+        usage = usage_of(reported, {}, request, [])[0] if len(reported) > 1 else None
+        return CallResult(usage=usage or Usage(), response_model=response_model, cached=True)
+
+    raw = _raw_usage(response, llm_output)
+    usage, partly = None, False
+    if reported or raw:
+        usage, partly = usage_of(reported or raw, raw, request, problems)
+        if usage is not None and partly:
+            # No less than its parts that were told.
+            counted = count_tokens(said_text(generations), request.model)
+            usage = replace(usage, output_tokens=max(usage.output_tokens, counted))
+    elif request.batch_size > 1 and "token_usage" in llm_output:
+        # LLMResult.flatten leaves the usage of a batch with its first prompt; the others get an empty mapping.
+        usage = Usage()
+    if usage is not None and (uses or "server_tool_use" in raw or "num_search_queries" in raw):
+        usage = replace(usage, fees=_fees(raw, uses))
+    tier = _tier(response.get("service_tier") or response.get("serviceTier") or llm_output.get("service_tier"))
+    return CallResult(
+        usage=usage,
+        response_model=response_model,
+        provider=provider_id(response.get("model_provider")),
+        service_tier=tier or _tier(raw.get("service_tier")) or _tier_in_details(reported),
+        speed=_text(raw.get("speed")),
+        region=_text(raw.get("inference_geo")),
+        billed_usd=_bill(response, raw, problems),
+        estimated=partly,
+        side_calls=_side_calls(raw, request, problems) if "iterations" in raw else (),
+        problems=tuple(problems),
+    )
+
+
+def _look_through(
+    generations: Sequence[Sequence[Any]],
+) -> tuple[Mapping[str, Any], Mapping[str, Any], dict[str, int]]:
+    """Find the first usage that was reported, what the response says of itself, and the tools used in all answers."""
+    reported: Mapping[str, Any] = {}
+    response: Mapping[str, Any] = {}
+    uses: dict[str, int] = {}
+    for answers in generations:
+        for generation in answers:
+            message = getattr(generation, "message", None)
+            info = _mapping(getattr(generation, "generation_info", None))
+            if message is None:
+                response = response or info
+                reported = reported or _mapping(info.get("usage_metadata"))
+                continue
+            about = _mapping(getattr(message, "response_metadata", None))
+            response = response or ({**info, **about} if info else about)
+            reported = reported or _mapping(getattr(message, "usage_metadata", None))
+            _add_uses(message, about, uses)
+    return reported, response, uses
+
+
+_RAW_KEYS: Final = ("token_usage", "usage", "usage_metadata", "amazon-bedrock-invocationMetrics")
+
+
+def _raw_usage(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the provider's own usage object, which knows more than LangChain's: fees, regions, bills."""
+    for source in (response, llm_output):
+        for key in _RAW_KEYS:
+            raw = source.get(key)
+            if raw and isinstance(raw, Mapping):
+                return raw
+    if "prompt_eval_count" in response or "eval_count" in response:  # Ollama puts the counts beside the rest.
+        return response
+    return {}
+
+
+def _response_model(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> str | None:
+    for source in (response, llm_output):
+        for key in ("model_name", "model", "model_id", "model_version"):
+            name = source.get(key)
+            if isinstance(name, str) and name:
+                return model_id(_unrepeated(name))
+    return None
+
+
+def _unrepeated(text: str) -> str:
+    """Undo what merging the chunks of a stream does to a text that came with each of n answers: `flexflex`."""
+    half = len(text) // 2
+    while half and len(text) % 2 == 0 and text[:half] == text[half:]:
+        text, half = text[:half], half // 2
+    return text
+
+
+def _tier_in_details(reported: Mapping[str, Any]) -> str | None:
+    """Find the tier that langchain-openai writes into the names of the details: `flex_cache_read`, `priority`."""
+    details = reported.get("input_token_details")
+    if isinstance(details, Mapping):
+        for tier in ("flex", "priority"):
+            if tier in details or f"{tier}_cache_read" in details:
+                return tier
+    return None
+
+
+def _tier(value: Any) -> str | None:
+    if isinstance(value, Mapping):  # Bedrock: {"type": "flex"}
+        value = value.get("type")
+    if not isinstance(value, str):
+        return None
+    tier = value.strip().lower()
+    if tier in _TIERS:
+        return _TIERS[tier]
+    whole = _unrepeated(tier)
+    return _TIERS.get(whole, whole)
+
+
+# --- fees, bills, inferences inside a call ---------------------------------------------------------------------------
+
+
+def _fees(raw: Mapping[str, Any], uses: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """Join the uses that were counted in the answer with the provider's own counts, which are better."""
+    tools = raw.get("server_tool_use")
+    for source in (raw, tools):
+        if isinstance(source, Mapping):
+            for key in ("web_search_requests", "num_search_queries"):
+                if count := Reading([]).count(source.get(key) or 0, key):
+                    uses["web_search"] = count
+    return tuple(sorted(uses.items()))
+
+
+def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> None:
+    """Count the server tools in one answer that are billed per use; failed ones are not billed."""
+    content = getattr(message, "content", None)
+    outputs = _mapping(getattr(message, "additional_kwargs", None)).get("tool_outputs")
+    if "num_search_queries" in about:  # Perplexity
+        uses["web_search"] = Reading([]).count(about["num_search_queries"] or 0, "num_search_queries") or 0
+    grounding = about.get("grounding_metadata")
+    if isinstance(grounding, Mapping):  # Gemini
+        queries = grounding.get("web_search_queries") or grounding.get("webSearchQueries")
+        if isinstance(queries, (list, tuple)) and queries:
+            uses["grounding_query"] = len(queries)
+    if isinstance(content, str) and not outputs:
+        return
+    blocks = [block for block in (*_list(content), *_list(outputs)) if isinstance(block, Mapping)]
+    failed = {identity for block in blocks if (identity := _failed_use(block)) is not None}
+    seen: set[Any] = set()
+    for block in blocks:
+        tool = _billed_tool(block)
+        identity = block.get("id")
+        if tool is not None and (identity is None or (identity not in failed and identity not in seen)):
+            uses[tool] = uses.get(tool, 0) + 1
+            seen.add(identity)
+
+
+_SERVER_TOOLS: Final = frozenset({"web_search", "file_search"})
+
+
+def _billed_tool(block: Mapping[str, Any]) -> str | None:
+    kind = block.get("type")
+    if kind in ("web_search_call", "file_search_call"):  # OpenAI's Responses API
+        name, action = str(kind).removesuffix("_call"), block.get("action")
+        if block.get("status") in ("failed", "incomplete"):
+            return None
+    elif kind in ("server_tool_use", "server_tool_call"):  # Anthropic's, and LangChain's v1 form of both
+        name, action = str(block.get("name")), block.get("args")
+    else:
+        return None
+    # Of OpenAI's web searches only the action `search` is billed, not opening a page or looking for a word in it.
+    if isinstance(action, Mapping) and action.get("type") not in (None, "search"):
+        return None
+    return name if name in _SERVER_TOOLS else None
+
+
+def _failed_use(block: Mapping[str, Any]) -> Any:
+    if block.get("type") == "web_search_tool_result":
+        inner = block.get("content")
+        return block.get("tool_use_id") if isinstance(inner, Mapping) and "error" in str(inner.get("type")) else None
+    if block.get("type") == "server_tool_result" and block.get("status") == "error":
+        return block.get("tool_call_id")
+    return None
+
+
+_TICKS_PER_USD: Final = Decimal(10) ** 10
+_BILL_KEYS: Final = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost"})
+
+
+def _bill(response: Mapping[str, Any], raw: Mapping[str, Any], problems: list[str]) -> Decimal | None:
+    """Find what the provider says that it charged.
+
+    OpenRouter: `cost` in USD (with a key of the user's own at the maker, only OpenRouter's fee: the maker's bill is
+    beside it); Perplexity: `cost.total_cost`; xAI: `cost_in_usd_ticks`, 10^10 a dollar (docs.x.ai, cost tracking);
+    DeepInfra: `estimated_cost`.
+    """
+    if raw.keys().isdisjoint(_BILL_KEYS) and "cost" not in response:
+        return None
+    ticks = raw.get("cost_in_usd_ticks")
+    if ticks is not None:
+        usd = _money(ticks, "cost_in_usd_ticks", problems)
+        return None if usd is None else usd / _TICKS_PER_USD
+    cost = raw.get("cost")
+    if cost is None:
+        cost = response.get("cost")
+    if cost is None:
+        cost = raw.get("estimated_cost")
+    if isinstance(cost, Mapping):
+        cost = cost.get("total_cost")
+    if cost is None:
+        return None
+    usd = _money(cost, "cost", problems)
+    if usd is not None and raw.get("is_byok") is True:
+        details = _mapping(raw.get("cost_details"))
+        upstream = details.get("upstream_inference_cost")
+        if upstream is not None and (more := _money(upstream, "upstream_inference_cost", problems)) is not None:
+            usd += more
+    return usd
+
+
+def _money(value: Any, name: str, problems: list[str]) -> Decimal | None:
+    if isinstance(value, (int, float, str, Decimal)) and not isinstance(value, bool):
+        try:
+            usd = Decimal(str(value))
+        except InvalidOperation:
+            usd = Decimal("NaN")
+        if usd.is_finite() and usd >= 0:
+            return usd
+    problems.append(f"{name} in the response is no amount of money")
+    return None
+
+
+def _side_calls(
+    raw: Mapping[str, Any], request: CallRequest, problems: list[str]
+) -> tuple[tuple[str | None, Usage], ...]:
+    """Read Anthropic's iterations that the totals leave out: a compaction, an advisor with a model of its own."""
+    found: list[tuple[str | None, Usage]] = []
+    for entry in _sequence(raw.get("iterations")):
+        if isinstance(entry, Mapping) and entry.get("type") in ("compaction", "advisor_message"):
+            usage, _ = usage_of(entry, entry, request, problems)
+            if usage is not None:
+                found.append((_text(entry.get("model")), usage))
+    return tuple(found)
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+_MESSAGE_OVERHEAD: Final = 8
+
+
+def estimated_result(
+    request: CallRequest, prompt_text: str, output_text: str, *, told: CallResult | None = None
+) -> CallResult:
+    """Count the tokens of a call whose provider reported none, such as an aborted stream.
+
+    Args:
+        request: The call.
+        prompt_text: All that was sent.
+        output_text: All that had come back.
+        told: What the response did tell, such as the model that answered; kept.
+    """
+    usage = Usage(
+        input_tokens=count_tokens(prompt_text, request.model) if prompt_text else 0,
+        output_tokens=count_tokens(output_text, request.model) if output_text else 0,
+    )
+    return replace(told or CallResult(), usage=usage, estimated=True)
+
+
+def estimate_prompt_tokens(request: CallRequest, prompt_text: str) -> int:  # noqa: ARG001 - a model may come to matter
+    """Guess a prompt's tokens for a reservation: cheap, and rather too many than too few.
+
+    A token is about four bytes of English, three of code or other languages' letters; three is taken.
+    """
+    return len(prompt_text.encode("utf-8", "surrogatepass")) // 3 + _MESSAGE_OVERHEAD
+
+
+# --- reading foreign values ------------------------------------------------------------------------------------------
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if type(value) is dict:  # By far the most: an abstract class' isinstance takes five times as long.
+        return value
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _first_text(source: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    return next((text for key in keys if (text := _text(source.get(key)))), None)
+
+
+def _positive(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None

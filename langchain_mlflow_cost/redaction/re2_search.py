@@ -1,0 +1,117 @@
+"""RE2's patterns, and where they are found: the one file with a private name of google-re2.
+
+The match objects of google-re2 (read in 1.1.20251105, `re2/__init__.py`) ask for the number of groups at each `span()`
+and cost twice what the search costs. `_Regexp._regexp.Match` is the call that they wrap. Where it is not there, or does
+not do what it did, the public methods are used, which give the same: slower, and a test says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import re2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def byte_pattern(pattern: str) -> Any:
+    """Compile for RE2, to be searched for in a view's bytes.
+
+    Raises:
+        re2.error: RE2 does not take the pattern.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern.encode(), options)
+
+
+def any_of(*patterns: Any) -> Any:
+    """Compile the alternatives of several byte patterns into one."""
+    return byte_pattern("|".join(f"(?:{pattern.pattern.decode()})" for pattern in patterns))
+
+
+def text_pattern(pattern: str) -> Any:
+    """Compile for RE2, to be searched for in UTF-8.
+
+    Raises:
+        re2.error: RE2 does not take the pattern, of which it prints nothing.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def text_set(*patterns: str) -> Any:
+    """Compile several for RE2, to be asked which of them are anywhere in a piece of UTF-8."""
+    options = re2.Options()
+    options.log_errors = False
+    together = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        together.Add(pattern.encode())
+    together.Compile()
+    return together
+
+
+def public_spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
+    """Give where a pattern is found, one place after the other; offsets count bytes."""
+    return (match.span() for match in pattern.finditer(data))
+
+
+def public_is_in(pattern: Any, data: bytes) -> bool:
+    """Say whether a pattern is found anywhere."""
+    return pattern.search(data) is not None
+
+
+def public_first_start(pattern: Any, data: bytes, position: int) -> int:
+    """Give where a pattern is found first, from a position on; -1 if nowhere."""
+    match = pattern.search(data, position)
+    return -1 if match is None else int(match.start())
+
+
+_UNANCHORED = getattr(getattr(re2, "_Anchor", None), "UNANCHORED", None)
+
+
+def private_spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
+    """Give what `public_spans` gives, for patterns that do not find the empty text."""
+    match = pattern._regexp.Match  # noqa: SLF001 - see above
+    position = 0
+    end = len(data)
+    while True:
+        span = match(_UNANCHORED, data, position, end)[0]
+        position = span[1]
+        if position < 0:
+            return
+        yield span
+
+
+def private_is_in(pattern: Any, data: bytes) -> bool:
+    """Give what `public_is_in` gives."""
+    return pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0  # type: ignore[no-any-return]  # noqa: SLF001 - see above
+
+
+def private_first_start(pattern: Any, data: bytes, position: int) -> int:
+    """Give what `public_first_start` gives."""
+    start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - see above
+    return start
+
+
+def private_search_works() -> bool:
+    """Say whether the private call is there and gives what the public methods give."""
+    pattern, data = byte_pattern(r"\b[0-9]+(?:-(x))?"), b"a 12-x \xff 3 b4 56"
+    try:
+        return (
+            list(private_spans(pattern, data)) == list(public_spans(pattern, data)) == [(2, 6), (9, 10), (14, 16)]
+            and [private_first_start(pattern, data, position) for position in (0, 3, 15)] == [2, 9, -1]
+            and private_is_in(pattern, data)
+            and not private_is_in(pattern, b"b4")
+        )
+    except Exception:  # noqa: BLE001 - whatever another version does instead
+        return False
+
+
+spans: Callable[[Any, bytes], Iterator[tuple[int, int]]] = public_spans
+is_in: Callable[[Any, bytes], bool] = public_is_in
+first_start: Callable[[Any, bytes, int], int] = public_first_start
+if private_search_works():
+    spans, is_in, first_start = private_spans, private_is_in, private_first_start

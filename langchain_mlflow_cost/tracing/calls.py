@@ -1,0 +1,304 @@
+"""One model call from reservation to settlement, whoever made it. Nobody else prices, adds up or writes cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.messages import said_text, sent_text
+from langchain_mlflow_cost.pricing.ledger import Call, Totals
+from langchain_mlflow_cost.pricing.reading import estimate_prompt_tokens, estimated_result
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from langchain_mlflow_cost.budgets.local import Budgets, Reservation
+    from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
+    from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
+    from langchain_mlflow_cost.tracing.runs import Run
+
+ASSUMED_PROMPT_TOKENS: Final = 1_000
+"""Reserved for a prompt whose text cannot be counted."""
+ASSUMED_OUTPUT_TOKENS: Final = 1_000
+"""Reserved for an answer whose request sets no limit, until its real length is known."""
+RESERVED_OUTPUT_TOKENS: Final = 4_000
+"""Reserved at most: langchain-anthropic asks for the model's maximum by itself, which few answers come near."""
+STREAM_CHECK_CHUNKS: Final = 16
+"""A stream's running cost is told, and checked against budgets, once in so many chunks."""
+_ALMOST_NOTHING: Final = Decimal("1e-9")
+_NOTHING: Final = Decimal(0)
+
+
+class Settled(NamedTuple):
+    """A call as its first handler counts it: what its span says."""
+
+    result: CallResult
+    priced: PricedCall
+    call: Call
+
+
+class ModelCall:
+    """One model call. The thread that it runs in calls these methods in this order; none but a refusal is raised.
+
+    Args:
+        run: Its own run, or the one that another library made it in.
+        request: What was asked for.
+        key: Tells it from all other calls, the same for all handlers.
+        prompt: What was sent, in LangChain's objects.
+        tools: The definitions sent with it.
+    """
+
+    __slots__ = (
+        "_key",
+        "_prompt",
+        "_prompt_tokens",
+        "_reservations",
+        "_run",
+        "_tools",
+        "chunks",
+        "first_chunk_ns",
+        "request",
+        "start_ns",
+    )
+
+    def __init__(self, run: Run, request: CallRequest, *, key: Hashable, prompt: Any = None, tools: Any = None) -> None:
+        self.request = request
+        self.start_ns = time.time_ns()
+        self.chunks: list[str] = []
+        """What a stream has said so far."""
+        self.first_chunk_ns: int | None = None
+        self._run = run
+        self._key = key
+        self._prompt = prompt
+        self._tools = tools
+        self._prompt_tokens: int | None = None
+        self._reservations: list[tuple[Budgets, Reservation]] = []
+        for state in run.handlers:
+            run.trace.ledger_of(state).enter(key, run.node)
+
+    # --- before -----------------------------------------------------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Ask every budget that governs the run and was not asked yet; all or none is reserved.
+
+        Raises:
+            BudgetExceededError: The call must not be made.
+        """
+        for state in self._run.handlers:
+            budgets = state.budgets
+            if not budgets or any(known is budgets for known, _ in self._reservations):
+                continue
+            estimate_usd, prompt_usd = self._estimate(state.prices)
+            self._hold(budgets, estimate_usd, prompt_usd, is_made=False)
+
+    def _hold(
+        self, budgets: Budgets, estimate_usd: Decimal | None, prompt_usd: Decimal | None, *, is_made: bool
+    ) -> None:
+        reservation = budgets.reserve(
+            trace=self._run.trace,
+            node=self._run.node,
+            session=self._run.session_id,
+            estimate_usd=estimate_usd,
+            prompt_usd=prompt_usd,
+            model=self.request.model or "",
+            call=self._key,
+            is_made=is_made,
+        )
+        self._reservations.append((budgets, reservation))
+
+    def _estimate(self, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:
+        """USD that the call may cost, and the part of it that its prompt costs."""
+        if self.request.model is None:
+            # The response may name the model that the request does not: until then the call is paid, but by how much?
+            return _ALMOST_NOTHING, _ALMOST_NOTHING
+        longest = min(self.request.max_output_tokens or ASSUMED_OUTPUT_TOKENS, RESERVED_OUTPUT_TOKENS)
+        answer = longest * max(self.request.n, 1)
+        return (
+            prices.estimate_usd(self.request, self.prompt_tokens, answer),
+            prices.estimate_usd(self.request, self.prompt_tokens, 0),
+        )
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate of the tokens sent; a crude one where the prompt cannot be read, for a budget is asked anyway."""
+        if self._prompt_tokens is None:
+            try:
+                self._prompt_tokens = estimate_prompt_tokens(self.request, self._sent())
+            except Exception:  # noqa: BLE001 - it holds objects of the user's, which may raise anything
+                self._prompt_tokens = ASSUMED_PROMPT_TOKENS
+        return self._prompt_tokens
+
+    def _sent(self) -> str:
+        return sent_text(self._prompt, self._tools)
+
+    # --- while it streams -------------------------------------------------------------------------------------------
+
+    def stream(self, text: str) -> None:
+        """Count a chunk.
+
+        Raises:
+            BudgetExceededError: The stream has passed a limit; it ends here, and is still to be settled.
+        """
+        if not self.chunks:
+            self.first_chunk_ns = time.time_ns()
+        self.chunks.append(text)
+        if len(self.chunks) % STREAM_CHECK_CHUNKS == 0:
+            self._tell_running()
+
+    def _tell_running(self) -> None:
+        output_tokens, input_tokens = len(self.chunks), self.prompt_tokens
+        for state in self._run.handlers:
+            usd = state.prices.estimate_usd(self.request, input_tokens, output_tokens)
+            running = Call(
+                node=self._run.node,
+                model=self.request.model or "",
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                input_usd=usd,
+                output_usd=None if usd is None else _NOTHING,
+                estimated=True,
+            )
+            self._run.trace.ledger_of(state).run(self._key, running)
+            if usd is not None:
+                for budgets, reservation in self._reservations:
+                    if budgets is state.budgets:
+                        budgets.grow(reservation, usd)
+
+    # --- after ------------------------------------------------------------------------------------------------------
+
+    def settle_answer(self, result: CallResult, generations: Sequence[Sequence[Any]]) -> Settled:
+        """Count an answer; one without usage by its text."""
+        if result.usage is None and result.billed_usd is None and not result.cached:
+            said = said_text(generations) or "".join(self.chunks)
+            result = estimated_result(self.request, self._sent(), said, told=result)
+        return self.settle(result)
+
+    def settle(self, result: CallResult) -> Settled:
+        """Price the call for each handler, add it up, and replace what was reserved by what it cost."""
+        run, settled, told = self._run, None, []
+        for state in run.handlers:
+            priced = state.prices.price(self.request, result)
+            cost = priced.cost
+            call = Call(
+                node=run.node,
+                model=priced.model,
+                input_tokens=result.input_tokens,
+                output_tokens=result.output_tokens,
+                input_usd=None if cost is None else cost.input_usd,
+                output_usd=None if cost is None else cost.output_usd,
+                cached=result.cached,
+                estimated=result.estimated,
+            )
+            spans = _totals_around(run) if settled is None else ()
+            run.trace.ledger_of(state).add(call, spans, key=self._key)
+            for budgets, reservation in self._reservations:
+                if budgets is state.budgets:
+                    budgets.settle(reservation, None if cost is None else cost.total_usd)
+            if cost is None:
+                state.warn_unpriced(priced.model)
+            settled = settled or Settled(result, priced, call)
+            told.append((state, call))
+        self._reservations.clear()
+        for state, call in told:
+            state.tell(call)
+        assert settled is not None
+        return settled
+
+    def settle_made(self, result: CallResult) -> Settled:
+        """Count a call of another library: it is made already, so a budget can only refuse the calls to come."""
+        for state in self._run.handlers:
+            if state.budgets:
+                cost = state.prices.price(self.request, result).cost
+                self._hold(state.budgets, None if cost is None else cost.total_usd, None, is_made=True)
+        return self.settle(result)
+
+    def break_off(self, error: BaseException) -> Settled | None:
+        """Count a call that ended without an answer: at an estimate if it was under way, else at nothing."""
+        text = "".join(self.chunks)
+        aborted = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
+        if text or aborted:
+            return self.settle(estimated_result(self.request, self._sent(), text))
+        self.give_back()
+        return None
+
+    def give_back(self) -> None:
+        """Count nothing: the call was not made, or failed."""
+        for budgets, reservation in self._reservations:
+            budgets.settle(reservation, _NOTHING)
+        self._reservations.clear()
+        for state in self._run.handlers:
+            self._run.trace.ledger_of(state).drop(self._key)
+
+
+def _totals_around(run: Run) -> list[Totals]:
+    """The sums that a call in a run is part of: the run's, those above it, and those of the user's own spans around."""
+    lineage = list(run.lineage())
+    state = lineage[-1].state
+    return [above.totals for above in lineage] + ([] if state is None else list(state.around))
+
+
+# --- what a span says of it -----------------------------------------------------------------------------------------
+
+
+def written_json(value: Any) -> str:
+    """A plain value as the JSON text of an attribute."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly
+
+
+def cost_attributes(settled: Settled, request: CallRequest, *, hides_usage: bool) -> dict[str, str]:
+    """A model span's own attributes, as the JSON text that MLflow's registry reads.
+
+    Args:
+        settled: The call.
+        request: What was asked for.
+        hides_usage: Leave out what the store would price the call by.
+    """
+    result, priced, _ = settled
+    written = {keys.MODEL: written_json(priced.model)}
+    provider = result.provider or request.provider
+    if provider:
+        written[keys.MODEL_PROVIDER] = written_json(provider)
+    usage = result.usage
+    if usage is not None and not result.cached and not hides_usage:
+        counts = {
+            "input_tokens": result.input_tokens,
+            "output_tokens": result.output_tokens,
+            "total_tokens": result.input_tokens + result.output_tokens,
+        }
+        if usage.cache_read:
+            counts["cache_read_input_tokens"] = usage.cache_read
+        if usage.cache_write or usage.cache_write_1h:
+            counts["cache_creation_input_tokens"] = usage.cache_write + usage.cache_write_1h
+        written[keys.CHAT_USAGE] = written_json(counts)
+    if priced.cost is not None:
+        written[keys.LLM_COST] = cost_json(priced.cost)
+    if priced.source:
+        written["cost.price_source"] = written_json(priced.source)
+    if result.estimated:
+        written["cost.estimated"] = "true"
+    return written
+
+
+def cost_json(cost: Cost | Totals) -> str:
+    """USD in MLflow's own form, for a call or for a trace."""
+    return written_json(
+        {
+            "input_cost": float(cost.input_usd),
+            "output_cost": float(cost.output_usd),
+            "total_cost": float(cost.total_usd),
+        }
+    )
+
+
+def sum_attributes(totals: Totals) -> dict[str, str]:
+    """The sums of a span as attributes."""
+    return {key: repr(value) for key, value in totals.attributes().items()}

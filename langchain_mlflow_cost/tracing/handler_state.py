@@ -1,0 +1,101 @@
+"""What one handler enforces and remembers, shared by all its traces."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.limits import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_mlflow_cost.budgets.local import Budgets
+    from langchain_mlflow_cost.nodes import NodePath
+    from langchain_mlflow_cost.policy.settings import Policy
+    from langchain_mlflow_cost.pricing.book import PriceBook
+    from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
+    from langchain_mlflow_cost.tracing.trace import Trace
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+
+class HandlerState:
+    """One handler's policy, prices, budgets and last traces. Safe for threads."""
+
+    def __init__(
+        self,
+        handler: Any,
+        policy: Policy,
+        prices: PriceBook,
+        budgets: Budgets,
+        on_cost: Callable[[Call], None] | None = None,
+    ) -> None:
+        self.handler = handler
+        """The LangChain handler itself, to be told of runs that only MLflow's tracer was told of."""
+        self.policy = policy
+        self.prices = prices
+        self.budgets = budgets
+        self.names: dict[tuple[NodePath, str], str] = {}
+        """Names of runs, by node, that hold nothing to redact."""
+        self._on_cost = on_cost
+        self._told: set[str] = set()
+        self._unpriced: set[str] = set()
+        self._lock = threading.Lock()
+        self._traces: OrderedDict[Trace, None] = OrderedDict()
+        self._latest: Trace | None = None
+
+    def tell(self, call: Call) -> None:
+        """Call the user's `on_cost`; what it raises must not stop the graph, and is logged once a cause."""
+        if self._on_cost is None:
+            return
+        try:
+            self._on_cost(call)
+        except Exception as error:  # noqa: BLE001 - it may raise anything
+            cause = type(error).__name__
+            if cause not in self._told:
+                self._told.add(cause)
+                log.warning("langchain_mlflow_cost: on_cost failed (%s); the run goes on", cause)
+                log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
+
+    def warn_unpriced(self, model: str) -> None:
+        """Warn, once a model, that its calls are counted without a price."""
+        if model in self._unpriced:
+            return
+        self._unpriced.add(model)
+        text = (
+            f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
+            "Set prices.overrides or prices.aliases in the policy."
+        )
+        try:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        except UserWarning:
+            # Where warnings are errors, a raised one would end the accounting of this call half-way.
+            log.warning(text)
+
+    def add_trace(self, trace: Trace) -> None:
+        """Remember a trace for `summary`, and forget the oldest ones."""
+        with self._lock:
+            self._latest = trace
+            self._traces[trace] = None
+            self._traces.move_to_end(trace)
+            while len(self._traces) > limits().kept_summaries:
+                self._traces.popitem(last=False)
+
+    def traces(self) -> list[Trace]:
+        """The last ones, the longest known first."""
+        with self._lock:
+            return list(self._traces)
+
+    def summary(self, trace_id: str | None) -> CostSummary | None:
+        """The sums of a trace, or of the one in which an invocation began last; None if there is none."""
+        with self._lock:
+            if trace_id is None:
+                found = self._latest
+            else:
+                found = next((trace for trace in self._traces if trace.trace_id == trace_id), None)
+        return None if found is None else found.ledger_of(self).summary(found.trace_id)

@@ -1,0 +1,255 @@
+"""What every recorder does with runs: opens and ends them in the right order, and counts what hears of no end.
+
+There are two: `GuardedRecorder` writes spans through the guard; `NullRecorder` keeps structure and costs alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import weakref
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.tracing import run_metrics
+from langchain_mlflow_cost.tracing.runs import RUNS, make_run
+from langchain_mlflow_cost.tracing.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.pricing.rates import ModelRates
+    from langchain_mlflow_cost.tracing.calls import Settled
+    from langchain_mlflow_cost.tracing.handler_state import HandlerState
+    from langchain_mlflow_cost.tracing.runs import Run
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+
+class Recorder:
+    """Turns runs into spans. What it does not override writes nothing; no fault of MLflow's gets out of it."""
+
+    fault: str | None = None
+    """Why no payload is recorded; None where all is well."""
+
+    # --- set-up -----------------------------------------------------------------------------------------------------
+
+    def install(self, handler_class: type) -> type:
+        """Make ready for a handler, and return the class that it shall have."""
+        return handler_class
+
+    def switch_autolog_on(self) -> None:
+        """Call `mlflow.langchain.autolog()` where it is off."""
+
+    def catalogue_rates(self, provider: str | None, model: str) -> ModelRates | None:  # noqa: ARG002 - no list here
+        """The last place to look for a price: MLflow's own list."""
+        return None
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        state: HandlerState,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        kind: Kind,
+        span_type: str,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str] | None,
+    ) -> Run | None:
+        """Open the run's record and span.
+
+        Returns:
+            None if the run is recorded already: a handler that is attached twice is told of it twice.
+        """
+        known = RUNS.get(run_id)
+        if known is not None:
+            if known.add_handler(state):
+                self._reapply_policy(known)
+                state.add_trace(known.trace)
+            return None
+        parent, inherits = self._parent_of(parent_run_id)
+        if parent is not None:
+            self._break_off_left(parent)
+        trace = self._trace_around(inherits=inherits) if parent is None else parent.trace
+        run = make_run(state, run_id, parent, kind, name, metadata, trace)
+        run.place.mark()
+        opened, surplus = RUNS.add(run)
+        for root in surplus:
+            self._let_go(root)
+        if opened is not run:
+            return None
+        if parent is None:
+            trace.add_root(run)
+            run_metrics.note_active_run(run)
+        try:
+            self._open_span(run, span_type, metadata or {}, tags or (), inherits=inherits)
+        except Exception as error:  # noqa: BLE001 - a store that is broken must cost neither the sums nor the budget
+            _say_once(f"langchain_mlflow_cost could not start a span ({type(error).__name__}); costs and budgets go on")
+        for each in run.handlers:
+            if parent is None or each not in parent.handlers:
+                each.add_trace(trace)
+        return run
+
+    def end(self, run: Run, *, error: BaseException | None, outputs: Any = None, has_outputs: bool = False) -> None:
+        """End a run, what is below it first."""
+        self._break_off_left(run)
+        below = RUNS.below(run)
+        if run.parent is None:
+            for child in below:
+                if child.is_under_way_elsewhere():
+                    # A task or thread that outlives the root ends with its own cost. Till then the sum is not final.
+                    run.trace.is_shared = run.trace.is_shared or child.call is not None
+                elif child.call is not None:
+                    # In a sequence the root's end comes before a stream's error.
+                    self.break_off(child, GeneratorExit())
+                else:
+                    self._finish(child, error=None)
+        elif any(child.call is not None and not child.is_under_way_elsewhere() for child in below):
+            # The end of a stream that was closed early comes after that of the chain around it: wait for its cost.
+            run.outcome = functools.partial(self._finish, run, error=error, outputs=outputs, has_outputs=has_outputs)
+            return
+        self._finish(run, error=error, outputs=outputs, has_outputs=has_outputs)
+        if run.parent is None:
+            run_metrics.log_sums(run)
+        parent = run.parent
+        while parent is not None and parent.outcome is not None and not RUNS.below(parent):
+            ending, parent.outcome = parent.outcome, None
+            ending()
+            parent = parent.parent
+
+    def _break_off_left(self, run: Run) -> None:
+        """End the calls in a run that were cancelled or timed out, of which LangChain tells nothing."""
+        if not run.children:
+            return
+        for child in RUNS.below(run):
+            if child.call is not None and child.place.is_over():
+                self.break_off(child, CancelledError())
+
+    def watch_task(self, run: Run) -> None:
+        """Break a model's call off once its task is done, if nothing was heard of its end by then."""
+        task = run.place.task
+        if task is not None:
+            task.add_done_callback(functools.partial(self._task_is_done, weakref.ref(run)))
+
+    def _task_is_done(self, known: weakref.ref[Run], _: Any) -> None:
+        run = known()
+        if run is None or not run.is_open:
+            return
+        try:
+            if run.place.is_over():
+                self.break_off(run, CancelledError())
+        except Exception as error:  # noqa: BLE001 - nobody but the event loop would hear of it
+            _say_once(f"langchain_mlflow_cost could not end a call that was cancelled ({type(error).__name__})")
+
+    def break_off(self, run: Run, error: BaseException) -> None:
+        """End a model's run that gave no answer, or will hear of no end."""
+        call = run.call
+        text = ""
+        if call is not None:
+            text = "".join(call.chunks)
+            self.remember_private(run, text)
+            if isinstance(error, Exception):
+                # A provider's error may quote what it was told.
+                self.remember_private(run, error)
+            self.write_call(run, call.break_off(error))
+        outputs = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": None}]}
+        self.end(run, error=error, outputs=outputs, has_outputs=bool(text))
+
+    def _finish(
+        self,
+        run: Run,
+        *,
+        error: BaseException | None,
+        outputs: Any = None,
+        has_outputs: bool = False,
+        was_let_go: bool = False,
+    ) -> None:
+        if run.run_id not in RUNS:
+            return
+        RUNS.remove(run)
+        try:
+            self._end_span(run, error=error, outputs=outputs, has_outputs=has_outputs and not was_let_go)
+        finally:
+            run.close()
+            if run.parent is None:
+                run.trace.roots.discard(run)
+                if not run.trace.roots:
+                    self._end_trace(run.trace)
+
+    def _let_go(self, root: Run) -> None:
+        """End the spans of a root that was idle for longest; what begins below it later is counted all the same."""
+        root.trace.keeps_budgets = True
+        for lost in (*RUNS.below(root), root):
+            try:
+                if lost.call is not None:
+                    # It may be under way and answer yet: its cost is estimated, and what was reserved given back.
+                    self.break_off(lost, GeneratorExit())
+                else:
+                    self._finish(lost, error=None, was_let_go=True)
+            except Exception as error:  # noqa: BLE001 - another's invocation must not keep this one from beginning
+                _say_once(f"langchain_mlflow_cost could not end a lost run ({type(error).__name__})")
+            lost.span = lost.state = None
+            RUNS.let_go(lost)
+        # A store that is away must not keep the next invocation from beginning.
+        with contextlib.suppress(Exception):
+            run_metrics.log_sums(root)
+
+    # --- what a recorder adds ---------------------------------------------------------------------------------------
+
+    def _parent_of(self, parent_run_id: UUID | None) -> tuple[Run | None, bool]:
+        """The run above, and whether a root may continue what is active in MLflow's context."""
+        return RUNS.parent(parent_run_id), False
+
+    def _trace_around(self, *, inherits: bool) -> Trace:  # noqa: ARG002 - nothing is around
+        """The trace that a root begins in."""
+        return Trace()
+
+    def _reapply_policy(self, run: Run) -> None:
+        """Judge what is in a run's span once more, by the policies of all its handlers."""
+
+    def _open_span(
+        self, run: Run, span_type: str, metadata: Mapping[str, Any], tags: Sequence[str], *, inherits: bool
+    ) -> None:
+        """Start the run's span, if there is to be one."""
+
+    def _end_span(self, run: Run, *, error: BaseException | None, outputs: Any, has_outputs: bool) -> None:
+        """End it with its sums."""
+
+    def _end_trace(self, trace: Trace) -> None:
+        """Let go of what lives as long as a trace."""
+        trace.close()
+
+    # --- what is written, and what is remembered --------------------------------------------------------------------
+
+    def write_start(self, run: Run, inputs: Any, details: Mapping[str, Any]) -> None:
+        """Write what a run began with, as far as the policy keeps it."""
+
+    def write_model_start(self, run: Run, prompt: Any, params: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+        """Write what a model was asked, as far as the policy keeps it."""
+
+    def write_inputs(self, run: Run, inputs: Any) -> None:
+        """Write the inputs once more: they were a stream at the start."""
+
+    def write_call(self, run: Run, settled: Settled | None) -> None:
+        """Write what a model's call cost, if it is counted, and how it streamed."""
+
+    def add_event(self, run: Run, name: str, attributes: Mapping[str, Any]) -> None:
+        """Add an event as far as the policy lets it through."""
+
+    def remember_private(self, run: Run, said: Any) -> None:
+        """Remember what a model was told or said, if its node is private."""
+
+
+_said: set[str] = set()
+
+
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        log.warning(text)

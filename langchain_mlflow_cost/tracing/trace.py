@@ -1,0 +1,237 @@
+"""All that lives as long as one MLflow trace, however many invocations and handlers it has."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.pricing.ledger import Ledger, Totals
+from langchain_mlflow_cost.redaction.cache import LeafCache
+from langchain_mlflow_cost.redaction.walk import Redactor
+from langchain_mlflow_cost.tracing.session import SESSIONS, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_mlflow_cost.nodes import NodePath
+    from langchain_mlflow_cost.policy.node_policy import NodePolicy
+    from langchain_mlflow_cost.tracing.guard import GuardedSpan
+    from langchain_mlflow_cost.tracing.handler_state import HandlerState
+    from langchain_mlflow_cost.tracing.runs import Run
+
+_ENTRY_CHARS = 200
+"""Bytes that a cache's entry takes besides its text."""
+
+
+class Trace:
+    """One MLflow trace: sums, redactors, private text, and the spans that wait for its end.
+
+    A trace in which some node is private is *held*: its spans are cleaned and exported when the last span that keeps
+    it open has ended, since only then is it known which texts must go. The roots of its invocations keep it open, and
+    the user's own spans around them.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_ledgers",
+        "_policies",
+        "_redactors",
+        "_sessions",
+        "counted_chars",
+        "held",
+        "held_chars",
+        "holds",
+        "info_policy",
+        "info_seen",
+        "is_released",
+        "is_shared",
+        "keepers",
+        "keeps_budgets",
+        "lock",
+        "metric_runs",
+        "open_spans",
+        "patience",
+        "private_errors",
+        "root",
+        "roots",
+        "trace_id",
+    )
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.trace_id = ""
+        """MLflow's id; empty where nothing is recorded."""
+        self.roots: set[Run] = set()
+        """Open runs that LangChain knows no parent of."""
+        self.root: GuardedSpan | None = None
+        """The span of the first of them: what is redacted beside the spans is noted there."""
+        self.keepers: weakref.WeakSet[GuardedSpan] = weakref.WeakSet()
+        """Open spans that keep a held trace from being released."""
+        self.open_spans: weakref.WeakSet[GuardedSpan] = weakref.WeakSet()
+        self.holds = False
+        self.held: list[GuardedSpan] = []
+        self.held_chars = 0
+        self.is_released = False
+        self.private_errors: list[BaseException] = []
+        """Exceptions that came through a private node: they may quote its prompt."""
+        self.info_policy: NodePolicy | None = None
+        """What holds for the trace's own fields: the policies of all roots at once."""
+        self.info_seen: dict[str, Any] = {}
+        self.is_shared = False
+        """Other processes have a part of it, or somebody else counts one."""
+        self.keeps_budgets = False
+        """Further calls may come after all of it has ended: it goes on in other processes, or was let go of."""
+        self.patience: Any = None
+        """How long the trace may still wait for the export; the recorder's."""
+        self.metric_runs: dict[Run, str] = {}
+        """The MLflow run that was active when a root began."""
+        self.counted_chars = 0
+        """What of `remembered_chars` the registry has counted."""
+        self._sessions: dict[str | None, Session] = {}
+        self._ledgers: dict[HandlerState, Ledger] = {}
+        self._redactors: dict[NodePolicy, tuple[Redactor, ...]] = {}
+        self._policies: dict[tuple[tuple[HandlerState, ...], NodePath], NodePolicy] = {}
+
+    # --- handlers: policies and sums --------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an invocation of it is under way."""
+        return bool(self.roots)
+
+    def add_handler(self, state: HandlerState, session_id: str | None) -> None:
+        """Put what is recorded from now on under one more handler.
+
+        Args:
+            state: Of the handler.
+            session_id: Of the run that it was told of: its history holds what earlier traces of that session were told.
+        """
+        self.ledger_of(state)
+        if state.policy.has_private_nodes:
+            self.holds = True
+        if self.holds and session_id is not None:
+            self.session_of(session_id)
+
+    def add_root(self, run: Run) -> None:
+        """Note that an invocation begins."""
+        with self.lock:
+            self.roots.add(run)
+            self.is_released = False
+            self.info_policy = run.policy if self.info_policy is None else self.info_policy.stricter(run.policy)
+
+    def ledger_of(self, state: HandlerState) -> Ledger:
+        """The sums of one handler."""
+        found = self._ledgers.get(state)
+        return self._ledgers.setdefault(state, Ledger()) if found is None else found
+
+    def totals(self) -> Totals | None:
+        """The sums of its first handler; None where it has none."""
+        return next((ledger.totals() for ledger in self._ledgers.values()), None)
+
+    def policy_at(self, handlers: tuple[HandlerState, ...], path: NodePath) -> NodePolicy:
+        """What applies at a node: the policies of all handlers that govern the run, at once."""
+        key = (handlers, path)
+        found = self._policies.get(key)
+        if found is None:
+            found = handlers[0].policy.for_node(path)
+            for state in handlers[1:]:
+                found = found.stricter(state.policy.for_node(path))
+            self._policies[key] = found
+        return found
+
+    def redactors_of(self, policy: NodePolicy) -> tuple[Redactor, ...]:
+        """This trace's redactors for a policy, which remember what they have seen."""
+        found = self._redactors.get(policy)
+        if found is None:
+            known = {
+                (each.rules, each.max_payload_chars): each for chain in list(self._redactors.values()) for each in chain
+            }
+            found = tuple(
+                known.get((rules, policy.max_payload_chars)) or Redactor(rules, policy.max_payload_chars)
+                for rules in policy.rules
+            )
+            self._redactors[policy] = found
+        return found
+
+    def _each_redactor(self) -> Iterator[Redactor]:
+        for chain in list(self._redactors.values()):
+            yield from chain
+
+    # --- private text -----------------------------------------------------------------------------------------------
+
+    def session_of(self, session_id: str | None) -> Session:
+        """Where the private text of a session is remembered; without an id, for this trace."""
+        found = self._sessions.get(session_id)
+        if found is None:
+            made = Session() if session_id is None else SESSIONS.of(session_id)
+            found = self._sessions.setdefault(session_id, made)
+        return found
+
+    def private_sessions(self) -> Iterator[Session]:
+        """Those of its sessions that have anything private."""
+        for session in list(self._sessions.values()):
+            if session:
+                yield session
+
+    def fits(self, chars: int) -> bool:
+        """Whether a held trace has room for a payload of this size, which then counts."""
+        if not self.holds or self.is_released:
+            return True
+        with self.lock:
+            self.held_chars += chars
+            return self.held_chars <= limits().held_chars
+
+    # --- what only saves time ---------------------------------------------------------------------------------------
+
+    @property
+    def remembered_chars(self) -> int:
+        """What the redactors remember, in characters, an entry counted as `_ENTRY_CHARS` on top of its own."""
+        caches = {id(each.cache): each.cache for each in self._each_redactor()}
+        return sum(cache.chars + _ENTRY_CHARS * len(cache) for cache in caches.values())
+
+    def release_caches(self) -> None:
+        """Let go of the payloads that the redactors remember. Spans have these redactors, and go on."""
+        for redactor in self._each_redactor():
+            redactor.cache = LeafCache()
+
+    def close(self) -> None:
+        """Let go of all but the sums, which stay for `summary`."""
+        if not self.keeps_budgets:
+            for state in self._ledgers:
+                state.budgets.end_trace(self)
+        self.release_caches()
+        self._redactors = {}
+        self._policies = {}
+        for session_id in self._sessions:
+            if session_id is not None:
+                SESSIONS.count(session_id)
+        if not self.open_spans:
+            # A span that outlives the root is still to be cleaned.
+            self._sessions = {}
+            self.info_seen = {}
+            self.root = None
+            self.info_policy = None
+        self.private_errors = []
+
+
+_traces: weakref.WeakValueDictionary[int, Trace] = weakref.WeakValueDictionary()
+"""By OpenTelemetry's id, as long as a handler remembers them."""
+
+
+def known_trace(otel_id: int) -> Trace | None:
+    """The trace with OpenTelemetry's id, if a handler of this process has governed a part of it."""
+    return _traces.get(otel_id)
+
+
+def hand_on(otel_id: int) -> None:
+    """Note that a trace goes on in another process."""
+    trace = _traces.get(otel_id)
+    if trace is not None:
+        trace.is_shared = trace.keeps_budgets = True
+
+
+def make_known(otel_id: int, trace: Trace) -> None:
+    """Let later invocations of the same trace find it."""
+    _traces[otel_id] = trace

@@ -335,6 +335,9 @@ def test_a_crashed_process_holds_nothing_for_long(redis_server: RedisServer, ses
 
 PROCESSES = 3
 
+_start: Any
+"""The barrier of a worker."""
+
 
 def _meet(start: Any) -> None:
     """Give a worker the barrier, which a task cannot carry."""

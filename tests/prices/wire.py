@@ -184,7 +184,7 @@ def chunks(model: str, usage: dict[str, Any] | None, *, tier: str | None = "defa
         base["service_tier"] = tier
     events: list[Any] = []
     for index in range(n):
-        steps = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
+        steps: Any = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
         events += [
             {**base, "choices": [{"index": index, "delta": delta, "finish_reason": end}]} for delta, end in steps
         ]

@@ -43,10 +43,10 @@ def tell_all_handlers() -> None:
         told.handlers, unheard.handlers = inline, others
         managers: list[AsyncCallbackManagerForLLMRun] = []
         for prompt in prompts:
-            (manager,) = await original(told, serialized, [prompt], run_id, **kwargs)
-            await original(unheard, serialized, [prompt], manager.run_id, **kwargs)
-            manager.handlers = handlers
-            managers.append(manager)
+            (run_manager,) = await original(told, serialized, [prompt], run_id, **kwargs)
+            await original(unheard, serialized, [prompt], run_manager.run_id, **kwargs)
+            run_manager.handlers = handlers
+            managers.append(run_manager)
             run_id = None
         return managers
 

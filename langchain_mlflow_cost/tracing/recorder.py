@@ -15,6 +15,7 @@ from langgraph.errors import GraphBubbleUp
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.active import active_span, attach, detach
 from langchain_mlflow_cost.adapters.async_string_models import tell_all_handlers
+from langchain_mlflow_cost.adapters.attachments import may_hold_file
 from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
@@ -423,7 +424,7 @@ def _write_payload(run: Run, key: str, value: Any) -> None:
     written = state.payload(value, "inputs" if is_input else "outputs")
     if written is None:
         return
-    if ";base64," in written or '"input_audio"' in written:
+    if may_hold_file(written):
         _write_with_attachments(run, state, key, written)
     else:
         state.pending[key] = written

@@ -26,8 +26,8 @@ from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.policy.problems import PolicyWarning
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import warm_up
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
 from langchain_mlflow_cost.pricing.reading import call_request, call_result
+from langchain_mlflow_cost.pricing.summary import CostSummary
 from langchain_mlflow_cost.tracing.calls import ModelCall
 from langchain_mlflow_cost.tracing.choosing import choose_recorder
 from langchain_mlflow_cost.tracing.handler_state import HandlerState
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.pricing.ledger import Call
     from langchain_mlflow_cost.tracing.runs import Run
 
 log = logging.getLogger("langchain_mlflow_cost")

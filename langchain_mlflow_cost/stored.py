@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.attributes import MODEL_TYPES
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger
+from langchain_mlflow_cost.pricing.ledger import Call, Ledger
+from langchain_mlflow_cost.pricing.summary import CostSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import PriceBook
-    from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
+    from langchain_mlflow_cost.pricing.ledger import Call
+    from langchain_mlflow_cost.pricing.summary import CostSummary
     from langchain_mlflow_cost.tracing.trace import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")

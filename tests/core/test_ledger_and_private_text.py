@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
+from langchain_mlflow_cost.pricing.ledger import Call, Ledger, Totals
+from langchain_mlflow_cost.pricing.summary import CostSummary
 from langchain_mlflow_cost.redaction import private_text
 from langchain_mlflow_cost.redaction.private_text import SHINGLE, TOKEN, PrivateText
 

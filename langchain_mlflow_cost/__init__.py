@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
     from langchain_mlflow_cost.handler import MlflowCostHandler
     from langchain_mlflow_cost.policy.settings import Policy
-    from langchain_mlflow_cost.pricing.ledger import CostSummary
+    from langchain_mlflow_cost.pricing.summary import CostSummary
     from langchain_mlflow_cost.stored import cost_summary
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 # MLflow takes seconds to import: `mlflow-cost --help`, or a program that only reads a policy, need not wait for it.
 _HOMES = {
     "BudgetExceededError": "errors",
-    "CostSummary": "pricing.ledger",
+    "CostSummary": "pricing.summary",
     "MlflowCostHandler": "handler",
     "Policy": "policy.settings",
     "PolicyError": "errors",

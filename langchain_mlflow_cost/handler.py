@@ -7,6 +7,7 @@ serialised, and the order in which LangChain calls handlers does not matter.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import logging
 import sys
@@ -22,12 +23,12 @@ from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import chunk_text
-from langchain_mlflow_cost.notices import warn
+from langchain_mlflow_cost.notices import Once, printable, warn, warn_or_log
 from langchain_mlflow_cost.policy.problems import PolicyWarning
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import warm_up
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
 from langchain_mlflow_cost.pricing.reading import call_request, call_result
+from langchain_mlflow_cost.pricing.summary import CostSummary
 from langchain_mlflow_cost.tracing.calls import ModelCall
 from langchain_mlflow_cost.tracing.choosing import choose_recorder
 from langchain_mlflow_cost.tracing.handler_state import HandlerState
@@ -45,9 +46,12 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from langchain_mlflow_cost.policy.node_policy import Kind
+    from langchain_mlflow_cost.pricing.ledger import Call
     from langchain_mlflow_cost.tracing.runs import Run
 
 log = logging.getLogger("langchain_mlflow_cost")
+
+_SET_UPS = Once(log)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,6 +120,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         self.__class__ = self._recorder.install(type(self))
         if self.policy.autolog_enabled:
             self._recorder.switch_autolog_on()
+        self._tell_set_up()
 
     def __copy__(self) -> Self:
         return self
@@ -136,9 +141,13 @@ class MlflowCostHandler(BaseCallbackHandler):
             trace_id: MLflow's id; None for the invocation that began last.
 
         Returns:
-            An empty summary if the handler knows no such trace (it remembers the last 256).
+            An empty summary, and a warning, if the handler knows no such trace (it remembers the last 256).
         """
-        found = self._state.summary(trace_id) if self._state is not None else None
+        if self._state is None:
+            return CostSummary(trace_id=trace_id or "")
+        found = self._state.summary(trace_id)
+        if found is None and trace_id is not None:
+            warn_or_log(f"no cost summary for trace {printable(trace_id)}: this handler knows none of that id", log)
         return found if found is not None else CostSummary(trace_id=trace_id or "")
 
     def live(self, **options: Any) -> AbstractContextManager[Any]:
@@ -150,6 +159,17 @@ class MlflowCostHandler(BaseCallbackHandler):
         from langchain_mlflow_cost.live import live_table  # noqa: PLC0415 - rich is only needed to look
 
         return live_table(self.summary, **options)
+
+    def _tell_set_up(self) -> None:
+        """Tell the operator, once in a process, what is in force: a web application may make many handlers."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        with contextlib.suppress(Exception):  # No fault of MLflow's may keep a handler from being made.
+            policy, budgets = self.policy, len(self.policy.all_budgets)
+            prompts = "" if policy.log_prompts else " without prompts"
+            told = f"{self._recorder.destination()}; payloads {policy.artifact_level}{prompts}; budgets {budgets}"
+            if _SET_UPS.is_new(told):
+                log.info("langchain_mlflow_cost is set up: %s", told)
 
     def _tell(self, where: str, error: BaseException) -> None:
         if sys.is_finalizing():

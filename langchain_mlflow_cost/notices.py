@@ -1,4 +1,4 @@
-"""Telling people something: what they probably meant, a URL without its credentials, and each cause once.
+"""Telling people something: what they meant, a URL without its credentials, a name that cannot act, each cause once.
 
 `warnings` are for the developer, `logging` is for the operator. What is told while a graph runs never raises: where
 warnings are errors (`-W error`), they go to the log.
@@ -10,6 +10,7 @@ import difflib
 import re
 import sys
 import threading
+import unicodedata
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -50,6 +51,31 @@ _QUERY: Final = re.compile(r"([?&][^=&#\s]*=)[^&#\s]*")
 def without_credentials(text: str) -> str:
     """Return the text with `****` for the user, password and query values of every URL in it."""
     return _URL.sub(lambda url: _QUERY.sub(r"\1****", _USER_INFO.sub("//****@", url[0])), text)
+
+
+_MOST_SHOWN: Final = 200
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's controls, formats (the bidi marks are among them), surrogates, and separators of lines and paragraphs."""
+_JOINERS: Final = "\u200c\u200d"
+"""Persian words and emoji are spelled with them, and they move nothing."""
+
+
+def printable(text: object) -> str:
+    r"""Return a text that can only be read: for a name that a terminal, a table or a page is to show.
+
+    What is invisible and may act is written out, so that two names stay two: `\x1b[2J` clears no screen, and `\u202e`
+    turns nothing around. One line of at most 200 characters. Markup is not escaped, which depends on where it goes: use
+    `rich.text.Text` or `html.escape` on the result.
+    """
+    shown = str(text)
+    if len(shown) > _MOST_SHOWN:
+        shown = shown[: _MOST_SHOWN - 1] + "…"
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(
+        ascii(each)[1:-1] if unicodedata.category(each) in _INVISIBLE and each not in _JOINERS else each
+        for each in shown
+    )
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

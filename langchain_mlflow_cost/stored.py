@@ -7,8 +7,9 @@ import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.attributes import MODEL_TYPES
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.pricing.ledger import Call, Ledger
+from langchain_mlflow_cost.pricing.summary import CostSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,11 +55,16 @@ def _nothing(trace_id: str | None, why: str) -> CostSummary:
 
 def summary_of(trace_id: str, spans: Iterable[tuple[str | None, Mapping[str, Any]]]) -> CostSummary:
     """Add up spans, given as their type and attributes; pure."""
-    ledger = Ledger()
+    ledger, stopped_by = Ledger(), None
     for span_type, attributes in spans:
-        if span_type in MODEL_TYPES and _number(attributes.get("cost.llm_calls")):
+        stopped_by = stopped_by or attributes.get(keys.STOPPED_BY)
+        if span_type in keys.MODEL_TYPES and _number(attributes.get("cost.llm_calls")):
             ledger.add(call_of_span(attributes))
-    return ledger.summary(trace_id)
+        if keys.ATTEMPT in attributes:
+            ledger.add_retry(str(attributes.get("policy.node") or ""))
+        if keys.TOOL_USD in attributes:
+            ledger.add_fee(str(attributes.get("policy.node") or ""), _usd(attributes[keys.TOOL_USD]))
+    return ledger.summary(trace_id, stopped_by=None if stopped_by is None else str(stopped_by))
 
 
 def call_of_span(attributes: Mapping[str, Any]) -> Call:

@@ -38,8 +38,9 @@ def report_costs(
     found = find_experiment(tracking_uri, experiment or DEFAULT_EXPERIMENT)
 
     from langchain_mlflow_cost.attributes import MODEL_TYPES
-    from langchain_mlflow_cost.live import rows_table, summary_rows, summary_total
     from langchain_mlflow_cost.pricing.ledger import Ledger
+    from langchain_mlflow_cost.pricing.summary import summary_rows, summary_total
+    from langchain_mlflow_cost.pricing.table import rows_table
     from langchain_mlflow_cost.stored import call_of_span
 
     traces = list(traces_of(found, most=last, order_by=["timestamp_ms DESC"]))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Trace
     from rich.console import Console, RenderableType
 
-    from langchain_mlflow_cost.pricing.ledger import CostSummary
+    from langchain_mlflow_cost.pricing.summary import CostSummary
 
 POLICY_FILE = Path(__file__).parent / "observability.yaml"
 SQLITE = "sqlite:///"

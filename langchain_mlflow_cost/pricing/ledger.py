@@ -1,4 +1,4 @@
-"""What a trace cost: the calls of one trace, added up, and the record that a caller gets.
+"""What a trace cost: the calls of one trace, added up.
 
 Pure: calls in, sums out. The live sums of a handler and the sums read back from a stored trace are made by the
 same `Ledger`, so they cannot drift apart.
@@ -7,69 +7,15 @@ same `Ledger`, so they cannot drift apart.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from langchain_mlflow_cost.money import EXACT, ZERO
+from langchain_mlflow_cost.pricing.summary import CostSummary, NodeCost, TokenCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
-
-
-class TokenCounts(BaseModel):
-    """Tokens as the provider counted them; cached tokens are part of the input."""
-
-    model_config = ConfigDict(frozen=True)
-
-    input_tokens: int = 0
-    """Tokens that the models read."""
-    output_tokens: int = 0
-    """Tokens that the models wrote, reasoning included."""
-    total_tokens: int = 0
-    """Their sum."""
-
-
-class NodeCost(BaseModel):
-    """The calls of one node, those of nodes inside it not included."""
-
-    model_config = ConfigDict(frozen=True)
-
-    cost_usd: float = 0.0
-    """USD of all priced calls."""
-    tokens: TokenCounts = Field(default_factory=TokenCounts)
-    """Tokens of all calls that were not answered from a cache."""
-    calls: int = 0
-    """Model calls that gave an answer, also cached and unpriced ones."""
-    models: tuple[str, ...] = ()
-    """The models that answered, sorted."""
-
-
-class CostSummary(BaseModel):
-    """What one trace cost, in total and per node."""
-
-    model_config = ConfigDict(frozen=True)
-
-    trace_id: str = ""
-    """MLflow's id of the trace; empty where there is none."""
-    total_cost_usd: float = 0.0
-    """USD of all priced calls, fees per use included."""
-    total_tokens: TokenCounts = Field(default_factory=TokenCounts)
-    """Tokens of all calls that were not answered from a cache."""
-    llm_calls: int = 0
-    """Model calls that gave an answer, also cached and unpriced ones; failed calls are not counted."""
-    cached_calls: int = 0
-    """Those of them that LangChain's LLM cache answered, at no cost."""
-    unpriced_calls: int = 0
-    """Those of them whose model no price source knows; they are in no sum of USD."""
-    estimated_calls: int = 0
-    """Those of them whose tokens were counted by us from the text, because the provider did not say."""
-    unpriced_models: tuple[str, ...] = ()
-    """The models of those calls, sorted."""
-    node_breakdown: Mapping[str, NodeCost] = Field(default_factory=dict)
-    """Node path to its own calls; calls outside any node stand under `""`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +45,20 @@ class Totals:
     cached_calls: int = 0
     unpriced_calls: int = 0
     estimated_calls: int = 0
+    estimated_usd: Decimal = ZERO
+    """What the estimated calls cost; part of the others."""
+    tool_usd: Decimal = ZERO
+    """Fees of tools; beside the models' input and output."""
 
     @property
     def total_usd(self) -> Decimal:
-        """USD in and out."""
-        return EXACT.add(self.input_usd, self.output_usd)
+        """USD in and out, and for tools."""
+        return EXACT.add(EXACT.add(self.input_usd, self.output_usd), self.tool_usd)
 
     @property
     def priced(self) -> bool:
         """Whether the sums of USD say anything: not where every call is unpriced."""
-        return self.unpriced_calls == 0 or self.unpriced_calls < self.llm_calls
+        return self.unpriced_calls == 0 or self.unpriced_calls < self.llm_calls or bool(self.tool_usd)
 
     def add(self, call: Call) -> None:
         """Add one call; tokens of a cached answer were not used again and are left out."""
@@ -124,6 +74,12 @@ class Totals:
         else:
             self.input_usd = EXACT.add(self.input_usd, call.input_usd)
             self.output_usd = EXACT.add(self.output_usd, call.output_usd)
+            if call.estimated:
+                self.estimated_usd = EXACT.add(self.estimated_usd, EXACT.add(call.input_usd, call.output_usd))
+
+    def add_fee(self, usd: Decimal) -> None:
+        """Add what one call of a tool cost."""
+        self.tool_usd = EXACT.add(self.tool_usd, usd)
 
     def tokens(self) -> TokenCounts:
         """The token sums as a record."""
@@ -145,6 +101,7 @@ class Totals:
         written["cost.llm_calls"] = self.llm_calls
         written["cost.cached_calls"] = self.cached_calls
         written["cost.unpriced_calls"] = self.unpriced_calls
+        written["cost.estimated_calls"] = self.estimated_calls
         return written
 
 
@@ -152,6 +109,7 @@ class Totals:
 class _NodeTotals:
     totals: Totals = field(default_factory=Totals)
     models: set[str] = field(default_factory=set)
+    retries: int = 0
 
 
 class Ledger:
@@ -190,6 +148,7 @@ class Ledger:
                     sums = together._nodes.setdefault(name, _NodeTotals())
                     sums.totals = _joined(sums.totals, node.totals)
                     sums.models |= node.models
+                    sums.retries += node.retries
                 together._unpriced_models |= ledger._unpriced_models
                 together._running.update(ledger._running)
                 together._entered.update(ledger._entered)
@@ -204,6 +163,19 @@ class Ledger:
             for totals in spans:
                 totals.add(call)
 
+    def add_fee(self, node: str, usd: Decimal, spans: Iterable[Totals] = ()) -> None:
+        """Add what a call of a tool cost, as `add` does a model's."""
+        with self._lock:
+            self._totals.add_fee(usd)
+            self._nodes.setdefault(node, _NodeTotals()).totals.add_fee(usd)
+            for totals in spans:
+                totals.add_fee(usd)
+
+    def add_retry(self, node: str) -> None:
+        """Note that a node is run again after an error."""
+        with self._lock:
+            self._nodes.setdefault(node, _NodeTotals()).retries += 1
+
     @staticmethod
     def _add(call: Call, totals: Totals, nodes: dict[str, _NodeTotals], unpriced_models: set[str]) -> None:
         totals.add(call)
@@ -217,15 +189,18 @@ class Ledger:
     def totals(self) -> Totals:
         """The sums of all calls that have ended."""
         with self._lock:
-            return _copy(self._totals)
+            return replace(self._totals)
 
-    def summary(self, trace_id: str = "", *others: Ledger) -> CostSummary:
+    def summary(self, trace_id: str = "", *others: Ledger, stopped_by: str | None = None) -> CostSummary:
         """The sums at this moment, running estimates included; with those of other invocations in the same trace."""
         if others:
-            return self._with(others).summary(trace_id)
+            return self._with(others).summary(trace_id, stopped_by=stopped_by)
         with self._lock:
-            totals = _copy(self._totals)
-            nodes = {name: _NodeTotals(_copy(node.totals), set(node.models)) for name, node in self._nodes.items()}
+            totals = replace(self._totals)
+            nodes = {
+                name: _NodeTotals(replace(node.totals), set(node.models), node.retries)
+                for name, node in self._nodes.items()
+            }
             unpriced = set(self._unpriced_models)
             running = list(self._running.values())
             entered = list(self._entered.values())
@@ -241,13 +216,18 @@ class Ledger:
             cached_calls=totals.cached_calls,
             unpriced_calls=totals.unpriced_calls,
             estimated_calls=totals.estimated_calls,
+            estimated_usd=float(totals.estimated_usd),
+            tool_cost_usd=float(totals.tool_usd),
             unpriced_models=tuple(sorted(unpriced)),
+            stopped_by=stopped_by,
             node_breakdown={
                 name: NodeCost(
                     cost_usd=float(node.totals.total_usd),
                     tokens=node.totals.tokens(),
                     calls=node.totals.llm_calls,
                     models=tuple(sorted(node.models)),
+                    retries=node.retries,
+                    estimated_calls=node.totals.estimated_calls,
                 )
                 for name, node in nodes.items()
             },
@@ -264,17 +244,6 @@ def _joined(one: Totals, other: Totals) -> Totals:
         one.cached_calls + other.cached_calls,
         one.unpriced_calls + other.unpriced_calls,
         one.estimated_calls + other.estimated_calls,
-    )
-
-
-def _copy(totals: Totals) -> Totals:
-    return Totals(
-        totals.input_usd,
-        totals.output_usd,
-        totals.input_tokens,
-        totals.output_tokens,
-        totals.llm_calls,
-        totals.cached_calls,
-        totals.unpriced_calls,
-        totals.estimated_calls,
+        EXACT.add(one.estimated_usd, other.estimated_usd),
+        EXACT.add(one.tool_usd, other.tool_usd),
     )

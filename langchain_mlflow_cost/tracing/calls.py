@@ -98,7 +98,11 @@ class ModelCall:
             if not budgets or any(known is budgets for known, _ in self._reservations):
                 continue
             estimate_usd, prompt_usd = self._estimate(state.prices)
-            self._hold(budgets, estimate_usd, prompt_usd, is_made=False)
+            try:
+                self._hold(budgets, estimate_usd, prompt_usd, is_made=False)
+            except BudgetExceededError as refusal:
+                self._run.trace.note_refusal(refusal)
+                raise
 
     def _hold(
         self, budgets: Budgets, estimate_usd: Decimal | None, prompt_usd: Decimal | None, *, is_made: bool
@@ -152,7 +156,11 @@ class ModelCall:
             self.first_chunk_ns = time.time_ns()
         self.chunks.append(text)
         if len(self.chunks) % STREAM_CHECK_CHUNKS == 0:
-            self._tell_running()
+            try:
+                self._tell_running()
+            except BudgetExceededError as refusal:
+                self._run.trace.note_refusal(refusal)
+                raise
 
     def _tell_running(self) -> None:
         output_tokens, input_tokens = len(self.chunks), self.prompt_tokens
@@ -180,7 +188,15 @@ class ModelCall:
         if result.usage is None and result.billed_usd is None and not result.cached:
             said = said_text(generations) or "".join(self.chunks)
             result = estimated_result(self.request, self._sent(), said, told=result)
-        return self.settle(result)
+        settled = self.settle(result)
+        self._warn_if_estimated(settled)
+        return settled
+
+    def _warn_if_estimated(self, settled: Settled) -> None:
+        """Say that a whole answer came without its usage. One that was broken off has none, and is marked alone."""
+        if settled.result.estimated:
+            for state in self._run.handlers:
+                state.warn_estimated(settled.priced.model, is_stream=bool(self.chunks))
 
     def settle(self, result: CallResult) -> Settled:
         """Price the call for each handler, add it up, and replace what was reserved by what it cost."""
@@ -219,7 +235,9 @@ class ModelCall:
             if state.budgets:
                 cost = state.prices.price(self.request, result).cost
                 self._hold(state.budgets, None if cost is None else cost.total_usd, None, is_made=True)
-        return self.settle(result)
+        settled = self.settle(result)
+        self._warn_if_estimated(settled)
+        return settled
 
     def break_off(self, error: BaseException) -> Settled | None:
         """Count a call that ended without an answer: at an estimate if it was under way, else at nothing."""

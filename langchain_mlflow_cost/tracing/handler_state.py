@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-import warnings
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import PriceBook
-    from langchain_mlflow_cost.pricing.ledger import Call, CostSummary
+    from langchain_mlflow_cost.pricing.ledger import Call
+    from langchain_mlflow_cost.pricing.summary import CostSummary
     from langchain_mlflow_cost.tracing.trace import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")
@@ -44,7 +45,7 @@ class HandlerState:
         """Names of runs, by node, that hold nothing to redact."""
         self._on_cost = on_cost
         self._told: set[str] = set()
-        self._unpriced: set[str] = set()
+        self._once = Once(log)
         self._lock = threading.Lock()
         self._traces: OrderedDict[Trace, None] = OrderedDict()
         self._latest: Trace | None = None
@@ -64,18 +65,24 @@ class HandlerState:
 
     def warn_unpriced(self, model: str) -> None:
         """Warn, once a model, that its calls are counted without a price."""
-        if model in self._unpriced:
-            return
-        self._unpriced.add(model)
-        text = (
+        self._once.warn(
+            ("unpriced", model),
             f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
-            "Set prices.overrides or prices.aliases in the policy."
+            "Set prices.overrides or prices.aliases in the policy.",
         )
-        try:
-            warnings.warn(text, UserWarning, stacklevel=2)
-        except UserWarning:
-            # Where warnings are errors, a raised one would end the accounting of this call half-way.
-            log.warning(text)
+
+    def warn_estimated(self, model: str, *, is_stream: bool) -> None:
+        """Warn, once a model, that its answers come without usage, and say what to do."""
+        remedy = (
+            "Set stream_usage=True on the model, as ChatOpenAI leaves it off behind another base_url."
+            if is_stream
+            else "The provider, or a gateway before it, leaves the usage out of its answers."
+        )
+        self._once.warn(
+            ("estimated", model, is_stream),
+            f"no usage was reported for model {model!r}: its tokens, and its cost with them, are estimated from the "
+            f"text. {remedy}",
+        )
 
     def add_trace(self, trace: Trace) -> None:
         """Remember a trace for `summary`, and forget the oldest ones."""
@@ -98,4 +105,4 @@ class HandlerState:
                 found = self._latest
             else:
                 found = next((trace for trace in self._traces if trace.trace_id == trace_id), None)
-        return None if found is None else found.ledger_of(self).summary(found.trace_id)
+        return None if found is None else found.ledger_of(self).summary(found.trace_id, stopped_by=found.stopped_by)

@@ -11,6 +11,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters import emptying
 from langchain_mlflow_cost.tracing.recording import Recorder
 
@@ -31,6 +32,10 @@ class NullRecorder(Recorder):
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
+
+    def destination(self) -> str:
+        """Where traces go, for the operator."""
+        return f"no payload is stored ({self.fault})"
 
     def install(self, handler_class: type) -> type:
         """Empty every span that MLflow makes from now on, keep its own LangChain tracer out, and say so."""
@@ -81,6 +86,10 @@ class NullRecorder(Recorder):
             return
         try:
             written: dict[str, Any] = dict(run.totals.attributes())
+            if run.attempt > 1:
+                written[keys.ATTEMPT] = run.attempt
+            if run.parent is None and run.trace.stopped_by is not None:
+                written[keys.STOPPED_BY] = run.trace.stopped_by
             written["policy.node"] = run.node
             written["policy.artifact_level"] = "minimal"
             written["policy.log_prompts"] = False

@@ -45,6 +45,7 @@ from langchain_mlflow_cost.adapters.spans import (
 )
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracing import guard, payloads, release
 from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
 from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
@@ -92,6 +93,13 @@ class GuardedRecorder(Recorder):
             stand_in_for_tracer(made)
             self._classes[handler_class] = self._classes[made] = made
         return made
+
+    def destination(self) -> str:
+        """Where traces go, for the operator."""
+        import mlflow  # noqa: PLC0415 - loaded by now
+
+        place = without_credentials(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else "MLflow's default"
+        return f"traces go to {place}"
 
     def switch_autolog_on(self) -> None:
         """Call `mlflow.langchain.autolog()` where it is off."""
@@ -163,6 +171,8 @@ class GuardedRecorder(Recorder):
         )
         if run.parent is None or run.totals.llm_calls:
             state.pending.update(sum_attributes(run.totals))
+        if run.attempt > 1:
+            state.pending[keys.ATTEMPT] = str(run.attempt)
         if run.trace.holds or has_span_processors():
             # Else nobody looks before the span ends: one write for these and the policy's own.
             _flush(run)

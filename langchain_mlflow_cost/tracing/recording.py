@@ -12,6 +12,8 @@ import weakref
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.money import readable
+from langchain_mlflow_cost.notices import printable
 from langchain_mlflow_cost.tracing import run_metrics
 from langchain_mlflow_cost.tracing.runs import RUNS, make_run
 from langchain_mlflow_cost.tracing.trace import Trace
@@ -40,6 +42,10 @@ class Recorder:
     def install(self, handler_class: type) -> type:
         """Make ready for a handler, and return the class that it shall have."""
         return handler_class
+
+    def destination(self) -> str:
+        """Where traces go, for the operator."""
+        return "nothing is stored"
 
     def switch_autolog_on(self) -> None:
         """Call `mlflow.langchain.autolog()` where it is off."""
@@ -84,6 +90,7 @@ class Recorder:
             self._let_go(root)
         if opened is not run:
             return None
+        run.begin_task(metadata)
         if parent is None:
             trace.add_root(run)
             run_metrics.note_active_run(run)
@@ -98,6 +105,8 @@ class Recorder:
 
     def end(self, run: Run, *, error: BaseException | None, outputs: Any = None, has_outputs: bool = False) -> None:
         """End a run, what is below it first."""
+        if error is not None:
+            run.note_failure()
         self._break_off_left(run)
         below = RUNS.below(run)
         if run.parent is None:
@@ -181,6 +190,7 @@ class Recorder:
                 run.trace.roots.discard(run)
                 if not run.trace.roots:
                     self._end_trace(run.trace)
+                _tell_sums(run)
 
     def _let_go(self, root: Run) -> None:
         """End the spans of a root that was idle for longest; what begins below it later is counted all the same."""
@@ -244,6 +254,24 @@ class Recorder:
 
     def remember_private(self, run: Run, said: Any) -> None:
         """Remember what a model was told or said, if its node is private."""
+
+
+def _tell_sums(root: Run) -> None:
+    """Tell the operator what an invocation has come to, in one line."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    totals, stopped_by = root.totals, root.trace.stopped_by
+    told = f"{totals.llm_calls:,} model calls"
+    told += f", {totals.estimated_calls:,} estimated" if totals.estimated_calls else ""
+    told += f", {totals.unpriced_calls:,} without a price" if totals.unpriced_calls else ""
+    log.info(
+        "%s: %s tokens, %s USD (%s)%s",
+        f"trace {root.trace.trace_id}" if root.trace.trace_id else "an invocation without a trace",
+        f"{totals.input_tokens + totals.output_tokens:,}",
+        readable(totals.total_usd) if totals.priced else "unknown",
+        told,
+        f", stopped by the budget of {printable(stopped_by)}" if stopped_by else "",
+    )
 
 
 _said: set[str] = set()

@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.export_queue import Patience, wait_for_room
 from langchain_mlflow_cost.adapters.provider import redirect_to_current_provider
 from langchain_mlflow_cost.adapters.spans import (
@@ -133,6 +134,8 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         replace_status(span, None)
     if state.totals.llm_calls:
         state.pending.update(sum_attributes(state.totals))
+    if trace.stopped_by is not None and (span.parent is None or span is trace.root):
+        state.pending[keys.STOPPED_BY] = json.dumps(trace.stopped_by)
     write_raw(span, {**state.pending, **state.attributes()})
     state.is_final = True
     with trace.lock:
@@ -281,9 +284,10 @@ _INFO_KEYS_KEPT = frozenset(
         "mlflow.artifactLocation",
         "mlflow.source.git.commit",
         "mlflow.source.type",
+        keys.STOPPED_BY,
     }
 )
-"""Trace metadata and tags that MLflow itself writes with ids and numbers."""
+"""Trace metadata and tags that hold ids, numbers, and names of nodes, which stand on every span: MLflow's, and ours."""
 
 
 def clean_trace_info(span: GuardedSpan) -> None:
@@ -297,6 +301,8 @@ def clean_trace_info(span: GuardedSpan) -> None:
         if info is None:
             return
         _write_cost(span, info.trace_metadata)
+        if span.lmc_state.trace.stopped_by is not None:
+            info.trace_metadata[keys.STOPPED_BY] = span.lmc_state.trace.stopped_by
         for fields in (info.tags, info.trace_metadata):
             _clean_mapping(state, fields)
         for name in ("request_preview", "response_preview", "client_request_id"):

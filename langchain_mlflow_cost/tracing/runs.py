@@ -34,9 +34,11 @@ class Run:
 
     __slots__ = (
         "__weakref__",
+        "attempt",
         "base",
         "call",
         "children",
+        "failures",
         "handlers",
         "kind",
         "name",
@@ -49,6 +51,7 @@ class Run:
         "session_id",
         "span",
         "state",
+        "task",
         "totals",
         "trace",
     )
@@ -76,6 +79,12 @@ class Run:
         """Sums of the calls in it and below, as the first handler prices them."""
         self.children: set[UUID] = set()
         """Open runs below, those too whose own parent has ended."""
+        self.task: str | None = None
+        """Of a node's run: LangGraph's name for this execution of it, the same when it is tried again."""
+        self.attempt = 1
+        """Which try of it this is."""
+        self.failures: dict[str, int] | None = None
+        """Of a graph's run: how often tasks in it have failed."""
         self.outcome: Callable[[], None] | None = None
         """Ends it: it has ended before what runs in it."""
 
@@ -107,6 +116,25 @@ class Run:
             self.trace.add_handler(state, self.session_id)
             self.policy = self.trace.policy_at(self.handlers, self.path)
         return True
+
+    def begin_task(self, metadata: Mapping[str, Any] | None) -> None:
+        """Note which execution of a node this is, if it is one, and count it if it is a retry."""
+        above, task = self.parent, (metadata or {}).get("langgraph_checkpoint_ns")
+        if above is None or task is None or not self.is_node:
+            return
+        self.task = task
+        if above.failures and task in above.failures:
+            self.attempt = above.failures[task] + 1
+            for state in self.handlers:
+                self.trace.ledger_of(state).add_retry(self.node)
+
+    def note_failure(self) -> None:
+        """Note that a node has failed: LangGraph 1.2 tells of the next try as of a new run."""
+        above = self.parent
+        if self.task is not None and above is not None:
+            if above.failures is None:
+                above.failures = {}
+            above.failures[self.task] = above.failures.get(self.task, 0) + 1
 
     def policy_at(self, path: NodePath) -> NodePolicy:
         """What its handlers' policies say of another node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from langchain_mlflow_cost.errors import BudgetExceededError
     from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.node_policy import NodePolicy
     from langchain_mlflow_cost.tracing.guard import GuardedSpan
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
+
+_ID = re.compile(r'(^| in )(session|user|tag:[^"]*?) ".*"$', re.DOTALL)
 
 _ENTRY_CHARS = 200
 """Bytes that a cache's entry takes besides its text."""
@@ -56,6 +60,7 @@ class Trace:
         "private_errors",
         "root",
         "roots",
+        "stopped_by",
         "trace_id",
     )
 
@@ -81,6 +86,8 @@ class Trace:
         self.info_seen: dict[str, Any] = {}
         self.is_shared = False
         """Other processes have a part of it, or somebody else counts one."""
+        self.stopped_by: str | None = None
+        """The budget that refused a call first, in words without ids."""
         self.keeps_budgets = False
         """Further calls may come after all of it has ended: it goes on in other processes, or was let go of."""
         self.patience: Any = None
@@ -120,6 +127,12 @@ class Trace:
             self.roots.add(run)
             self.is_released = False
             self.info_policy = run.policy if self.info_policy is None else self.info_policy.stricter(run.policy)
+
+    def note_refusal(self, refusal: BudgetExceededError) -> None:
+        """Remember which budget stopped it, also where the application swallows the error."""
+        if self.stopped_by is None:
+            # The budget's words may name a session, and a thread's id is not for everybody.
+            self.stopped_by = _ID.sub(r"\1\2", refusal.budget)
 
     def ledger_of(self, state: HandlerState) -> Ledger:
         """The sums of one handler."""

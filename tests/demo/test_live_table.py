@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
+import types
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
-from langchain_mlflow_cost.live import cost_table, live_table
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger
+from langchain_mlflow_cost.live import live_table
+from langchain_mlflow_cost.pricing.ledger import Call, Ledger
+from langchain_mlflow_cost.pricing.table import cost_table
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.pricing.summary import CostSummary
 
 PLAN = Call("plan", "gpt-5-mini", 1_840, 512, Decimal("0.0002"), Decimal("0.0010"))
 CRITIC = Call("review/critic", "claude-sonnet-5", 6_150, 420, Decimal("0.0120"), Decimal("0.0040"))
@@ -204,3 +210,69 @@ def test_last_drawing_is_final() -> None:
 
     assert "0.0160" in last
     assert "running" not in last
+
+
+# --- a notebook -----------------------------------------------------------------------------------------------------
+
+
+class Cell:
+    """The output of a notebook's cell, as IPython's `display` with an id changes it."""
+
+    def __init__(self) -> None:
+        self.pictures: list[str] = []
+        self.is_redrawn = threading.Event()
+
+    def display(self, picture: str, *, display_id: bool) -> Cell:
+        self.pictures.append(picture)
+        return self
+
+    def update(self, picture: str) -> None:
+        self.pictures.append(picture)
+        self.is_redrawn.set()
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Cell:
+    """IPython is there, and shows HTML."""
+    cell, module = Cell(), types.ModuleType("IPython.display")
+    module.HTML, module.display = str, cell.display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return cell
+
+
+def notebook() -> Console:
+    return Console(file=io.StringIO(), force_jupyter=True, width=100)
+
+
+def test_notebook_shows_its_last_picture(cell: Cell) -> None:
+    """In a notebook a graph that is over at once leaves its final figures, without the sign that it runs."""
+    ledger = Ledger()
+    with live_table(ledger.summary, notebook()):
+        ledger.add(CRITIC)
+
+    assert "running" in cell.pictures[0]
+    assert "0.0160" in cell.pictures[-1]
+    assert "running" not in cell.pictures[-1]
+
+
+def test_notebook_is_redrawn(cell: Cell) -> None:
+    """A graph that takes its time is seen to go on."""
+    ledger = Ledger()
+    with live_table(ledger.summary, notebook()):
+        ledger.add(PLAN)
+        cell.is_redrawn.clear()
+        seen_while_running = cell.is_redrawn.wait(timeout=10)
+        last = cell.pictures[-1]
+
+    assert seen_while_running
+    assert "0.0012" in last
+
+
+def test_notebook_shows_the_cost_of_a_failed_block(cell: Cell) -> None:
+    """The last picture is drawn also where the graph raises, and its error comes through."""
+    with pytest.raises(ZeroDivisionError), live_table(lambda: summary_of(PLAN), notebook()):
+        _ = 1 / 0
+
+    assert "0.0012" in cell.pictures[-1]
+    assert "running" not in cell.pictures[-1]

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from langchain_mlflow_cost.notices import Once, nearest, tell_both, warn_or_log, without_credentials
+from langchain_mlflow_cost.notices import Once, nearest, printable, tell_both, warn_or_log, without_credentials
 
 log = logging.getLogger("test_notices")
 
@@ -101,3 +101,29 @@ def test_warnings_as_errors_stop_nothing(caplog: pytest.LogCaptureFixture) -> No
         Once(log).warn("cause", "once")
 
     assert ["100 % sure", "both", "once"] == caplog.messages
+
+
+NAMES = {
+    "plan": "plan",
+    "a\x1b[2Jb": r"a\x1b[2Jb",
+    "a\nb\r\tc": r"a\nb\r\tc",
+    "abc\u202edef": r"abc\u202edef",
+    "a\u2028b\u200fc\ufeff": r"a\u2028b\u200fc\ufeff",
+    "\x9b31mred": r"\x9b31mred",
+    "a\ud800b": r"a\ud800b",
+    "[/b] <b> é 名": "[/b] <b> é 名",
+    "👩\u200d🔬": "👩\u200d🔬",
+    "x" * 1_000: "x" * 199 + "…",
+}
+"""The last thing that a model's or a node's name should do is to act."""
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_name_cannot_act(name: str) -> None:
+    """Controls, bidi marks and line ends are written out, in one line of bounded length; readable text stays as it is."""
+    assert NAMES[name] == printable(name)
+
+
+def test_two_names_stay_two() -> None:
+    """What differs only in what is invisible is seen to differ."""
+    assert len({printable(name) for name in ("plan", "plan\u200b", "plan\u200e", "plan\x00")}) == 4

@@ -82,6 +82,13 @@ FEE_PRICE_KEYS: Final[dict[str, str]] = {
 }
 
 
+def plain(amount: Decimal) -> Decimal:
+    """Take trailing zeros off, without turning 30 into 3E+1."""
+    short = amount.normalize(EXACT)
+    exponent = short.as_tuple().exponent
+    return short.quantize(ONE) if isinstance(exponent, int) and exponent > 0 else short
+
+
 def classes_of(usage: Usage) -> list[tuple[str, int]]:
     """Split a usage into disjoint classes of tokens; those without tokens are left out."""
     plain = usage.input_tokens

@@ -115,8 +115,8 @@ class Recorder:
             ending()
             parent = parent.parent
 
-    def break_off(self, run: Run, error: BaseException) -> None:
-        """End a model's run that gave no answer, or will hear of no end."""
+    def break_off(self, run: Run, error: BaseException, response: Any = None) -> None:
+        """End a model's run that gave no answer, or will hear of no end; `response` is LangChain's beside the error."""
         call = run.call
         text = ""
         if call is not None:
@@ -125,7 +125,7 @@ class Recorder:
             if isinstance(error, Exception):
                 # A provider's error may quote what it was told.
                 self.remember_private(run, error)
-            self.write_call(run, call.break_off(error))
+            self.write_call(run, call.break_off(error, response))
         outputs = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": None}]}
         self.end(run, error=error, outputs=outputs, has_outputs=bool(text))
 

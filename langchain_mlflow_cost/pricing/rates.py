@@ -234,7 +234,7 @@ def fixed_source(rates: ModelRates) -> FixedSource:
 
     tiers: dict[str | None, Rates] = {None: compiled({})}
     tiers.update({tier: compiled(row) for tier, row in rates.service_tiers.items()})
-    return FixedSource(rates.source, rates.model, tiers, rates.as_of or rates.source)
+    return FixedSource(f"{rates.source} ({rates.model})", rates.model, tiers, rates.as_of or rates.source)
 
 
 _HALF_PRICE: Final[dict[str, frozenset[str]]] = {

@@ -32,7 +32,15 @@ _TIERS: Final[dict[str, str | None]] = {
 }
 _MODEL_KEYS: Final = ("model", "model_name", "model_id", "azure_deployment", "deployment_name", "engine")
 _CAP_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
-_URL_KEYS: Final = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "endpoint_url", "endpoint")
+_URL_KEYS: Final = (
+    "openai_api_base",
+    "base_url",
+    "azure_endpoint",
+    "anthropic_api_url",
+    "api_base",
+    "endpoint_url",
+    "endpoint",
+)
 _NESTED: Final = ("model_kwargs", "extra_body")
 
 

@@ -13,11 +13,13 @@ from langchain_mlflow_cost.pricing.providers import (
     OPENAI,
     OPENROUTER,
     OWN_MODELS,
+    is_litellm,
     is_open_weights,
     is_private_host,
     may_be_own_weights,
     model_id,
     provider_id,
+    routed,
 )
 from langchain_mlflow_cost.pricing.rates import (
     ZERO,
@@ -68,8 +70,18 @@ class Search:
         self._snapshot = snapshot
         self._host = request.host
         self._is_private = request.host is not None and is_private_host(request.host)
-        self._provider = request.provider or result.provider
-        self._names = tuple(dict.fromkeys(name for name in (result.response_model, request.model) if name))
+        provider = request.provider or result.provider
+        names = dict.fromkeys(name for name in (result.response_model, request.model) if name)
+        is_router = provider in (None, OPENAI) or is_litellm(provider)
+        routes = [routed(provider, name) for name in names] if is_router else []
+        route = next((each for each in routes if each is not None), None)
+        if route is not None:
+            # One that a name tells answers under the others too: the response leaves the prefix out.
+            # A proxy on one's own machine then is not what computes them.
+            provider, self._is_private = route[0], False
+            names = dict.fromkeys(each[1] if each else name for each, name in zip(routes, names, strict=True))
+        self._provider = provider
+        self._names = tuple(names)
 
     def run(self) -> Found | None:
         """Look with each source in turn, there for the model that answered and then for the one that was asked for."""
@@ -121,7 +133,10 @@ class Search:
         provider = self._provider
         if provider in LOCAL_PROVIDERS or self._is_hosted_here(name):
             return None
-        if self._is_private and provider in (None, OPENAI) and self._by_name(name) is None:
+        if provider is None:
+            # Whoever sells a model of this name is a stranger.
+            return None
+        if self._is_private and provider == OPENAI and self._by_name(name) is None:
             # A server of the user's own with a model of nobody's: a list that goes by names alone must not be asked.
             return None
         return self._in_fallback(self._behind(name) or provider, name)

@@ -64,7 +64,7 @@ class _Like(io.StringIO):
     """A text that will be written where `sys.stdout` writes: with characters that it has."""
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # nobody sets it
         return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 

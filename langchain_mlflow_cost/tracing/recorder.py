@@ -98,7 +98,8 @@ class GuardedRecorder(Recorder):
         """Where traces go, for the operator."""
         import mlflow  # noqa: PLC0415 - loaded by now
 
-        place = without_credentials(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else "MLflow's default"
+        is_set: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]  # MLflow annotates it not
+        place = without_credentials(mlflow.get_tracking_uri()) if is_set else "MLflow's default"
         return f"traces go to {place}"
 
     def switch_autolog_on(self) -> None:

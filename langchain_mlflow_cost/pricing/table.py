@@ -63,9 +63,11 @@ def cost_text(summary: CostSummary) -> str:
 class _Like(io.StringIO):
     """A text that will be written where `sys.stdout` writes: with characters that it has."""
 
-    @property
-    def encoding(self) -> str:
-        return getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoding = getattr(sys.stdout, "encoding", None) or self.encoding
 
 
 def _rows(summary: CostSummary, *, waiting: bool) -> list[Row]:

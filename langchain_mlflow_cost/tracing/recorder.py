@@ -94,8 +94,9 @@ class GuardedRecorder(Recorder):
         """Where traces go, for the operator."""
         import mlflow  # noqa: PLC0415 - loaded by now
 
-        place = without_credentials(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else "MLflow's default"
-        return f"traces go to {place}"
+        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
+            return "traces go to the default store of MLflow"
+        return f"traces go to {without_credentials(mlflow.get_tracking_uri())}"
 
     def switch_autolog_on(self) -> None:
         """Call `mlflow.langchain.autolog()` where it is off."""

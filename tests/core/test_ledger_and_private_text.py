@@ -7,15 +7,19 @@ import decimal
 import json
 from collections import defaultdict
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from langchain_mlflow_cost.pricing.ledger import Call, CostSummary, Ledger, Totals
+from langchain_mlflow_cost.pricing.ledger import Call, Ledger, Totals
 from langchain_mlflow_cost.redaction import private_text
 from langchain_mlflow_cost.redaction.private_text import SHINGLE, TOKEN, PrivateText
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.pricing.summary import CostSummary
 
 few = settings(max_examples=25, deadline=None)
 

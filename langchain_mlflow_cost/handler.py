@@ -363,6 +363,8 @@ class MlflowCostHandler(BaseCallbackHandler):
                 batch_size=kwargs.get("batch_size") or 1,
             )
             run.call = ModelCall(run, request, key=run_id, prompt=prompt, tools=params.get("tools"))
+            audio = params.get("audio")
+            run.call.audio_format = audio.get("format") if isinstance(audio, dict) else None
             self._recorder.watch_task(run)
         try:
             # Before anything is heard or written, which may raise: a budget is asked whatever else fails.
@@ -416,10 +418,10 @@ class MlflowCostHandler(BaseCallbackHandler):
 
     @_open_to_failure
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: Any = None, **kwargs: Any) -> None:
-        """End the span of a call that failed, at no cost, or was broken off, at an estimated one."""
+        """End the span of a call that failed, at what was billed for it, or was broken off, at an estimate."""
         run = RUNS.get(run_id)
         if run is not None:
-            self._recorder.break_off(run, error)
+            self._recorder.break_off(run, error, response)
 
     # --- events of a run --------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from mlflow.entities.span import NoOpSpan
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
-from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS, autologging_is_disabled
+from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS, autologging_is_disabled, get_autologging_config
 
 from langchain_mlflow_cost.errors import BudgetExceededError
 
@@ -132,6 +132,11 @@ def take_over_native_span(run_id: UUID) -> tuple[LiveSpan, Any] | None:
 def autolog_is_on() -> bool:
     """Whether `mlflow.langchain.autolog()` is on."""
     return "langchain" in AUTOLOGGING_INTEGRATIONS and not autologging_is_disabled("langchain")
+
+
+def records_traces() -> bool:
+    """Whether traces are wanted: not where the user called `mlflow.langchain.autolog(log_traces=False)`."""
+    return not autolog_is_on() or bool(get_autologging_config("langchain", "log_traces", True))
 
 
 def is_native(span: LiveSpan) -> bool:

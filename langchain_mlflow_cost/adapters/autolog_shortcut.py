@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from langchain_mlflow_cost.adapters.autolog import any_standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+SWITCH = "LANGCHAIN_MLFLOW_COST_SHORTCUT"
+"""An environment variable: `off` leaves autolog's patch as it is."""
 
 
 class _Known(threading.local):
@@ -33,9 +38,13 @@ def shortcut_autolog() -> None:
     says whether it will be governed; and `_configure` throws one away where it is given callbacks.
     `autolog(disable=True)` and a further `autolog()` both replace the wrapper of `__init__`, so it is put back when the
     next root run begins.
+
+    Not taken where somebody else has patched the method since (OpenInference's instrumentor, for one), who must hear of
+    every manager; nor where `LANGCHAIN_MLFLOW_COST_SHORTCUT=off` is set.
     """
     patched = BaseCallbackManager.__init__
-    if getattr(patched, "lmc_shortcut", False) or not hasattr(BaseCallbackManager, "_gorilla_active_patch___init__"):
+    patch = getattr(BaseCallbackManager, "_gorilla_active_patch___init__", None)
+    if patch is None or patched is not patch.obj or os.environ.get(SWITCH, "").lower() in ("off", "0", "false", "no"):
         return
     original = gorilla.get_original_attribute(BaseCallbackManager, "__init__")
 

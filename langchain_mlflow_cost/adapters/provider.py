@@ -31,11 +31,14 @@ def install_first(guard: SpanProcessor) -> None:
 
 
 def guarded(guard: SpanProcessor) -> bool:
-    """Whether the provider in use has the guard; True where tracing is off or not started."""
+    """Whether the guard stands first in the provider in use; True where tracing is off or not started.
+
+    MLflow 3.18's autologs may put a processor of their own before all others.
+    """
     current = mlflow_provider.provider.get()
     if not isinstance(current, TracerProvider):
         return True
-    return guard in current._active_span_processor._span_processors  # noqa: SLF001
+    return current._active_span_processor._span_processors[:1] == (guard,)  # noqa: SLF001
 
 
 def _insert(current: Any, guard: SpanProcessor) -> None:
@@ -43,8 +46,9 @@ def _insert(current: Any, guard: SpanProcessor) -> None:
         return
     composite = current._active_span_processor  # noqa: SLF001
     with composite._lock:  # noqa: SLF001
-        if guard not in composite._span_processors:  # noqa: SLF001
-            composite._span_processors = (guard, *composite._span_processors)  # noqa: SLF001
+        if composite._span_processors[:1] != (guard,):  # noqa: SLF001
+            others = tuple(each for each in composite._span_processors if each is not guard)  # noqa: SLF001
+            composite._span_processors = (guard, *others)  # noqa: SLF001
 
 
 def redirect_to_current_provider(span: SdkSpan) -> None:

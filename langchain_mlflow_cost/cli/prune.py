@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -23,6 +22,8 @@ from langchain_mlflow_cost.cli.store import PAGE, find_experiment, traces_of
 from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow.entities import Experiment, TraceInfo
 
 
@@ -107,13 +108,13 @@ def _files_are_gone(trace: _OldTrace) -> bool:
 
 
 def _delete_files(trace: _OldTrace, location: str) -> None:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from langchain_mlflow_cost.adapters.artifact_store import open_artifact_store
 
     parts = re.split(r"[/\\]", unquote(location))
     if trace.trace_id not in parts or ".." in parts:
         # All that is below it would be deleted.
         raise CommandError("not a folder of this trace alone")
-    files: Any = get_artifact_repository(location)
+    files = open_artifact_store(location)
     failure: Exception = CommandError("they are still there")
     try:
         files.delete_artifacts()
@@ -125,10 +126,11 @@ def _delete_files(trace: _OldTrace, location: str) -> None:
 
 def _has_files(files: Any, trace: _OldTrace) -> bool:
     """Whether any are left; no store may be believed that says nothing: S3 lists what it refused, MLflow drops that."""
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    from langchain_mlflow_cost.adapters.artifact_store import local_folder_of
 
-    if isinstance(files, LocalArtifactRepository):
-        return _is_there(Path(files.artifact_dir).absolute(), trace)
+    folder = local_folder_of(files)
+    if folder is not None:
+        return _is_there(folder, trace)
     return bool(files.list_artifacts())
 
 

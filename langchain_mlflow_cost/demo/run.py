@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.telemetry import set_telemetry_client
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from langchain_mlflow_cost import configure
+from langchain_mlflow_cost.adapters.telemetry import switch_telemetry_off
 from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.proof import found_in
 from langchain_mlflow_cost.demo.provider import ProviderServer
@@ -107,9 +107,7 @@ def run(
 def _stay_on_this_machine() -> None:
     """Keep MLflow, LangChain and the clients from calling anyone."""
     os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    # MLflow reads that when it is imported, which it is by now; this makes it read it again.
-    set_telemetry_client()  # type: ignore[no-untyped-call]
+    switch_telemetry_off()
     for name in ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2"):
         os.environ.pop(name, None)
     # Else a proxy would be asked for 127.0.0.1 too.

@@ -7,27 +7,20 @@ one that was asked for), at last a list that the caller injects (MLflow's). What
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-import genai_prices
 from genai_prices import data_snapshot
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.money import EXACT, MOST_USD, ZERO, as_written
 from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.pricing.providers import (
-    LOCAL_PROVIDERS,
     OPENAI,
-    OPENROUTER,
-    OWN_MODELS,
-    is_open_weights,
-    is_private_host,
-    may_be_own_weights,
     model_id,
     provider_id,
 )
@@ -39,14 +32,14 @@ from langchain_mlflow_cost.pricing.rates import (
     OUTPUT_CLASSES,
     PREMIUMS,
     TOKEN_CLASSES,
-    CatalogueSource,
     FixedSource,
     ModelRates,
     Rates,
     Source,
     classes_of,
-    fixed_source,
+    plain,
 )
+from langchain_mlflow_cost.pricing.search import Found, Search, Settings, setting_key
 from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
 
 __all__ = [
@@ -123,24 +116,12 @@ class PriceList:
     notes: tuple[str, ...] = ()
 
 
-class _Found(NamedTuple):
-    """A price that was found for a pair of names, kept for all further calls of that model."""
-
-    source: Source
-    label: str
-    off: Decimal
-    """The fraction taken off."""
-
-
 _CACHED: Final = Cost(ZERO, ZERO)
 _CACHE_SOURCE: Final = "LangChain's LLM cache"
 _BILL_SOURCE: Final = "bill in the response"
 _UNKNOWN_MODEL: Final = "unknown"
 _TIERS: Final = ("flex", "priority", "batch")
 _MAX_FOUND: Final = 4096
-_VERSION: Final = f"genai-prices {genai_prices.__version__}"
-
-_Value = TypeVar("_Value")
 _Key = tuple[str | None, str | None, str | None, str | None, str | None]
 
 
@@ -171,12 +152,14 @@ class PriceBook:
             PolicyError: A setting that cannot be used; its `key` is `overrides.NAME`, `aliases.NAME` or
                 `discounts.NAME`.
         """
-        self._overrides = {_key(model): _override(model, prices) for model, prices in overrides.items()}
-        self._aliases = _followed(aliases)
-        self._discounts = {_key(name): _fraction(name, value) for name, value in discounts.items()}
-        self._fallback = fallback
+        self._settings = Settings(
+            {setting_key(model): _override(model, prices) for model, prices in overrides.items()},
+            _followed(aliases),
+            {setting_key(name): _fraction(name, value) for name, value in discounts.items()},
+            fallback,
+        )
         # The snapshot of genai-prices and what was found with it: one object, so that threads see both or neither.
-        self._found: tuple[data_snapshot.DataSnapshot | None, dict[_Key, _Found | None]] = (None, {})
+        self._found: tuple[data_snapshot.DataSnapshot | None, dict[_Key, Found | None]] = (None, {})
 
     def price(self, request: CallRequest, result: CallResult, *, at: datetime | None = None) -> PricedCall:
         """Price one call; never raises.
@@ -218,7 +201,7 @@ class PriceBook:
         keep = ONE - found.off
 
         def shown(rates: Mapping[str, Decimal]) -> dict[str, Decimal]:
-            return {name: _plain(EXACT.multiply(EXACT.multiply(rate, MILLION), keep)) for name, rate in rates.items()}
+            return {name: plain(EXACT.multiply(EXACT.multiply(rate, MILLION), keep)) for name, rate in rates.items()}
 
         tiers = {tier: source.rates(tier, None, at) for tier in _TIERS}
         brackets = [(start, shown(rates)) for start, rates in standard.listed()]
@@ -227,7 +210,7 @@ class PriceBook:
             source=found.label,
             as_of=source.as_of if isinstance(source, FixedSource) else f"{at:%Y-%m-%d}",
             per_mtok=brackets[0][1],
-            per_use={name: _plain(EXACT.multiply(fee, keep)) for name, fee in standard.fees.items()},
+            per_use={name: plain(EXACT.multiply(fee, keep)) for name, fee in standard.fees.items()},
             long_context=tuple(brackets[1:]),
             service_tiers={
                 tier: shown(rates.listed()[0][1])
@@ -302,7 +285,7 @@ class PriceBook:
 
     # -- finding a price
 
-    def _find(self, request: CallRequest, result: CallResult) -> _Found | None:
+    def _find(self, request: CallRequest, result: CallResult) -> Found | None:
         snapshot = data_snapshot.get_snapshot()
         of_snapshot, found = self._found
         if of_snapshot is not snapshot or len(found) > _MAX_FOUND:
@@ -313,155 +296,10 @@ class PriceBook:
         try:
             return found[key]
         except KeyError:
-            found[key] = price = _Search(self, snapshot, request, result).run()
+            found[key] = price = Search(self._settings, snapshot, request, result).run()
             return price
 
 
-class _Search:
-    """One search for a price, in the order of the contract."""
-
-    def __init__(
-        self, book: PriceBook, snapshot: data_snapshot.DataSnapshot, request: CallRequest, result: CallResult
-    ) -> None:
-        self._overrides = book._overrides  # noqa: SLF001 - its own helper
-        self._aliases = book._aliases  # noqa: SLF001
-        self._discounts = book._discounts  # noqa: SLF001
-        self._fallback = book._fallback  # noqa: SLF001
-        self._snapshot = snapshot
-        self._host = request.host
-        self._is_private = request.host is not None and is_private_host(request.host)
-        self._provider = request.provider or result.provider
-        self._names = tuple(dict.fromkeys(name for name in (result.response_model, request.model) if name))
-
-    def run(self) -> _Found | None:
-        for look in (self._overridden, self._aliased, self._listed, self._fallen_back):
-            for name in self._names:
-                source = look(name)
-                if source is not None:
-                    off = self._discount(source)
-                    label = f"{source.label}, {_plain(off * 100)} % off" if off else source.label
-                    return _Found(source, label, off)
-        return None
-
-    def _overridden(self, name: str) -> Source | None:
-        return _first(self._overrides, _keys(self._provider, name))
-
-    def _aliased(self, name: str) -> Source | None:
-        target = _first(self._aliases, _keys(self._provider, name))
-        if target is None:
-            return None
-        override = _first(self._overrides, _keys(self._provider, target))
-        if override is not None:
-            return override
-        maker, slash, rest = target.partition("/")
-        as_written = [(provider_id(maker), model_id(rest))] if slash else []
-        for provider, model in (*as_written, (self._provider, model_id(target)), (None, model_id(target))):
-            source = self._known_as(provider, model, "") or self._in_fallback(provider, model)
-            if source is not None:
-                return source
-        guess = self._by_name(model_id(target))
-        return self._known_as(*guess) if guess else None
-
-    def _listed(self, name: str) -> Source | None:
-        provider = self._provider
-        if provider in LOCAL_PROVIDERS or self._is_hosted_here(name):
-            return None
-        owner = self._behind(name) or provider
-        if owner is not None:
-            for model in _spellings(owner, name):
-                source = self._known_as(owner, model, "")
-                if source is not None:
-                    return source
-        if owner is None or owner == OPENAI or not self._is_listed(owner):
-            # A gateway, or a class of the user's own, in front of a maker whose models' names are its own.
-            guess = self._by_name(name)
-            return self._known_as(*guess) if guess else None
-        return None
-
-    def _fallen_back(self, name: str) -> Source | None:
-        provider = self._provider
-        if provider in LOCAL_PROVIDERS or self._is_hosted_here(name):
-            return None
-        if self._is_private and provider in (None, OPENAI) and self._by_name(name) is None:
-            # A server of the user's own with a model of nobody's: a list that goes by names alone must not be asked.
-            return None
-        return self._in_fallback(self._behind(name) or provider, name)
-
-    def _known_as(self, provider: str | None, model: str, how: str) -> CatalogueSource | None:
-        if provider in LOCAL_PROVIDERS:
-            return None
-        try:
-            owner, info = self._snapshot.find_provider_model(model, None, provider, None)
-        except LookupError:
-            return None
-        version = f"{_VERSION} of {self._snapshot.timestamp:%Y-%m-%d}" if self._snapshot.from_auto_update else _VERSION
-        label = f"{version} ({owner.id}/{info.id}{how})"
-        supplement = None
-        if self._fallback is not None and _HAS_AUDIO.search(info.id):
-            supplement = self._fallback(owner.id, model)
-        source = CatalogueSource(owner, info, label, supplement)
-        # An empty price, or one by the hour or the page, says nothing about tokens.
-        return source if source.rates(None, None, None).own else None
-
-    def _in_fallback(self, provider: str | None, model: str) -> Source | None:
-        rates = self._fallback(provider, model) if self._fallback is not None else None
-        return None if rates is None else fixed_source(rates)
-
-    def _is_hosted_here(self, name: str) -> bool:
-        """Say whether a model that anybody may host answers from the user's own machines: nobody's price fits."""
-        return self._is_private and may_be_own_weights(name.rpartition("/")[2])
-
-    def _behind(self, name: str) -> str | None:
-        """Find who answers behind ChatOpenAI with another base URL."""
-        if self._provider != OPENAI:
-            return None
-        if self._host is None:
-            # api.openai.com knows no vendor/model: such a name comes from OpenRouter.
-            return OPENROUTER if "/" in name else None
-        try:
-            return self._snapshot.find_provider(None, None, f"https://{self._host}/").id
-        except LookupError:
-            return None
-
-    def _by_name(self, name: str) -> tuple[str, str, str] | None:
-        vendor, slash, rest = name.partition("/")
-        bare = rest if slash else vendor
-        if not bare or "/" in bare or is_open_weights(bare):
-            return None
-        try:
-            maker = self._snapshot.find_provider(bare.lower().removeprefix("ft:"), None, None).id
-        except LookupError:
-            return None
-        if maker not in OWN_MODELS or (slash and provider_id(vendor) != maker):
-            return None
-        return maker, bare, ", by the model's name"
-
-    def _is_listed(self, provider: str) -> bool:
-        return data_snapshot.find_provider_by_id(self._snapshot.providers, provider) is not None
-
-    def _discount(self, source: Source) -> Decimal:
-        names = (*self._names, source.model)
-        for provider in dict.fromkeys((self._provider, source.provider)):
-            for name in names:
-                off = _first(self._discounts, _keys(provider, name))
-                if off is not None:
-                    return off
-        off = _first(self._discounts, [name for name in (self._provider, source.provider) if name])
-        return self._discounts.get("*", ZERO) if off is None else off
-
-
-def _spellings(provider: str, name: str) -> Iterable[str]:
-    yield name
-    if provider == "fireworks" and "/" not in name:
-        yield f"accounts/fireworks/models/{name}"
-    for suffix in _ROUTING_SUFFIXES:
-        if name.endswith(suffix):
-            yield name.removesuffix(suffix)
-
-
-_ROUTING_SUFFIXES: Final = (":nitro", ":floor", ":online", ":exacto")
-"""OpenRouter's wishes for a route, which are part of the model's name and not of its price."""
-_HAS_AUDIO: Final = re.compile(r"audio|realtime|live")
 _IS_SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)")
 _BILLED_PER_PROMPT: Final = re.compile(r"gemini-[12]")
 
@@ -531,24 +369,6 @@ def _sum(priced: PricedCall, side: PricedCall) -> PricedCall:
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-def _key(name: str) -> str:
-    """Give the form in which settings' names are compared: lower case, a provider by its id."""
-    lowered = str(name).strip().lower()
-    vendor, slash, rest = lowered.partition("/")
-    return f"{provider_id(vendor)}/{rest}" if slash else provider_id(lowered) or lowered
-
-
-def _keys(provider: str | None, name: str) -> Iterable[str]:
-    """Give the settings' names that mean a model, the most specific first."""
-    lowered = name.lower()
-    keys = [f"{provider}/{lowered}"] if provider else []
-    return (*keys, _key(lowered), lowered)
-
-
-def _first(settings: Mapping[str, _Value], keys: Iterable[str]) -> _Value | None:
-    return next((settings[key] for key in keys if key in settings), None)
-
-
 def _amount(what: str, key: str, value: object) -> Decimal:
     amount = as_written(value)
     if amount is None or amount < 0:
@@ -596,24 +416,17 @@ def _followed(aliases: Mapping[str, str]) -> dict[str, str]:
     for name, target in aliases.items():
         if not isinstance(target, str) or not target.strip():
             raise PolicyError(f'alias "{name}": expected a model or provider/model', key=f"aliases.{name}")
-        targets[_key(name)] = target.strip()
+        targets[setting_key(name)] = target.strip()
     ends: dict[str, str] = {}
     for name, first in targets.items():
         target, seen = first, {name}
-        while _key(target) in targets and _key(target) not in seen:
-            seen.add(_key(target))
-            target = targets[_key(target)]
-        if _key(target) in seen and _key(target) in targets and len(seen) > 1:
+        while setting_key(target) in targets and setting_key(target) not in seen:
+            seen.add(setting_key(target))
+            target = targets[setting_key(target)]
+        if setting_key(target) in seen and setting_key(target) in targets and len(seen) > 1:
             raise PolicyError(f'alias "{name}": the aliases lead in a circle', key=f"aliases.{name}")
         ends[name] = target
     return ends
-
-
-def _plain(amount: Decimal) -> Decimal:
-    """Take trailing zeros off, without turning 30 into 3E+1."""
-    short = amount.normalize(EXACT)
-    exponent = short.as_tuple().exponent
-    return short.quantize(ONE) if isinstance(exponent, int) and exponent > 0 else short
 
 
 def warm_up() -> None:

@@ -62,6 +62,8 @@ PROVIDER_IDS: Final[dict[str, str]] = {
     "together_ai": "together",
     "together-chat": "together",
     "cohere-chat": "cohere",
+    "cohere_chat": "cohere",
+    "moonshot": "moonshotai",
     "perplexity-chat": PERPLEXITY,
     "perplexitychat": PERPLEXITY,
     "openrouter-chat": OPENROUTER,
@@ -69,12 +71,20 @@ PROVIDER_IDS: Final[dict[str, str]] = {
 
 LOCAL_PROVIDERS: Final = frozenset(
     {
-        "ollama", "chat-ollama", "ollama-llm", "llamacpp", "llama_cpp", "llama-cpp", "llamafile", "gpt4all", "vllm",
-        "vllm-openai", "lmstudio", "lm_studio", "mlx", "mlxpipeline", "huggingface_pipeline", "ctransformers",
-        "exllamav2", "local",
+        "ollama", "ollama_chat", "chat-ollama", "ollama-llm", "llamacpp", "llama_cpp", "llama-cpp", "llamafile",
+        "gpt4all", "vllm", "hosted_vllm", "vllm-openai", "lmstudio", "lm_studio", "mlx", "mlxpipeline",
+        "huggingface_pipeline", "ctransformers", "exllamav2", "local",
     }
 )  # fmt: skip
 """Providers that run on the user's own machines: nobody sends a bill, only the policy can say what they cost."""
+
+_ROUTES: Final = LOCAL_PROVIDERS | {
+    "aiml", "azure", "azure_ai", "bedrock", "cerebras", "cloudflare", "dashscope", "databricks", "deepinfra",
+    "featherless_ai", "fireworks_ai", "friendliai", "gemini", "groq", "heroku", "hyperbolic", "lambda_ai", "moonshot",
+    "nebius", "novita", "nscale", "ovhcloud", "replicate", "sagemaker", "sambanova", "snowflake", "together_ai",
+    "vertex_ai", "volcengine", "wandb", "watsonx", "xai", "zai",
+}  # fmt: skip
+"""What stands before a model in LiteLLM's names (docs.litellm.ai, providers) and is nobody's at OpenRouter."""
 
 OWN_MODELS: Final = frozenset({OPENAI, ANTHROPIC, GOOGLE, "mistral", "cohere", "deepseek", "x-ai"})
 """Makers whose models' names say who made them, also behind a gateway that names itself as the provider."""
@@ -97,6 +107,25 @@ def provider_id(name: object) -> str | None:
         return known
     lowered = name.strip().lower()
     return PROVIDER_IDS.get(lowered, lowered) or None
+
+
+def routed(provider: str | None, name: str) -> tuple[str, str] | None:
+    """Read LiteLLM's way to name who answers, `fireworks_ai/accounts/...`: give the provider's id and its model's name.
+
+    Args:
+        provider: Who is said to answer: LiteLLM, or OpenAI where it may be a proxy that speaks its language.
+        name: The model's. Of a proxy's, only prefixes are taken that cannot be a vendor at OpenRouter.
+    """
+    prefix, slash, rest = name.partition("/")
+    if not slash or not rest or (prefix.lower() not in _ROUTES and not is_litellm(provider)):
+        return None
+    owner = provider_id(prefix)
+    return (owner, rest) if owner is not None else None
+
+
+def is_litellm(provider: str | None) -> bool:
+    """Say whether LiteLLM's own client answers, by any of its names (`litellm`, `litellm-chat`, `litellmrouter`)."""
+    return provider is not None and provider.startswith("litellm")
 
 
 @lru_cache(maxsize=2048)

@@ -80,6 +80,13 @@ FEE_PRICE_KEYS: Final[dict[str, str]] = {
 }
 
 
+def plain(amount: Decimal) -> Decimal:
+    """Take trailing zeros off, without turning 30 into 3E+1."""
+    short = amount.normalize(EXACT)
+    exponent = short.as_tuple().exponent
+    return short.quantize(ONE) if isinstance(exponent, int) and exponent > 0 else short
+
+
 def classes_of(usage: Usage) -> list[tuple[str, int]]:
     """Split a usage into disjoint classes of tokens; those without tokens are left out."""
     plain = usage.input_tokens
@@ -225,7 +232,7 @@ def fixed_source(rates: ModelRates) -> FixedSource:
 
     tiers: dict[str | None, Rates] = {None: compiled({})}
     tiers.update({tier: compiled(row) for tier, row in rates.service_tiers.items()})
-    return FixedSource(rates.source, rates.model, tiers, rates.as_of or rates.source)
+    return FixedSource(f"{rates.source} ({rates.model})", rates.model, tiers, rates.as_of or rates.source)
 
 
 _HALF_PRICE: Final[dict[str, frozenset[str]]] = {

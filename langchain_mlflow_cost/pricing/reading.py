@@ -6,11 +6,13 @@ attributes do as well. No function here raises: what cannot be read is told in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from types import SimpleNamespace
 from typing import Any, Final
 
+from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import blocks_of, said_text
 from langchain_mlflow_cost.pricing.providers import AWS, host_of, model_id, provider_id
 from langchain_mlflow_cost.pricing.reported import Reading, usage_of
@@ -30,7 +32,15 @@ _TIERS: Final[dict[str, str | None]] = {
 }
 _MODEL_KEYS: Final = ("model", "model_name", "model_id", "azure_deployment", "deployment_name", "engine")
 _CAP_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
-_URL_KEYS: Final = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "endpoint_url", "endpoint")
+_URL_KEYS: Final = (
+    "openai_api_base",
+    "base_url",
+    "azure_endpoint",
+    "anthropic_api_url",
+    "api_base",
+    "endpoint_url",
+    "endpoint",
+)
 _NESTED: Final = ("model_kwargs", "extra_body")
 
 
@@ -252,6 +262,76 @@ def _tier(value: Any) -> str | None:
     return _TIERS.get(whole, whole)
 
 
+# --- what came before an error ---------------------------------------------------------------------------------------
+
+
+def result_of_failure(
+    request: CallRequest, error: BaseException, response: Any, said_so_far: str, sent: Callable[[], str]
+) -> CallResult | None:
+    """Read what a call is billed that ended in an error; never raises.
+
+    Args:
+        request: The call.
+        error: What it ended in.
+        response: LangChain's `response` beside the error: an answer that the client could not understand has its whole
+            body in it, a broken stream all that had come. None where there is none.
+        said_so_far: The text that a stream had brought.
+        sent: Gives all that was sent, to count its tokens; asked only where the provider reported none.
+
+    Returns:
+        None where nothing was billed: the call failed before an answer. Marked as estimated where a part was counted
+        from the text: a stream's last report comes with its end, so that of a broken one is a least.
+    """
+    generations = _sequence(getattr(response, "generations", None))
+    body = _billed_body(generations)
+    if body is not None:
+        said = SimpleNamespace(content=_body_content(body), response_metadata=body)
+        whole = call_result(request, [[SimpleNamespace(message=said)]], None)
+        if whole.usage is not None or whole.billed_usd is not None:
+            return whole
+    told = call_result(request, generations, None)
+    said_text_so_far = said_so_far or said_text(generations)
+    if told.usage is None:
+        was_cut_off = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
+        if not said_text_so_far and not was_cut_off:
+            return None
+        return estimated_result(request, sent(), said_text_so_far, told=told)
+    if _has_ended(generations):
+        return told
+    counted = count_tokens(said_text_so_far, request.model)
+    usage = replace(told.usage, output_tokens=max(told.usage.output_tokens, counted))
+    return replace(told, usage=usage, estimated=True)
+
+
+_FIRST_REFUSAL: Final = 400
+
+
+def _billed_body(generations: Sequence[Any]) -> Mapping[str, Any] | None:
+    """Find the body of an answer that came with success (langchain-core 1.7, `_generate_response_from_error`)."""
+    for generation in (each for answers in generations for each in _sequence(answers)):
+        about = _mapping(getattr(getattr(generation, "message", None), "response_metadata", None))
+        body, status = about.get("body"), about.get("status_code")
+        if isinstance(body, Mapping) and not (isinstance(status, int) and status >= _FIRST_REFUSAL):
+            return body
+    return None
+
+
+def _body_content(body: Mapping[str, Any]) -> Any:
+    """Find the answer's blocks, or texts, in the body of OpenAI's two APIs, Anthropic or Cohere."""
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        return [_mapping(_mapping(choice).get("message")).get("content") for choice in choices]
+    return body.get("output") or body.get("content")
+
+
+_END_KEYS: Final = ("finish_reason", "stop_reason", "stopReason", "finishReason", "done_reason")
+
+
+def _has_ended(generations: Sequence[Any]) -> bool:
+    _, response, _ = _look_through(generations)
+    return any(response.get(key) not in (None, "", "FINISH_REASON_UNSPECIFIED") for key in _END_KEYS)
+
+
 # --- fees, bills, inferences inside a call ---------------------------------------------------------------------------
 
 
@@ -407,6 +487,11 @@ def estimate_prompt_tokens(request: CallRequest, prompt_text: str) -> int:  # no
     A token is about four bytes of English, three of code or other languages' letters; three is taken.
     """
     return len(prompt_text.encode("utf-8", "surrogatepass")) // 3 + _MESSAGE_OVERHEAD
+
+
+def estimate_answer_tokens(text: str) -> int:
+    """Guess the tokens of a piece of an answer while it streams: cheap, a quarter of its bytes."""
+    return (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // 4
 
 
 # --- reading foreign values ------------------------------------------------------------------------------------------

@@ -63,11 +63,9 @@ def cost_text(summary: CostSummary) -> str:
 class _Like(io.StringIO):
     """A text that will be written where `sys.stdout` writes: with characters that it has."""
 
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoding = getattr(sys.stdout, "encoding", None) or self.encoding
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # nobody sets it
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _rows(summary: CostSummary, *, waiting: bool) -> list[Row]:

@@ -127,6 +127,10 @@ class CallRequest:
     """Where the provider is told to compute: Anthropic's `inference_geo`, Vertex' `location`."""
     batch_size: int = 1
     """Prompts that one request carries: string models report the usage of all of them with the first."""
+    is_search_preview: bool = False
+    """Whether OpenAI's older search tool was sent, which has a price of its own; the answer does not tell which."""
+    sends_audio: bool = False
+    """Whether the prompt has audio, which one integration counts as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,8 @@ class CallResult:
     """Further inferences inside this request that `usage` leaves out, with their model (None: the same one)."""
     problems: tuple[str, ...] = ()
     """What could not be true in the reported usage and what was made of it, in words and numbers only."""
+    notes: tuple[str, ...] = ()
+    """What is billed and was not told: the cost is known to be too high or too low by it."""
 
     @property
     def input_tokens(self) -> int:

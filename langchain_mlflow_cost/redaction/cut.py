@@ -7,7 +7,9 @@ small part of each has room, lists lose their middle and dicts their large field
 
 from __future__ import annotations
 
+import functools
 import itertools
+import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -105,9 +107,23 @@ def _chars(text: bytes) -> int:
     return len(text) if text.isascii() else len(text.decode())
 
 
-def _size(tree: Any) -> int:
-    """Say how many characters it takes when it is written."""
-    return tree.chars if type(tree) is Piece else _chars(dumps(tree))
+def _size(tree: Any, enough: int = sys.maxsize) -> int:
+    """Say how many characters it takes when it is written; of a text that takes more than enough, at least so many."""
+    kind = type(tree)
+    if kind is Piece:
+        return int(tree.chars)
+    if kind is str:
+        if len(tree) > enough:
+            return len(tree)  # writing it would cost as much as redacting it
+    elif tree is None or kind is bool:
+        return 5 if tree is False else 4
+    return _chars(dumps(tree))
+
+
+@functools.lru_cache(maxsize=4096)
+def _name_size(name: str) -> int:
+    """Say how many characters the name of a field takes, and its colon and comma: names come again and again."""
+    return _chars(dumps(name)) + 2
 
 
 def _cut_tree(tree: Any, room: int) -> Any:
@@ -150,7 +166,7 @@ def _cut_members(members: list[Any], room: int) -> list[Any]:
     count = len(whole)
     in_turn = itertools.islice(itertools.chain.from_iterable(zip(whole, reversed(whole), strict=True)), count)
     # With a comma each, and the brackets.
-    sizes, level = _shares(((1, _size(member), member) for member in in_turn), count + (missing > 0), room - 2)
+    sizes, level = _shares(((1, _size(member, room), member) for member in in_turn), count + (missing > 0), room - 2)
     kept = len(sizes)
     first, last = (kept + 1) // 2, kept // 2
     short = [_fitted(member, size, level) for member, size in zip(whole[:first], sizes[::2], strict=True)]
@@ -165,7 +181,9 @@ def _cut_fields(fields: dict[str, Any], room: int) -> dict[str, Any]:
     """Keep small fields beside large ones, and of these as much of each."""
     missing = sum(item.count for item in fields.values() if type(item) is Rest)
     # With a colon and a comma each.
-    sizes = {name: (_size(name) + 2, _size(item), item) for name, item in fields.items() if type(item) is not Rest}
+    sizes = {
+        name: (_name_size(name), _size(item, room), item) for name, item in fields.items() if type(item) is not Rest
+    }
     in_turn = sorted(sizes, key=lambda name: _rank(*sizes[name][:2]))
     shown, level = _shares(map(sizes.__getitem__, in_turn), len(sizes) + (missing > 0), room - 2)
     kept = set(in_turn[: len(shown)])

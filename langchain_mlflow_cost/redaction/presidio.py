@@ -16,6 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.redaction.detectors import ENTITIES, Found
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ SCORE_THRESHOLD = 0.4
 
 SLICE_CHARS = 20_000
 """Its patterns take quadratic time on some texts, so that a long one is handed over in slices."""
-
-TIME_LIMIT_S = 10.0
-"""For one string, measured between slices; when it is over, the payload is dropped."""
 
 NEEDS_MODEL = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION"})
 """What only a trained model finds."""
@@ -71,7 +69,8 @@ def analyzer(entities: frozenset[str]) -> Callable[[str], list[Found]]:
 def _find(text: str, entities: list[str]) -> list[Found]:
     engine = _analyzer_engine()
     found = []
-    end_s = time.monotonic() + TIME_LIMIT_S
+    # Measured between slices; when it is over, the payload is dropped.
+    end_s = time.monotonic() + limits().presidio_text_s
     for offset, piece in _slices(text):
         if time.monotonic() > end_s:
             raise TimeoutError

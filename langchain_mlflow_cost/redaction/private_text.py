@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_mlflow_cost.limits import limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,8 +38,6 @@ SHINGLE = 12
 """Letters and digits that must agree in a row. Fewer would find common phrases, more would miss short prefixes."""
 SHORTEST = 6
 """Letters and digits of the shortest private string that is recognised as a whole."""
-MAX_CHARS = 4_000_000
-"""Characters of private text that are remembered, at about 40 bytes each; past it everything counts as private."""
 TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
 
 log = logging.getLogger("langchain_mlflow_cost")
@@ -161,7 +161,7 @@ class PrivateText:
     @property
     def is_full(self) -> bool:
         """Whether there was more than can be remembered."""
-        return self.chars > MAX_CHARS
+        return self.chars > limits().private_chars
 
     def __bool__(self) -> bool:
         return self.chars > 0
@@ -169,7 +169,7 @@ class PrivateText:
     def withhold_everything(self) -> None:
         """Count every text as private from now on: something private could not be read."""
         with self._lock:
-            self.chars = max(self.chars, MAX_CHARS + 1)
+            self.chars = max(self.chars, limits().private_chars + 1)
             self._cache.clear()
 
     def add(self, text: str, *, encoded: bool = True) -> None:
@@ -188,7 +188,8 @@ class PrivateText:
                 # What is not remembered could not be recognised.
                 self._fresh, self._known = {}, {}
                 log.warning(
-                    "langchain_mlflow_cost: over %d characters of private text; all text is withheld", MAX_CHARS
+                    "langchain_mlflow_cost: over %d characters of private text; all text is withheld",
+                    limits().private_chars,
                 )
                 return
             self._seen.add(text)

@@ -13,7 +13,12 @@ from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import said_text, sent_text
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
-from langchain_mlflow_cost.pricing.reading import estimate_prompt_tokens, estimated_result
+from langchain_mlflow_cost.pricing.reading import (
+    estimate_answer_tokens,
+    estimate_prompt_tokens,
+    estimated_result,
+    result_of_failure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -60,7 +65,9 @@ class ModelCall:
         "_prompt_tokens",
         "_reservations",
         "_run",
+        "_streamed_tokens",
         "_tools",
+        "audio_format",
         "chunks",
         "first_chunk_ns",
         "request",
@@ -70,6 +77,8 @@ class ModelCall:
     def __init__(self, run: Run, request: CallRequest, *, key: Hashable, prompt: Any = None, tools: Any = None) -> None:
         self.request = request
         self.start_ns = time.time_ns()
+        self.audio_format: str | None = None
+        """What the request asked sound to be in."""
         self.chunks: list[str] = []
         """What a stream has said so far."""
         self.first_chunk_ns: int | None = None
@@ -78,6 +87,7 @@ class ModelCall:
         self._prompt = prompt
         self._tools = tools
         self._prompt_tokens: int | None = None
+        self._streamed_tokens = 0
         self._reservations: list[tuple[Budgets, Reservation]] = []
         for state in run.handlers:
             run.trace.ledger_of(state).enter(key, run.node)
@@ -160,7 +170,10 @@ class ModelCall:
                 raise
 
     def _tell_running(self) -> None:
-        output_tokens, input_tokens = len(self.chunks), self.prompt_tokens
+        latest = self.chunks[-STREAM_CHECK_CHUNKS:]
+        # A chunk is a token at least, most often; some clients send hundreds in one.
+        self._streamed_tokens += max(estimate_answer_tokens("".join(latest)), sum(map(bool, latest)))
+        output_tokens, input_tokens = self._streamed_tokens, self.prompt_tokens
         for state in self._run.handlers:
             usd = state.prices.estimate_usd(self.request, input_tokens, output_tokens)
             running = Call(
@@ -236,12 +249,16 @@ class ModelCall:
         self._warn_if_estimated(settled)
         return settled
 
-    def break_off(self, error: BaseException) -> Settled | None:
-        """Count a call that ended without an answer: at an estimate if it was under way, else at nothing."""
-        text = "".join(self.chunks)
-        aborted = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
-        if text or aborted:
-            return self.settle(estimated_result(self.request, self._sent(), text))
+    def break_off(self, error: BaseException, response: Any = None) -> Settled | None:
+        """Count a call that ended without an answer: what was billed, estimated where the provider did not tell it.
+
+        Args:
+            error: What it ended in.
+            response: What LangChain hands over with the error.
+        """
+        result = result_of_failure(self.request, error, response, "".join(self.chunks), self._sent)
+        if result is not None:
+            return self.settle(result)
         self.give_back()
         return None
 

@@ -12,9 +12,14 @@ from langchain_mlflow_cost.adapters.chat_form import chat_message
 from langchain_mlflow_cost.redaction.plain import Converted
 
 
-def output_form(value: Any) -> Any:
-    """A model's answer as a chat, anything else as it is."""
-    return chat_outputs(value) if isinstance(value, LLMResult) else value
+def output_form(value: Any, audio_format: str | None) -> Any:
+    """A model's answer as a chat, anything else as it is.
+
+    Args:
+        value: As LangChain hands it on.
+        audio_format: What the request asked sound to be in, such as `wav`.
+    """
+    return chat_outputs(value, audio_format) if isinstance(value, LLMResult) else value
 
 
 def _chat_form(message: Any) -> Any:
@@ -36,14 +41,32 @@ def chat_inputs(prompt: Any) -> Any:
     return prompt
 
 
-def chat_outputs(response: LLMResult) -> Any:
+def _answer_form(message: Any, audio_format: str | None) -> Any:
+    spoken = None if message.content else message.additional_kwargs.get("audio")
+    if not isinstance(spoken, Mapping):
+        return _in_chat_form(message)
+    # OpenAI's audio models answer beside the content; as in MLflow's tracer, transcript and file take its place.
+    transcript, data, form = spoken.get("transcript"), spoken.get("data"), _chat_form(message)
+    if not isinstance(transcript, str) or not isinstance(form, Mapping):
+        return form
+    if not isinstance(data, str) or audio_format is None:
+        return {**form, "content": transcript}
+    sound = {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
+    return {**form, "content": [{"type": "text", "text": transcript}, sound]}
+
+
+def chat_outputs(response: LLMResult, audio_format: str | None) -> Any:
     """What a model answered, of several prompts as LangChain has it."""
     if len(response.generations) != 1:
         return response
     choices = []
     for generation in response.generations[0]:
         message = getattr(generation, "message", None)
-        content = {"role": "assistant", "content": generation.text} if message is None else _in_chat_form(message)
+        content = (
+            {"role": "assistant", "content": generation.text}
+            if message is None
+            else _answer_form(message, audio_format)
+        )
         choices.append({"message": content, "finish_reason": None})
     return {"choices": choices}
 

@@ -14,9 +14,12 @@ from langgraph.errors import GraphBubbleUp
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.active import active_span, attach, detach
+from langchain_mlflow_cost.adapters.async_string_models import tell_all_handlers
+from langchain_mlflow_cost.adapters.attachments import may_hold_file
 from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
+    records_traces,
     stand_in_for_tracer,
     take_over_native_span,
     yield_runs,
@@ -82,6 +85,7 @@ class GuardedRecorder(Recorder):
         install_first(_GUARD)
         yield_runs(RUNS.__contains__, adopting_handler)
         watch_headers(hand_on)
+        tell_all_handlers()
         made = self._classes.get(handler_class)
         if made is None:
             named = {"__module__": handler_class.__module__, "__qualname__": handler_class.__qualname__}
@@ -94,9 +98,9 @@ class GuardedRecorder(Recorder):
         """Where traces go, for the operator."""
         import mlflow  # noqa: PLC0415 - loaded by now
 
-        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
-            return "traces go to the default store of MLflow"
-        return f"traces go to {without_credentials(mlflow.get_tracking_uri())}"
+        is_set: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]  # MLflow annotates it not
+        place = without_credentials(mlflow.get_tracking_uri()) if is_set else "MLflow's default"
+        return f"traces go to {place}"
 
     def switch_autolog_on(self) -> None:
         """Call `mlflow.langchain.autolog()` where it is off."""
@@ -284,7 +288,7 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
 
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
     parent_span = _parent_span(run.parent) if run.parent is not None else None
-    if run.parent is not None and parent_span is None:
+    if parent_span is None and (run.parent is not None or not records_traces()):
         guard.govern_without_span(_spanless_state(run))
         return
     is_structure = run.name == metadata.get("langgraph_node")
@@ -427,11 +431,11 @@ def _write_payload(run: Run, key: str, value: Any) -> None:
         return
     is_input = key == SpanAttributeKey.INPUTS
     if not is_input and run.policy.keeps_payload(run.kind):
-        value = payloads.output_form(value)
+        value = payloads.output_form(value, None if run.call is None else run.call.audio_format)
     written = state.payload(value, "inputs" if is_input else "outputs")
     if written is None:
         return
-    if ";base64," in written or '"input_audio"' in written:
+    if may_hold_file(written):
         _write_with_attachments(run, state, key, written)
     else:
         state.pending[key] = written

@@ -156,8 +156,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - nobody but the event loop would hear of it
             _say_once(f"langchain_mlflow_cost could not end a call that was cancelled ({type(error).__name__})")
 
-    def break_off(self, run: Run, error: BaseException) -> None:
-        """End a model's run that gave no answer, or will hear of no end."""
+    def break_off(self, run: Run, error: BaseException, response: Any = None) -> None:
+        """End a model's run that gave no answer, or will hear of no end; `response` is LangChain's beside the error."""
         call = run.call
         text = ""
         if call is not None:
@@ -166,7 +166,7 @@ class Recorder:
             if isinstance(error, Exception):
                 # A provider's error may quote what it was told.
                 self.remember_private(run, error)
-            self.write_call(run, call.break_off(error))
+            self.write_call(run, call.break_off(error, response))
         outputs = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": None}]}
         self.end(run, error=error, outputs=outputs, has_outputs=bool(text))
 

@@ -16,7 +16,7 @@ from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
-    from conftest import RedisServer
+    from tests.budget.conftest import RedisServer
 
 D = Decimal
 LIMIT = D(1)

@@ -23,7 +23,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import RedisServer
+    from tests.budget.conftest import RedisServer
 
 pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
 
@@ -334,6 +334,9 @@ def test_a_crashed_process_holds_nothing_for_long(redis_server: RedisServer, ses
 # Many processes.
 
 PROCESSES = 3
+
+_start: Any
+"""The barrier of a worker."""
 
 
 def _meet(start: Any) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Done
+    from tests.cli.conftest import Done
 
     Cli = Callable[..., Done]
 
@@ -109,6 +109,29 @@ def test_explain_shows_redaction(cli: Cli, policy: Path) -> None:
     assert sum("EMAIL_ADDRESS" in line for line in lines) == 2
     assert any(line.startswith("Redacted:") for line in lines)
     assert any(line.startswith("  in team/*:") for line in lines)
+
+
+def test_explain_tells_a_name_with_a_slash_from_a_node_inside(cli: Cli, policy: Path) -> None:
+    r"""The node `a/b` is asked for as `a\/b`, and the node `b` in `a` as `a/b`."""
+    policy.write_text("nodes:\n  a\\/b: {log_prompts: false}\n", "utf-8")
+    out = cli("explain", policy, "--node", r"a\/b", "--node", "a/b").out
+    rows = [line.split() for line in out.splitlines() if line.split()[:1] and line.split()[0] in {r"a\/b", "a/b"}]
+
+    assert [[r"a\/b", r"a\/b", "never"], [r"a\/b", r"a\/b", "never"], ["a/b", "stored", "standard"]] == [
+        row[:3] for row in rows
+    ]
+
+
+def test_explain_doubts_prices_that_lead_nowhere(cli: Cli, policy: Path) -> None:
+    """An alias to a model that no list knows, MLflow's neither, is told with its line; one that MLflow knows is not."""
+    policy.write_text(
+        "prices:\n  aliases:\n    house: openai/gpt-nonesuch\n    other: databricks-claude-haiku-4-5\n", "utf-8"
+    )
+    err = cli("explain", policy).err
+
+    assert [f"mlflow-cost: {policy}:3: prices.aliases.house: no price is known for openai/gpt-nonesuch, so"] == [
+        line.partition(" calls of")[0] for line in err.splitlines()
+    ]
 
 
 def test_explain_shows_prices(cli: Cli, policy: Path) -> None:

@@ -17,7 +17,7 @@ from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, app
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Done
+    from tests.cli.conftest import Done
 
     Cli = Callable[..., Done]
 

@@ -19,6 +19,7 @@ from mlflow.store.artifact.artifact_repository_registry import _artifact_reposit
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracing.attachments import Attachment
+from pydantic import SecretStr
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler
 from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
@@ -26,7 +27,7 @@ from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Done
+    from tests.cli.conftest import Done
 
     Cli = Callable[..., Done]
 
@@ -65,7 +66,7 @@ def spent(cli: Cli, store: str) -> None:
     replies = [Reply("yes", Tokens(input=1_000, output=100)), Reply("ok", Tokens(input=2_000))]
     handler = MlflowCostHandler({"trace_metadata": ["tenant"]})
     with ProviderServer(replies * 2) as server:
-        model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key="none")
+        model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key=SecretStr("none"))
 
         def node(state: MessagesState) -> MessagesState:
             return {"messages": [model.invoke(state["messages"])]}
@@ -76,7 +77,7 @@ def spent(cli: Cli, store: str) -> None:
         graph.add_edge(START, "ask")
         graph.add_edge("ask", "sum_up")
         graph.add_edge("sum_up", END)
-        agent = graph.compile()
+        agent: Any = graph.compile()
         for session in ("one", "two"):
             config = {
                 "callbacks": [handler],

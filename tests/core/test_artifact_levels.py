@@ -257,7 +257,7 @@ def test_private_node(store: str) -> None:
     def loud(state: MessagesState) -> Any:
         return {"messages": [FakeChat(answers=["openly said"]).invoke(state["messages"])]}
 
-    app = (
+    app: Any = (
         StateGraph(MessagesState)
         .add_node("quiet", quiet)
         .add_node("loud", loud)

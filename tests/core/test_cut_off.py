@@ -52,7 +52,8 @@ async def after(_: MessagesState) -> Any:
 
 
 def run(node: Any, policy: dict[str, Any] | None = None) -> MlflowCostHandler:
-    graph = StateGraph(MessagesState).add_node("first", node).add_node("second", after)
+    second: Any = after
+    graph = StateGraph(MessagesState).add_node("first", node).add_node("second", second)
     handler = MlflowCostHandler(policy or {})
     compiled = graph.add_edge(START, "first").add_edge("first", "second").compile()
     asyncio.run(compiled.ainvoke(ASK, given(handler)))
@@ -136,7 +137,8 @@ def test_a_call_that_outlives_the_root_is_counted_as_it_ends(store: str, budget:
         return {"messages": [HumanMessage("later")]}
 
     async def main() -> tuple[int, int]:
-        graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+        started: Any = node
+        graph = StateGraph(MessagesState).add_node("node", started).add_edge(START, "node").compile()
         await graph.ainvoke(ASK, given(handler))
         before = handler.summary().llm_calls
         await asyncio.gather(*tasks)

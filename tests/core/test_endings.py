@@ -160,7 +160,7 @@ def asking(model: FakeChat, *, inside_a_subgraph: bool = False) -> Any:
         interrupt("shall I go on?")
         return {"messages": [answer]}
 
-    graph = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask")
+    graph: Any = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask")
     if inside_a_subgraph:
         graph = StateGraph(MessagesState).add_node("team", graph.compile()).add_edge(START, "team")
     return graph.compile(checkpointer=InMemorySaver())
@@ -320,7 +320,7 @@ def test_graph_stream_closed_between_nodes(handler: MlflowCostHandler, end: Any)
     def node(state: MessagesState) -> Any:
         return {"messages": [model.invoke(state["messages"])]}
 
-    graph = (
+    graph: Any = (
         StateGraph(MessagesState).add_node("a", node).add_node("b", node).add_edge(START, "a").add_edge("a", "b")
     ).compile()
     end(graph.stream(ASK, given(handler)))
@@ -338,7 +338,7 @@ def test_async_stream_closed_early(handler: MlflowCostHandler, case: str) -> Non
 
     async def main() -> None:
         config = given(handler)
-        stream = {
+        stream: Any = {
             "model": lambda: model.astream("what is new?", config),
             "sequence": lambda: (CHAIN | model | StrOutputParser()).astream({"topic": "news"}, config),
         }[case]()
@@ -372,7 +372,7 @@ def stepping(steps: int) -> Any:
     def node(state: MessagesState) -> Any:
         return {"messages": [model.invoke(state["messages"])]}
 
-    graph = StateGraph(MessagesState)
+    graph: Any = StateGraph(MessagesState)
     names = [f"step {number}" for number in range(steps)]
     for name in names:
         graph.add_node(name, node)

@@ -100,7 +100,7 @@ def test_cost_summary(exported_in_threads: str) -> None:
 def test_stream_left_early(exported_in_threads: str) -> None:
     """A stream that is left is stored whole, with what it cost by estimate."""
     handler = MlflowCostHandler()
-    stream = FakeStream(answers=["some words in all"]).stream("what is new?", given(handler))
+    stream: Any = FakeStream(answers=["some words in all"]).stream("what is new?", given(handler))
     next(stream)
     stream.close()
     trace = only_trace()

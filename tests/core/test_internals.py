@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import socket
 import threading
@@ -19,6 +20,7 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, C
 from langchain_core.callbacks import manager as callback_managers
 from langchain_core.callbacks.manager import ParentRunManager
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider
@@ -30,7 +32,8 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SpanProcessor
 
-from langchain_mlflow_cost import MlflowCostHandler, adapters
+import langchain_mlflow_cost
+from langchain_mlflow_cost import MlflowCostHandler
 from langchain_mlflow_cost import attributes as attribute_keys
 from langchain_mlflow_cost.adapters import active, autolog, chat_form, export_queue, self_test, spans, trace_info
 from langchain_mlflow_cost.adapters import catalogue as prices
@@ -133,36 +136,133 @@ def constants(owner: type) -> dict[str, str]:
 # --- the list ------------------------------------------------------------------------------------------------------
 
 
-def nodes_of_the_adapters() -> Iterator[ast.AST]:
-    for path in Path(adapters.__path__[0]).glob("*.py"):
-        yield from ast.walk(ast.parse(path.read_text()))
+PRIVATE = re.compile(r"_(?!_)\w+")
+
+
+def trees() -> dict[str, ast.Module]:
+    """All files of the package, by their path in it."""
+    root = Path(langchain_mlflow_cost.__file__).parent
+    return {str(path.relative_to(root)): ast.parse(path.read_text()) for path in sorted(root.rglob("*.py"))}
+
+
+def names_in_strings(node: ast.Call | ast.Tuple) -> set[str]:
+    """Of `hasattr(owner, name)`, and of `(owner, name)` in the table of `self_test`."""
+    first, *others = node.args if isinstance(node, ast.Call) else [*node.elts, ast.Constant("")]
+    if isinstance(first, ast.Constant):
+        return set()
+    texts = [other.value for other in others if isinstance(other, ast.Constant)]
+    return {text for text in texts if isinstance(text, str) and PRIVATE.fullmatch(text)}
 
 
 def used_names() -> set[str]:
     """Private attributes, imports and names in strings; of undocumented modules and classes, all attributes."""
     found: set[str] = set()
-    private = re.compile(r"_(?!_)\w+")
-    for node in nodes_of_the_adapters():
+    for path, tree in trees().items():
+        if not path.startswith("adapters/"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                if (PRIVATE.fullmatch(node.attr) and owner != "self") or owner in UNDOCUMENTED:
+                    found.add(node.attr)
+            elif isinstance(node, ast.ImportFrom):
+                found |= {alias.name for alias in node.names if PRIVATE.fullmatch(alias.name)}
+            elif isinstance(node, ast.Tuple) or (
+                isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr", "setattr"}
+            ):
+                found |= names_in_strings(node)
+    adapters = [tree for path, tree in trees().items() if path.startswith("adapters/")]
+    return found - OWN - (own_names(ast.Module(adapters, [])) - {name for names in NAMES.values() for name in names})
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """Private names that this code itself defines: functions, classes, variables, fields and what it sets on `self`."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            found.add(node.attr)
+    return {name for name in found if PRIVATE.fullmatch(name)}
+
+
+def foreign_names(tree: ast.Module) -> Iterator[str]:
+    """Private names of others in a file: used as attributes or in strings, or imported, and the modules imported."""
+    own = own_names(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             owner = ast.unparse(node.value)
-            if (private.fullmatch(node.attr) and owner != "self") or owner in UNDOCUMENTED:
-                found.add(node.attr)
-        elif isinstance(node, ast.ImportFrom):
-            found |= {alias.name for alias in node.names if private.fullmatch(alias.name)}
-        elif (isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}) or isinstance(
-            node, ast.Tuple
-        ):
-            first, *others = node.args if isinstance(node, ast.Call) else [*node.elts, ast.Constant("")]
-            # `hasattr(owner, name)`, and `(owner, name)` in the table of `self_test`.
-            if not isinstance(first, ast.Constant):
-                texts = [other.value for other in others if isinstance(other, ast.Constant)]
-                found |= {text for text in texts if isinstance(text, str) and private.fullmatch(text)}
-    return found - OWN
+            # `_replace` is a named tuple's, and public.
+            if PRIVATE.fullmatch(node.attr) and node.attr not in {*own, "_replace"} and owner not in {"self", "cls"}:
+                yield f"{owner}.{node.attr}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr", "setattr"}:
+            yield from names_in_strings(node) - own
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if is_private_module(alias.name))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            if is_private_module(node.module):
+                yield node.module
+            elif not node.module.startswith("langchain_mlflow_cost"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name for name in names if PRIVATE.fullmatch(name.rpartition(".")[2]) or is_submodule(name))
+
+
+def is_submodule(name: str) -> bool:
+    """Whether `from mlflow import name` imports a module that users are told nothing of."""
+    return is_private_module(name) and bool(importlib.util.find_spec(name))
+
+
+def is_private_module(name: str) -> bool:
+    """Whether users are told nothing of a module of MLflow, LangChain, LangGraph, OpenTelemetry or tiktoken."""
+    top = name.partition(".")[0]
+    if top in {"mlflow", "opentelemetry", "tiktoken"}:
+        return name not in DOCUMENTED
+    return top != "__future__" and any(PRIVATE.fullmatch(part) for part in name.split("."))
+
+
+DOCUMENTED = {
+    "mlflow",
+    "mlflow.entities",
+    "mlflow.langchain",
+    "opentelemetry",
+    "opentelemetry.context",
+    "opentelemetry.sdk.trace",
+    "opentelemetry.trace",
+    "tiktoken",
+}
+"""Modules with documentation for users. All of LangChain's and LangGraph's are, but for those with an underscore."""
+STANDARD_LIBRARY = {"asyncio._get_running_loop", "sys._current_frames", "sys._getframe"}
+"""CPython's own, documented for those who need them."""
+BELOW_ADAPTERS = {
+    # Read in google-re2 1.1.20251105; `tests/redaction/test_re2_search.py` asks whether they are there.
+    "redaction/re2_search.py": {"_Anchor", "pattern._regexp"},
+    # Read in tiktoken 0.12.
+    "pricing/tokenizer.py": {"tiktoken.registry"},
+}
+"""Private names that stand elsewhere: redaction and pricing stand below the adapters, and know no framework."""
 
 
 def test_list_is_complete() -> None:
-    """The table above names what the module uses, no more and no less."""
+    """The table above names what the adapters use, no more and no less."""
     assert used_names() == {name for names in (*NAMES.values(), *EXPORT_NAMES.values()) for name in names}
+
+
+def test_private_names_stand_in_the_adapters() -> None:
+    """No other file of the package uses a private name or module of others, but for the two that may not."""
+    found = {path: set(foreign_names(tree)) - STANDARD_LIBRARY for path, tree in trees().items()}
+
+    assert BELOW_ADAPTERS == {
+        path: names for path, names in found.items() if names and path.split("/")[0] != "adapters"
+    }
+
+
+def test_tiktoken_knows_its_loaded_tables() -> None:
+    """Which tables tiktoken has in memory can be asked without loading one."""
+    from tiktoken import registry
+
+    assert isinstance(registry.ENCODINGS, dict)
 
 
 @pytest.mark.parametrize("owner", NAMES)
@@ -238,6 +338,43 @@ def test_guard_is_first(store: str) -> None:
     assert isinstance(processors, tuple)
     assert [number for number, processor in enumerate(processors) if processor is recorder._GUARD] == [0]
     assert len(processors) > 1
+
+
+def put_first(processor: SpanProcessor) -> None:
+    """As `_add_span_processor_first` of MLflow 3.18 does, for autologs that must write before an exporter reads."""
+    current = provider.provider.get()
+    current.add_span_processor(processor)
+    composite = current._active_span_processor
+    composite._span_processors = (processor, *(p for p in composite._span_processors if p is not processor))
+
+
+class Asking(Watcher):
+    """Notes of each span that it sees whether the guard has it in hand already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guarded: list[bool] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        super().on_start(span)
+        self.guarded.append(type(span) is not spans.ConcreteSpan)
+
+
+def test_guard_goes_first_again(store: str) -> None:
+    """A processor that is put before the guard stands behind it from the next invocation on, and still sees spans."""
+    handler, step = MlflowCostHandler(), RunnableLambda(len)
+    step.invoke("first", {"callbacks": [handler]})
+    late = Asking()
+    put_first(late)
+    assert not guard_place.guarded(recorder._GUARD)
+    step.invoke("second", {"callbacks": [handler]})
+    processors = provider.provider.get()._active_span_processor._span_processors
+
+    assert guard_place.guarded(recorder._GUARD)
+    assert processors[:2] == (recorder._GUARD, late)
+    assert processors.count(recorder._GUARD) == 1
+    assert late.guarded == [True]
+    assert len(late.ended) == 1
 
 
 def test_present_provider_is_guarded_too(store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from langchain_mlflow_cost import limits
 from langchain_mlflow_cost.pricing.ledger import Call, Ledger, Totals
-from langchain_mlflow_cost.redaction import private_text
 from langchain_mlflow_cost.redaction.private_text import SHINGLE, TOKEN, PrivateText
 
 if TYPE_CHECKING:
@@ -261,13 +261,13 @@ def test_order_of_what_is_said_does_not_matter(case: tuple[str, str], other: str
 
 
 @pytest.mark.parametrize("texts", [["a" * 60], ["said at first", "b" * 60, "said afterwards"]])
-def test_more_than_can_be_remembered(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_can_be_remembered(texts: list[str]) -> None:
     """Past the limit nothing more is kept in memory, and every text counts as private."""
-    monkeypatch.setattr(private_text, "MAX_CHARS", 50)
     heard = PrivateText()
-    for text in texts:
-        heard.add(text)
+    with limits.replaced(private_chars=50):
+        for text in texts:
+            heard.add(text)
 
-    assert heard.scrub("an innocent text") == (TOKEN, 1)
-    assert heard
-    assert heard._fresh == heard._known == {}
+        assert heard.scrub("an innocent text") == (TOKEN, 1)
+        assert heard
+        assert heard._fresh == heard._known == {}

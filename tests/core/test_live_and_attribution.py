@@ -332,13 +332,13 @@ def test_node_is_where_the_call_is(store: str) -> None:
 
 def test_summary_is_of_the_invocation_not_of_the_handler(store: str) -> None:
     """A second invocation of the same handler starts at 0."""
-    handler, seen = MlflowCostHandler(), []
-    graph = (
-        StateGraph(MessagesState)
-        .add_node("node", lambda _: seen.append(handler.summary().llm_calls) or {"messages": [FakeChat().invoke("hi")]})
-        .add_edge(START, "node")
-        .compile()
-    )
+    handler, seen = MlflowCostHandler(), list[int]()
+
+    def node(state: MessagesState) -> Any:
+        seen.append(handler.summary().llm_calls)
+        return {"messages": [FakeChat().invoke("hi")]}
+
+    graph: Any = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
     for _ in range(2):
         graph.invoke(ASK, given(handler))
 

@@ -134,7 +134,7 @@ def test_tasks_with_a_handler_each(store: str) -> None:
         async def node(state: Any) -> Any:
             return {"messages": [await model.ainvoke(state["messages"])]}
 
-        graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+        graph: Any = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
         await asyncio.gather(*(graph.ainvoke(ASK, given(handler)) for handler in handlers))
 
     asyncio.run(main())

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI, OpenAI
+from pydantic import SecretStr
 from stored_traces import all_traces, leaves_usd, mlflow_usd, model_spans, only_trace, root_of
 from ways import ASK, given, one_node
 
@@ -55,7 +56,9 @@ async def ask_by_sdk_async(server: ProviderServer) -> None:
 
 
 def ask_by_langchain(server: ProviderServer, **options: Any) -> Any:
-    return ChatOpenAI(model="gpt-4o-mini", base_url=server.openai_base_url, api_key="none", max_retries=0, **options)
+    return ChatOpenAI(
+        model="gpt-4o-mini", base_url=server.openai_base_url, api_key=SecretStr("none"), max_retries=0, **options
+    )
 
 
 def streamed_with_usage(server: ProviderServer) -> Any:

@@ -58,7 +58,7 @@ class ForgettingStore(KeepingNothing):
 @pytest.fixture
 def forgetting(clean_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> ForgettingStore:
     """The store that MLflow exports to during the test."""
-    store = ForgettingStore()
+    store = ForgettingStore()  # type: ignore[abstract]
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     # No public function registers a scheme but an entry point, which needs an installed package.
     uri = f"forgetting{id(store)}"
@@ -107,7 +107,7 @@ def cancelled(configs: list[Any]) -> None:
         async def node(state: MessagesState) -> Any:
             return {"messages": [await model.ainvoke(state["messages"])]}
 
-        graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+        graph: Any = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
         for config in configs:
             asked.clear()
             task = asyncio.create_task(graph.ainvoke(ASK, config))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def stored_usd(trace: Trace) -> float | None:
     """What stands in the trace's metadata, which MLflow's pages show."""
     written = trace.info.trace_metadata.get("mlflow.trace.cost")
-    return None if written is None else json.loads(written)["total_cost"]
+    return None if written is None else float(json.loads(written)["total_cost"])
 
 
 def ten_nodes() -> Any:

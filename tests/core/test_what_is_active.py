@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import pytest
@@ -15,9 +15,6 @@ from stored_traces import all_traces, only_trace
 from ways import ASK, given
 
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MODEL = FakeChat()
 OTHER_USD = 0.03
@@ -34,7 +31,7 @@ def call_of_others(name: str = "other") -> None:
         )
 
 
-def graph_of(node: Callable[[MessagesState], Any]) -> Any:
+def graph_of(node: Any) -> Any:
     return StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
 
 
@@ -120,7 +117,8 @@ def test_own_spans_after_an_awaited_graph(store: str, around: bool) -> None:
 
 def test_nothing_is_active_after_an_awaited_graph(store: str) -> None:
     """MLflow is told that there is no active span, and of the user's own where there is one."""
-    handler, told = MlflowCostHandler(), []
+    handler = MlflowCostHandler()
+    told: list[Any] = []
 
     async def main() -> None:
         await graph_of(awaited).ainvoke(ASK, given(handler))

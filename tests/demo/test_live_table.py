@@ -33,11 +33,17 @@ def summary_of(*calls: Call, waiting: tuple[str, ...] = ()) -> CostSummary:
     return ledger.summary()
 
 
+def written(console: Console) -> str:
+    """What a console that writes into memory has written."""
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def lines_of(summary: CostSummary, width: int = 100, **options: Any) -> dict[str, list[str]]:
     """The table's lines: first word to the other words."""
     console = Console(file=io.StringIO(), width=width, **options)
     console.print(cost_table(summary, console, waiting=True))
-    words = [line.split() for line in console.file.getvalue().splitlines()]
+    words = [line.split() for line in written(console).splitlines()]
     return {first: rest for first, *rest in filter(None, words)}
 
 
@@ -83,7 +89,7 @@ def test_node_without_a_call() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(cost_table(summary_of(PLAN, waiting=("review",)), console))
 
-    assert "review" not in console.file.getvalue()
+    assert "review" not in written(console)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +164,8 @@ def test_pipe_shows_one_table() -> None:
     ledger = Ledger()
     with live_table(ledger.summary, console):
         ledger.add(PLAN)
-        before = console.file.getvalue()
-    after = console.file.getvalue()
+        before = written(console)
+    after = written(console)
 
     assert before == ""
     assert after.count("Total") == 1
@@ -173,7 +179,7 @@ def test_failed_block_shows_its_cost() -> None:
     with pytest.raises(ZeroDivisionError), live_table(lambda: summary_of(PLAN), console):
         _ = 1 / 0
 
-    assert "0.0012" in console.file.getvalue()
+    assert "0.0012" in written(console)
 
 
 def test_terminal_is_redrawn() -> None:
@@ -183,7 +189,7 @@ def test_terminal_is_redrawn() -> None:
 
     def summary() -> CostSummary:
         # The second drawing begins when the first is written.
-        if "0.0012" in console.file.getvalue():
+        if "0.0012" in written(console):
             drawn.set()
         return summary_of(PLAN)
 
@@ -191,7 +197,7 @@ def test_terminal_is_redrawn() -> None:
         seen_while_running = drawn.wait(timeout=10)
 
     assert seen_while_running
-    assert "running" in console.file.getvalue()
+    assert "running" in written(console)
 
 
 def test_last_drawing_is_final() -> None:
@@ -200,7 +206,7 @@ def test_last_drawing_is_final() -> None:
     ledger = Ledger()
     with live_table(ledger.summary, console):
         ledger.add(CRITIC)
-    last = console.file.getvalue().rpartition("Node")[2]
+    last = written(console).rpartition("Node")[2]
 
     assert "0.0160" in last
     assert "running" not in last

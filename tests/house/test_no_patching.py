@@ -12,16 +12,6 @@ if TYPE_CHECKING:
 PACKAGE = "langchain_mlflow_cost"
 TESTS = Path(__file__).resolve().parents[1]
 
-LEFT: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("core/test_ledger_and_private_text.py", "redaction.private_text.MAX_CHARS"),
-        ("redaction/test_presidio.py", "redaction.presidio.TIME_LIMIT_S"),
-        ("redaction/test_properties.py", "redaction.detectors.SHORT"),
-        ("redaction/test_properties.py", "redaction.detectors.view.SHORT"),
-    }
-)
-"""Test files and what they still patch: a ratchet, from which lines may only be taken out."""
-
 
 def _ours(tree: ast.Module) -> dict[str, str]:
     """The names in a file that stand for something of ours, and what they stand for."""
@@ -90,12 +80,7 @@ def _found() -> set[tuple[str, str]]:
 
 def test_no_test_patches_a_name_of_ours() -> None:
     """A patched name ties a test to where a thing stands, and tests a program that no user runs."""
-    assert sorted(_found() - LEFT) == []
-
-
-def test_the_ratchet_holds_nothing_that_is_gone() -> None:
-    """What is no longer patched is taken out of the list, so that it cannot come back."""
-    assert sorted(LEFT - _found()) == []
+    assert sorted(_found()) == []
 
 
 def test_the_reader_sees_each_way_to_patch() -> None:

@@ -21,6 +21,7 @@ from langchain_mlflow_cost.policy.settings import Policy, PolicyWarning
 from langchain_mlflow_cost.pricing.book import ModelRates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # The machine may be busy; the file of one example is overwritten by the next.
@@ -401,7 +402,7 @@ def test_a_mapping_in_itself() -> None:
 def test_keywords_are_checked_alike() -> None:
     """A policy made from keywords is refused with the same error as any other."""
     with pytest.raises(PolicyError, match='policy: unknown key "artefact_level"; did you mean "artifact_level"'):
-        Policy(artefact_level="full")
+        Policy(artefact_level="full")  # type: ignore[call-arg]  # that is the point
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -415,7 +416,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert caught.value.key == "log_prompts"
 
 
-UNREADABLE = {
+UNREADABLE: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "missing": (lambda at: at / "none.yaml", "cannot be read: No such file or directory; give the path"),
     "directory": (lambda at: at, "is a directory; name the YAML file in it"),
     "NUL": (lambda at: f"{at}/a\0b", "cannot be read: ValueError; give the path"),
@@ -526,7 +527,7 @@ def test_a_good_file(case: str, tmp_path: Path) -> None:
 
 def test_any_mapping_will_do() -> None:
     """Mappings need not be dicts, at any depth."""
-    assert Policy(redaction={"strategy": "mask"}) == Policy.load(
+    assert Policy.load({"redaction": {"strategy": "mask"}}) == Policy.load(
         MappingProxyType({"redaction": MappingProxyType({"strategy": "mask"})})
     )
 
@@ -725,7 +726,7 @@ def test_odd_prices(case: str, tmp_path: Path) -> None:
 )
 def test_usable_prices(prices: dict[str, Any]) -> None:
     """Names that some price source knows are not doubted."""
-    assert () == Policy(prices=prices).price_doubts(catalogue_rates)
+    assert () == Policy.load({"prices": prices}).price_doubts(catalogue_rates)
 
 
 HUGE: dict[str, dict[str, Any]] = {

@@ -96,7 +96,7 @@ def test_there_are_decisions() -> None:
 @pytest.mark.parametrize(("node", "winner", "loser"), DECIDED, ids=[f"{n}: {w}" for n, w, _ in DECIDED])
 def test_the_reference_is_right_about_who_wins(node: str, winner: str, loser: str) -> None:
     """In each line of the table the entry that is said to win does."""
-    policy = Policy(nodes={winner: {"max_payload_chars": 1}, loser: {"max_payload_chars": 2}})
+    policy = Policy.load({"nodes": {winner: {"max_payload_chars": 1}, loser: {"max_payload_chars": 2}}})
 
     assert policy.for_node(tuple(node.split("/"))).max_payload_chars == 1
 

@@ -23,6 +23,12 @@ from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
 
 unhurried = settings(deadline=None)  # The machine may be busy.
 
+
+def written(**settings: Any) -> Policy:
+    """A policy of settings as people write them, mappings and all."""
+    return Policy(**settings)
+
+
 DEFAULTS = {
     "enabled": True,
     "tracking_uri": None,
@@ -50,7 +56,7 @@ def test_defaults(key: str) -> None:
 
 def test_outside_any_node_the_defaults_apply() -> None:
     """The empty path is under no entry, not even `**`."""
-    policy = Policy(nodes={"**": {"log_prompts": False}}, max_payload_chars=10)
+    policy = written(nodes={"**": {"log_prompts": False}}, max_payload_chars=10)
 
     assert NodePolicy(
         log_prompts=True,
@@ -60,7 +66,7 @@ def test_outside_any_node_the_defaults_apply() -> None:
     ) == policy.for_node(())
 
 
-NODES = {
+NODES: dict[str, dict[str, Any]] = {
     "*": {"artifact_level": "full"},
     "team": {"log_prompts": False, "max_payload_chars": 50},
     "team/writer": {"log_prompts": True},
@@ -79,7 +85,7 @@ APPLIES = {
 @pytest.mark.parametrize("path", APPLIES, ids="/".join)
 def test_entries_are_laid_over_one_another_key_by_key(path: tuple[str, ...]) -> None:
     """The most specific entry wins for each key; what it leaves out comes from the next, at last from the defaults."""
-    found = Policy(nodes=NODES).for_node(path)
+    found = written(nodes=NODES).for_node(path)
 
     assert APPLIES[path] == (found.log_prompts, found.artifact_level, found.max_payload_chars)
 
@@ -88,7 +94,7 @@ def test_entries_are_laid_over_one_another_key_by_key(path: tuple[str, ...]) -> 
 @given(st.permutations(list(NODES)), st.lists(st.sampled_from(["team", "writer", "w", "x"]), max_size=3).map(tuple))
 def test_the_order_of_entries_decides_nothing(order: list[str], path: tuple[str, ...]) -> None:
     """A policy means the same in any order of its entries."""
-    assert Policy(nodes=NODES).for_node(path) == Policy(nodes={name: NODES[name] for name in order}).for_node(path)
+    assert written(nodes=NODES).for_node(path) == written(nodes={name: NODES[name] for name in order}).for_node(path)
 
 
 def entities(settings: dict[str, Any], path: tuple[str, ...] = ()) -> set[str]:
@@ -156,7 +162,7 @@ def redacted(policy: Policy, text: str, path: tuple[str, ...] = ()) -> str | Non
 
 def test_a_node_adds_patterns_and_field_names() -> None:
     """A node's patterns and field names come to those of the defaults: adding one cannot switch another off."""
-    told = Policy(
+    told = written(
         redaction={"keys": ["token"], "patterns": {"ORDER": "ORD-[0-9]+"}},
         nodes={"a": {"redaction": {"keys": ["pin"], "patterns": {"TICKET": "TIC-[0-9]+"}}}},
     ).explain()["nodes"][0]
@@ -166,7 +172,7 @@ def test_a_node_adds_patterns_and_field_names() -> None:
 
 def test_strategies_by_entity_are_merged() -> None:
     """A node that sets one entity's strategy leaves those of the others as they are."""
-    told = Policy(
+    told = written(
         redact_pii=True,
         redaction={"strategy": "mask"},
         nodes={"a": {"redaction": {"strategy": {EMAIL: "hash"}}}},
@@ -177,7 +183,7 @@ def test_strategies_by_entity_are_merged() -> None:
 
 def test_one_strategy_for_all_replaces_those_by_entity() -> None:
     """A node that sets one strategy for all leaves none of the defaults' by entity."""
-    told = Policy(
+    told = written(
         redact_pii=True,
         redaction={"strategy": {EMAIL: "hash"}},
         nodes={"a": {"redaction": {"strategy": "mask"}}},
@@ -201,7 +207,7 @@ def test_the_strategy_reaches_the_rules(strategy: object, expected: str | None) 
 def test_a_hash_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`${VAR}` as key gives the same tokens as the key itself."""
     monkeypatch.setenv("TRACE_HASH_KEY", "correct horse")
-    settings = {"redact_pii": True, "redaction": {"strategy": "hash"}}
+    settings: dict[str, Any] = {"redact_pii": True, "redaction": {"strategy": "hash"}}
     tokens = {
         redacted(Policy.load({**settings, "redaction": {**settings["redaction"], "hash_key": key}}), "bob@example.com")
         for key in ("${TRACE_HASH_KEY}", "correct horse")
@@ -212,13 +218,13 @@ def test_a_hash_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nodes_alike_share_one_object() -> None:
     """Nodes with equal settings have the same `NodePolicy`, so that what is made for it can be kept by it."""
-    policy = Policy(nodes={"a": {"log_prompts": False}, "b": {"log_prompts": False}, "c": {"log_prompts": True}})
+    policy = written(nodes={"a": {"log_prompts": False}, "b": {"log_prompts": False}, "c": {"log_prompts": True}})
 
     assert policy.for_node(("a",)) is policy.for_node(("b", "x"))
     assert policy.for_node(()) is policy.for_node(("c",))
 
 
-PRIVATE = {
+PRIVATE: dict[str, tuple[dict[str, Any], bool]] = {
     "defaults": ({"log_prompts": False}, True),
     "node": ({"nodes": {"a": {"log_prompts": False}}}, True),
     "node said true": ({"nodes": {"a": {"log_prompts": True}}}, False),
@@ -262,7 +268,7 @@ def test_money_is_what_was_written() -> None:
 
 def test_a_policy_is_its_own_copy() -> None:
     """A policy never changes, so copies are the policy itself."""
-    policy = Policy(nodes={"a": {"log_prompts": False}})
+    policy = written(nodes={"a": {"log_prompts": False}})
 
     assert policy is copy.copy(policy)
     assert policy is copy.deepcopy(policy)
@@ -318,7 +324,7 @@ def test_a_repr_holds_no_credentials() -> None:
 
 def test_explain_names_the_entries() -> None:
     """For each entry, and each node asked for, it is told which entries apply, the most specific first."""
-    told = Policy(nodes={"team": {"log_prompts": False}, "team/w*": {}}).explain([("team", "writer")])
+    told = written(nodes={"team": {"log_prompts": False}, "team/w*": {}}).explain([("team", "writer")])
 
     assert [(each["node"], each["entry"]) for each in told["nodes"]] == [
         ("team", "team"),
@@ -391,7 +397,7 @@ def test_nothing_inside_escapes_its_node(nodes: dict[str, Any], path: tuple[str,
 
 def test_explain_tells_a_name_with_a_slash_from_a_node_inside() -> None:
     r"""The node called `a/b`, written `a\/b`, is not the node `b` in `a`, and each is told what applies to it."""
-    policy = Policy(nodes={r"a\/b": {"log_prompts": False}, "a/b": {"artifact_level": "full"}})
+    policy = written(nodes={r"a\/b": {"log_prompts": False}, "a/b": {"artifact_level": "full"}})
     told = {each["node"]: each for each in policy.explain([("a/b",), ("a", "b")])["nodes"][2:]}
 
     assert {r"a\/b": (False, "standard"), "a/b": (True, "full")} == {
@@ -405,7 +411,7 @@ def test_a_policy_of_many_nodes_loads_at_once(form: str) -> None:
     """What 2,000 entries take to load grows with their number: 3.5 s where each was compared with each."""
     nodes = {form.format(at): {"log_prompts": at % 2 == 0} for at in range(2_000)}
     start_s = time.process_time()
-    policy = Policy(nodes=nodes)
+    policy = written(nodes=nodes)
 
     took_s = time.process_time() - start_s
 
@@ -415,7 +421,7 @@ def test_a_policy_of_many_nodes_loads_at_once(form: str) -> None:
 
 def test_explain_writes_amounts_as_amounts() -> None:
     """What arithmetic made of a limit is told as it was meant, without an exponent."""
-    policy = Policy(
+    policy = written(
         budget={"max_cost_usd": 0.00035 * 1.5},
         nodes={"a": {"budget": {"max_cost_usd": "1e-7"}}},
         prices={"overrides": {"own": {"input": Decimal("1E+1")}}},
@@ -429,7 +435,7 @@ def test_explain_writes_amounts_as_amounts() -> None:
 
 def test_nodes_that_are_remembered_are_bounded() -> None:
     """Names out of data do not fill the memory, and what was forgotten is worked out again."""
-    policy = Policy(nodes={"a": {"log_prompts": False}})
+    policy = written(nodes={"a": {"log_prompts": False}})
     with limits.replaced(remembered_nodes=10):
         found = [policy.for_node(("a", str(at))) for at in range(100)]
 

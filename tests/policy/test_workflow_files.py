@@ -177,7 +177,7 @@ def test_unknown_keys_at_any_depth_are_warnings(tmp_path: Path) -> None:
     )
     policy, told = load_with_warnings(file)
 
-    assert Policy(redact_pii=True, redaction={}, budget={"max_cost_usd": 1}) == policy
+    assert Policy.load({"redact_pii": True, "redaction": {}, "budget": {"max_cost_usd": 1}}) == policy
     assert [
         f'{file}:3: ignored unknown key "judges"; did you mean "enable_judges"?',
         f'{file}:6: ignored unknown key "strategi" in redaction; did you mean "strategy"?',

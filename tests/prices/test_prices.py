@@ -274,7 +274,7 @@ ORDER = [
     pytest.param({"overrides": OVERRIDES}, CallResult(response_model="gpt-4o-2024-08-06"), "overrides", id="override-by-request"),
     pytest.param({"fallback": catalogue}, CallResult(response_model="house-model"), f"{SOURCE} (openai/gpt-4o)", id="request-in-list-before-fallback"),
     pytest.param({"overrides": {"house": {"input": 9}}, "aliases": {"gpt-4o": "house"}}, CallResult(), "overrides", id="alias-to-override"),
-    pytest.param({"aliases": {"gpt-4o": "house-model"}, "fallback": catalogue}, CallResult(), "a catalogue 1.0", id="alias-to-fallback"),
+    pytest.param({"aliases": {"gpt-4o": "house-model"}, "fallback": catalogue}, CallResult(), "a catalogue 1.0 (house-model)", id="alias-to-fallback"),
     pytest.param({"aliases": {"gpt-4o": "step", "step": "anthropic/claude-haiku-4-5"}}, CallResult(), f"{SOURCE} (anthropic/claude-haiku-4-5)", id="alias-chain"),
     pytest.param({"aliases": {"gpt-4o": "claude-haiku-4-5"}}, CallResult(), f"{SOURCE} (anthropic/claude-haiku-4-5)", id="alias-by-name"),
 ]  # fmt: skip

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 class Reply:
     """One recorded response: a JSON body, or the events of a stream."""
 
-    def __init__(self, body: Mapping[str, Any] | None = None, events: list[Any] | None = None) -> None:
+    def __init__(
+        self, body: Mapping[str, Any] | None = None, events: list[Any] | None = None, *, status: int = 200
+    ) -> None:
         self.body = body
         self.events = events
+        self.status = status
 
     def encode(self) -> tuple[str, bytes]:
         if self.events is None:
@@ -58,8 +61,9 @@ def replay(*replies: Reply) -> Iterator[str]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            kind, body = queue.pop(0).encode()
-            self.send_response(200)
+            reply = queue.pop(0)
+            kind, body = reply.encode()
+            self.send_response(reply.status)
             self.send_header("content-type", kind)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -184,7 +188,7 @@ def chunks(model: str, usage: dict[str, Any] | None, *, tier: str | None = "defa
         base["service_tier"] = tier
     events: list[Any] = []
     for index in range(n):
-        steps = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
+        steps: Any = (({"role": "assistant", "content": ""}, None), ({"content": "Hello."}, None), ({}, "stop"))
         events += [
             {**base, "choices": [{"index": index, "delta": delta, "finish_reason": end}]} for delta, end in steps
         ]

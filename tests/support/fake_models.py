@@ -107,10 +107,10 @@ class FakeStream(FakeChat):
             if self.between is not None:
                 self.between(number)
             text = word if number == 0 else " " + word
-            yield ChatGenerationChunk(message=AIMessageChunk(text, id="run-1"))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=text, id="run-1"))
         yield ChatGenerationChunk(
             message=AIMessageChunk(
-                "",
+                content="",
                 id="run-1",
                 tool_calls=message.tool_calls,
                 usage_metadata=self.usage,  # type: ignore[arg-type]

@@ -67,9 +67,9 @@ class Chat(BaseChatModel):
     def _chunks(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
         message = self._answer(messages)
         for piece in re.findall(f"(?s).{{1,{self.piece}}}", message.text):
-            yield ChatGenerationChunk(message=AIMessageChunk(piece))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
         end = AIMessageChunk(
-            "",
+            content="",
             usage_metadata=message.usage_metadata,
             response_metadata=message.response_metadata,
             additional_kwargs=message.additional_kwargs,

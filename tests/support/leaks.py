@@ -113,8 +113,12 @@ def _handler(keep: Callable[[str, bytes], None]) -> type[BaseHTTPRequestHandler]
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            encoding = self.headers.get("Content-Encoding")
-            keep(self.path, {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(encoding or "", bytes)(body))
+            match self.headers.get("Content-Encoding"):
+                case "gzip":
+                    body = gzip.decompress(body)
+                case "deflate":
+                    body = zlib.decompress(body)
+            keep(self.path, body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.send_header("Connection", "close")

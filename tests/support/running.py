@@ -45,11 +45,11 @@ class Words:
         self.told, self.said = self.make(), self.make()
 
     @property
-    def question(self) -> dict[str, Any]:
+    def question(self) -> Any:
         return {"messages": [HumanMessage(f"{self.other} then {self.told}")]}
 
 
-Way = Callable[[Words, dict[str, Any]], Any]
+Way = Callable[[Words, Any], Any]
 WAYS: dict[str, Way] = {}
 
 
@@ -96,22 +96,22 @@ def asynchronous(words: Words) -> Any:
 
 
 @way
-def invoke(words: Words, config: dict[str, Any]) -> None:
+def invoke(words: Words, config: Any) -> None:
     both(words).invoke(words.question, config)
 
 
 @way
-def ainvoke(words: Words, config: dict[str, Any]) -> None:
+def ainvoke(words: Words, config: Any) -> None:
     asyncio.run(asynchronous(words).ainvoke(words.question, config))
 
 
 @way
-def ainvoke_of_sync_nodes(words: Words, config: dict[str, Any]) -> None:
+def ainvoke_of_sync_nodes(words: Words, config: Any) -> None:
     asyncio.run(both(words).ainvoke(words.question, config))
 
 
 def _stream(mode: Any) -> Way:
-    def run(words: Words, config: dict[str, Any]) -> None:
+    def run(words: Words, config: Any) -> None:
         saved = {**config, "configurable": {"thread_id": "t"}}
         list(both(words, InMemorySaver()).stream(words.question, saved, stream_mode=mode, subgraphs=True))
 
@@ -119,7 +119,7 @@ def _stream(mode: Any) -> Way:
 
 
 def _astream(mode: Any) -> Way:
-    def run(words: Words, config: dict[str, Any]) -> None:
+    def run(words: Words, config: Any) -> None:
         async def read() -> None:
             async for _ in asynchronous(words).astream(words.question, config, stream_mode=mode):
                 pass
@@ -137,7 +137,7 @@ WAYS["stream all modes"] = _stream(list(STREAM_MODES))
 
 
 def _events(version: Any) -> Way:
-    def run(words: Words, config: dict[str, Any]) -> None:
+    def run(words: Words, config: Any) -> None:
         async def read() -> None:
             async for _ in asynchronous(words).astream_events(words.question, config, version=version):
                 pass
@@ -151,17 +151,17 @@ WAYS["astream_events v2"] = _events("v2")
 
 
 @way
-def batch(words: Words, config: dict[str, Any]) -> None:
+def batch(words: Words, config: Any) -> None:
     both(words).batch([words.question] * 2, config)
 
 
 @way
-def abatch(words: Words, config: dict[str, Any]) -> None:
+def abatch(words: Words, config: Any) -> None:
     asyncio.run(asynchronous(words).abatch([words.question] * 2, config))
 
 
 @way
-def batch_as_completed(words: Words, config: dict[str, Any]) -> None:
+def batch_as_completed(words: Words, config: Any) -> None:
     list(both(words).batch_as_completed([words.question] * 2, config))
 
 
@@ -175,7 +175,7 @@ class Fan(TypedDict, total=False):
 
 
 @way
-def send(words: Words, config: dict[str, Any]) -> None:
+def send(words: Words, config: Any) -> None:
     def quiet(state: Fan) -> Fan:
         return {"found": [Chat(reply=words.said).invoke(state["topic"]).text]}
 
@@ -186,26 +186,27 @@ def send(words: Words, config: dict[str, Any]) -> None:
         Chat(reply=words.other).invoke(str(state["found"]))
         return {"found": [words.other]}
 
-    builder = StateGraph(Fan).add_node("quiet", quiet).add_node("after", after)
+    builder: Any = StateGraph(Fan)
+    builder = builder.add_node("quiet", quiet).add_node("after", after)
     builder.add_conditional_edges(START, spread, ["quiet"]).add_edge("quiet", "after")
     builder.compile().invoke({"topics": [words.told, f"again {words.told}"]}, config)
 
 
 @way
-def subgraph(words: Words, config: dict[str, Any]) -> None:
+def subgraph(words: Words, config: Any) -> None:
     inner = graph(("inside", speaking(words)))
     graph(("quiet", inner), ("after", closing(words))).invoke(words.question, config)
 
 
 @way
-def subgraph_streamed(words: Words, config: dict[str, Any]) -> None:
+def subgraph_streamed(words: Words, config: Any) -> None:
     inner = graph(("inside", speaking(words)))
     outer = graph(("quiet", inner), ("after", closing(words)))
     list(outer.stream(words.question, config, stream_mode=["messages", "values"], subgraphs=True))
 
 
 @way
-def subgraph_called_in_a_node(words: Words, config: dict[str, Any]) -> None:
+def subgraph_called_in_a_node(words: Words, config: Any) -> None:
     inner = graph(("inside", speaking(words)))
 
     def quiet(state: State) -> Any:
@@ -215,7 +216,7 @@ def subgraph_called_in_a_node(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def functional(words: Words, config: dict[str, Any]) -> None:
+def functional(words: Words, config: Any) -> None:
     @task
     def quiet(topic: str) -> str:
         return Chat(reply=words.said).invoke(topic).text
@@ -229,7 +230,7 @@ def functional(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def functional_async(words: Words, config: dict[str, Any]) -> None:
+def functional_async(words: Words, config: Any) -> None:
     @task
     async def quiet(topic: str) -> str:
         return (await Chat(reply=words.said).ainvoke(topic)).text
@@ -243,28 +244,30 @@ def functional_async(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def goto(words: Words, config: dict[str, Any]) -> None:
+def goto(words: Words, config: Any) -> None:
     def quiet(state: State) -> Command[Any]:
         answer = Chat(reply=words.said).invoke(words.told)
         return Command(goto="after", update={"messages": [answer]})
 
-    builder = StateGraph(State).add_node("quiet", quiet, destinations=("after",)).add_node("after", closing(words))
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", quiet, destinations=("after",)).add_node("after", closing(words))
     builder.add_edge(START, "quiet").compile().invoke(words.question, config)
 
 
 @way
-def goto_in_the_parent_graph(words: Words, config: dict[str, Any]) -> None:
+def goto_in_the_parent_graph(words: Words, config: Any) -> None:
     def inside(state: State) -> Command[Any]:
         answer = Chat(reply=words.said).invoke(words.told)
         return Command(goto="after", graph=Command.PARENT, update={"messages": [answer]})
 
     inner = graph(("inside", inside))
-    builder = StateGraph(State).add_node("quiet", inner, destinations=("after",)).add_node("after", closing(words))
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", inner, destinations=("after",)).add_node("after", closing(words))
     builder.add_edge(START, "quiet").compile().invoke(words.question, config)
 
 
 @way
-def interrupt_and_resume(words: Words, config: dict[str, Any]) -> None:
+def interrupt_and_resume(words: Words, config: Any) -> None:
     def quiet(state: State) -> Any:
         answer = Chat(reply=words.said).invoke(words.told)
         reply = interrupt({"ask": f"may I say {answer.text}?"})
@@ -277,8 +280,9 @@ def interrupt_and_resume(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def cached_node(words: Words, config: dict[str, Any]) -> None:
-    builder = StateGraph(State).add_node("quiet", speaking(words), cache_policy=CachePolicy(key_func=lambda *_: b"k"))
+def cached_node(words: Words, config: Any) -> None:
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", speaking(words), cache_policy=CachePolicy(key_func=lambda *_: b"k"))
     builder.add_node("after", closing(words)).add_edge(START, "quiet").add_edge("quiet", "after").add_edge("after", END)
     builder.compile(cache=NodeCache()).invoke(words.question, config)
 
@@ -318,7 +322,7 @@ def _agent(words: Words) -> Any:
         if any(message.type == "tool" for message in messages):
             return AIMessage(words.said)
         call = {"name": "lookup", "args": {"query": words.told}, "id": "1"}
-        return AIMessage("", tool_calls=[call])  # type: ignore[list-item]
+        return AIMessage("", tool_calls=[call])
 
     agent = create_agent(Chat(reply=reply), [lookup], middleware=[Watching()])
 
@@ -330,12 +334,12 @@ def _agent(words: Words) -> Any:
 
 
 @way
-def agent_with_middleware(words: Words, config: dict[str, Any]) -> None:
+def agent_with_middleware(words: Words, config: Any) -> None:
     graph(("quiet", _agent(words)), ("after", closing(words))).invoke(words.question, config)
 
 
 @way
-def agent_streamed(words: Words, config: dict[str, Any]) -> None:
+def agent_streamed(words: Words, config: Any) -> None:
     outer = graph(("quiet", _agent(words)), ("after", closing(words)))
     list(outer.stream(words.question, config, stream_mode="messages", subgraphs=True))
 
@@ -344,7 +348,7 @@ def agent_streamed(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def node_retried(words: Words, config: dict[str, Any]) -> None:
+def node_retried(words: Words, config: Any) -> None:
     attempts: list[int] = []
 
     def quiet(state: State) -> State:
@@ -355,7 +359,8 @@ def node_retried(words: Words, config: dict[str, Any]) -> None:
         return {"messages": [answer]}
 
     again = RetryPolicy(initial_interval=0.001, jitter=False)
-    builder = StateGraph(State).add_node("quiet", quiet, retry_policy=again).add_node("after", closing(words))
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", quiet, retry_policy=again).add_node("after", closing(words))
     builder.add_edge(START, "quiet").add_edge("quiet", "after").compile().invoke(words.question, config)
 
 
@@ -370,7 +375,7 @@ def _failing_once(words: Words) -> Chat:
 
 
 @way
-def model_retried(words: Words, config: dict[str, Any]) -> None:
+def model_retried(words: Words, config: Any) -> None:
     model = _failing_once(words).with_retry(wait_exponential_jitter=False, stop_after_attempt=2)
 
     def quiet(state: State) -> State:
@@ -380,7 +385,7 @@ def model_retried(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def fallback(words: Words, config: dict[str, Any]) -> None:
+def fallback(words: Words, config: Any) -> None:
     model = Chat(reply=ConnectionError(f"cannot answer {words.told}")).with_fallbacks([Chat(reply=words.said)])
 
     def quiet(state: State) -> State:
@@ -390,7 +395,7 @@ def fallback(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def error_out_of_the_graph(words: Words, config: dict[str, Any]) -> None:
+def error_out_of_the_graph(words: Words, config: Any) -> None:
     def quiet(state: State) -> State:
         answer = Chat(reply=words.said).invoke(words.told)
         raise ValueError(f"{words.told} gave {answer.text}")
@@ -404,7 +409,7 @@ def error_out_of_the_graph(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def error_quoted_by_a_later_node(words: Words, config: dict[str, Any]) -> None:
+def error_quoted_by_a_later_node(words: Words, config: Any) -> None:
     def after(state: State) -> State:
         Chat(reply=words.other).invoke(words.other)
         raise LookupError(f"no {state['messages'][-1].text}")
@@ -414,14 +419,14 @@ def error_quoted_by_a_later_node(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def stream_closed_early(words: Words, config: dict[str, Any]) -> None:
+def stream_closed_early(words: Words, config: Any) -> None:
     stream = both(words).stream(words.question, config, stream_mode="updates")
     next(stream)
     stream.close()
 
 
 @way
-def stream_of_messages_closed_early(words: Words, config: dict[str, Any]) -> None:
+def stream_of_messages_closed_early(words: Words, config: Any) -> None:
     stream = both(words).stream(words.question, config, stream_mode="messages")
     for _ in range(6):
         next(stream)
@@ -429,7 +434,7 @@ def stream_of_messages_closed_early(words: Words, config: dict[str, Any]) -> Non
 
 
 @way
-def async_stream_closed_early(words: Words, config: dict[str, Any]) -> None:
+def async_stream_closed_early(words: Words, config: Any) -> None:
     async def read() -> None:
         stream = asynchronous(words).astream(words.question, config, stream_mode="messages")
         for _ in range(6):
@@ -440,9 +445,9 @@ def async_stream_closed_early(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def model_stream_closed_early_in_a_node(words: Words, config: dict[str, Any]) -> None:
+def model_stream_closed_early_in_a_node(words: Words, config: Any) -> None:
     def quiet(state: State) -> State:
-        stream = Chat(reply=words.said).stream(words.told)
+        stream: Any = Chat(reply=words.said).stream(words.told)
         first = "".join(next(stream).text for _ in range(4))
         stream.close()
         return {"messages": [AIMessage(first)]}
@@ -451,7 +456,7 @@ def model_stream_closed_early_in_a_node(words: Words, config: dict[str, Any]) ->
 
 
 @way
-def cancelled(words: Words, config: dict[str, Any]) -> None:
+def cancelled(words: Words, config: Any) -> None:
     started = asyncio.Event
 
     async def run() -> None:
@@ -482,7 +487,7 @@ def cancelled(words: Words, config: dict[str, Any]) -> None:
 
 
 def _inside(work: Callable[[Words], Any]) -> Way:
-    def run(words: Words, config: dict[str, Any]) -> None:
+    def run(words: Words, config: Any) -> None:
         def quiet(state: State) -> State:
             return {"messages": [AIMessage(str(work(words)))]}
 
@@ -544,22 +549,22 @@ for _name, _work in INSIDE.items():
 
 
 @way
-def attached_twice(words: Words, config: dict[str, Any]) -> None:
+def attached_twice(words: Words, config: Any) -> None:
     both(words).invoke(words.question, {**config, "callbacks": config["callbacks"] * 2})
 
 
 @way
-def with_config(words: Words, config: dict[str, Any]) -> None:
+def with_config(words: Words, config: Any) -> None:
     both(words).with_config(config).invoke(words.question)
 
 
 @way
-def with_config_and_config(words: Words, config: dict[str, Any]) -> None:
+def with_config_and_config(words: Words, config: Any) -> None:
     both(words).with_config(config).invoke(words.question, config)
 
 
 @way
-def again_in_the_node(words: Words, config: dict[str, Any]) -> None:
+def again_in_the_node(words: Words, config: Any) -> None:
     def quiet(state: State) -> State:
         return {"messages": [Chat(reply=words.said).invoke(words.told, config)]}
 
@@ -567,7 +572,7 @@ def again_in_the_node(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def in_the_constructor_too(words: Words, config: dict[str, Any]) -> None:
+def in_the_constructor_too(words: Words, config: Any) -> None:
     model = Chat(reply=words.said, callbacks=config["callbacks"])
 
     def quiet(state: State) -> State:
@@ -577,7 +582,7 @@ def in_the_constructor_too(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def interleaved_streams(words: Words, config: dict[str, Any]) -> None:
+def interleaved_streams(words: Words, config: Any) -> None:
     streams = [both(words).stream(words.question, config, stream_mode="messages") for _ in range(2)]
     for _ in range(5):
         for stream in streams:
@@ -587,7 +592,7 @@ def interleaved_streams(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def invoke_while_a_stream_is_half_read(words: Words, config: dict[str, Any]) -> None:
+def invoke_while_a_stream_is_half_read(words: Words, config: Any) -> None:
     stream = both(words).stream(words.question, config, stream_mode="messages")
     next(stream)
     both(words).invoke(words.question, config)
@@ -595,7 +600,7 @@ def invoke_while_a_stream_is_half_read(words: Words, config: dict[str, Any]) -> 
 
 
 @way
-def below_a_span_of_the_users(words: Words, config: dict[str, Any]) -> None:
+def below_a_span_of_the_users(words: Words, config: Any) -> None:
     with mlflow.start_span("request") as span:
         span.set_inputs({"question": words.told, "also": words.other})
         answer = both(words).invoke(words.question, config)
@@ -603,6 +608,6 @@ def below_a_span_of_the_users(words: Words, config: dict[str, Any]) -> None:
 
 
 @way
-def in_threads(words: Words, config: dict[str, Any]) -> None:
+def in_threads(words: Words, config: Any) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: both(words).invoke(words.question, config), range(3)))

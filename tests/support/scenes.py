@@ -20,7 +20,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from mlflow.entities import SpanType
-from mlflow.entities.span import Link
+from mlflow.entities.span import Link  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from leaks import Planted
@@ -162,8 +162,8 @@ def workers(plant: Planted, callbacks: list[Any]) -> None:
             metadata={"shelf": plant("retriever: metadata")},
         )
         shelf.invoke(plant("retriever: query"))
-        RunnableLambda(lambda _: plant("lambda: output")).invoke(plant("lambda: input"))
-        (RunnableLambda(lambda _: AIMessage(plant("parser: input"))) | StrOutputParser()).invoke("x")
+        RunnableLambda[str, Any](lambda _: plant("lambda: output")).invoke(plant("lambda: input"))
+        (RunnableLambda[str, Any](lambda _: AIMessage(plant("parser: input"))) | StrOutputParser()).invoke("x")
 
         @RunnableLambda
         def failing_step(_: Any) -> Any:
@@ -197,6 +197,10 @@ class Person(pydantic.BaseModel):
     name: str
     aliases: dict[str, Any] = {}
     model_config = pydantic.ConfigDict(extra="allow")
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
 
 
 @dataclass
@@ -334,7 +338,7 @@ def own_spans(plant: Planted, callbacks: list[Any]) -> None:
             span.set_attributes({"nested": {"a": [plant("span: nested attribute")]}})
             span.add_event(event(plant("span: event name"), {"x": plant("span: event attribute")}))
             span.add_event(event("e", {plant("span: event key"): "x"}))
-            span.add_link(Link(trace_id=other_trace, span_id="00" * 8, attributes={"l": plant("span: link attribute")}))
+            span.add_link(Link(trace_id=other_trace, span_id="00" * 8, attributes={"l": plant("span: link attribute")}))  # type: ignore[abstract]
             span.record_exception(ValueError(plant("span: recorded exception")))
             span.set_status(status_error(plant("span: status")))
             span.set_outputs({"out": plant("span: output")})
@@ -351,7 +355,7 @@ def own_spans(plant: Planted, callbacks: list[Any]) -> None:
 def event(name: str, attributes: dict[str, Any]) -> Any:
     from mlflow.entities import SpanEvent
 
-    return SpanEvent(name, attributes=attributes)
+    return SpanEvent(name, attributes=attributes)  # type: ignore[abstract]
 
 
 def status_error(description: str) -> Any:
@@ -405,6 +409,10 @@ def files(plant: Planted, callbacks: list[Any]) -> None:
         return {}
 
     run_in_node(work, plant, callbacks)
+
+
+def _all(keeps: Keeps, channels: list[str]) -> dict[str, Keeps]:
+    return dict.fromkeys(channels, keeps)
 
 
 SCENES: dict[str, Scene] = {
@@ -468,14 +476,14 @@ SCENES: dict[str, Scene] = {
     ),
     "shapes": Scene(
         shapes,
-        dict.fromkeys(
+        _all(
+            "standard, full",
             [
                 "shape: key", "shape: deep key", "shape: deep value", "shape: dataclass", "shape: dataclass in a list",
                 "shape: pydantic", "shape: pydantic dict", "shape: extra", "shape: set", "shape: JSON in a string",
                 "shape: repr", "shape: message", "shape: message in a dict", "shape: document",
                 "shape: number as key", "shape: none as key",
             ],
-            "standard, full",
         )
         | {"shape: bytes": "maybe standard, full", "shape: beyond the length limit": "maybe standard, full"},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ Tree = tuple[str, str, tuple["Tree", ...]]
 
 def stored(trace_id: str) -> Trace:
     mlflow.flush_trace_async_logging()
-    trace = mlflow.get_trace(trace_id)
+    trace: Trace | None = mlflow.get_trace(trace_id)
     assert trace is not None, f"no trace {trace_id} in the store"
     return trace
 
@@ -30,7 +31,8 @@ def stored(trace_id: str) -> Trace:
 def all_traces() -> list[Trace]:
     """Every trace of the active experiment, the first one first."""
     mlflow.flush_trace_async_logging()
-    return mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
+    found: list[Trace] = mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
+    return found
 
 
 def only_trace() -> Trace:
@@ -93,9 +95,7 @@ def leaves_usd(trace: Trace) -> float:
 def mlflow_usd(trace: Trace) -> float | None:
     """What MLflow's own dashboards add up; None where it stored nothing."""
     cost = trace.info.trace_metadata.get("mlflow.trace.cost")
-    import json
-
-    return json.loads(cost)["total_cost"] if cost else None
+    return float(json.loads(cost)["total_cost"]) if cost else None
 
 
 def nodes_usd(summary: CostSummary) -> float:
@@ -108,8 +108,6 @@ def statuses(trace: Trace) -> dict[str, str]:
 
 def plain(value: Any) -> Any:
     """JSON text as what it says: MLflow's versions differ in whether they parse it when they read."""
-    import json
-
     if isinstance(value, str):
         try:
             return json.loads(value)

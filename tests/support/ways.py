@@ -18,7 +18,7 @@ from fake_models import MINI_USD, SONNET, SONNET_USD, FakeChat, FakeEmbeddings, 
 from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
@@ -29,7 +29,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy, Send
 
-ASK = {"messages": [("user", "what is new?")]}
+ASK: Any = {"messages": [("user", "what is new?")]}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Way:
 WAYS: dict[str, Way] = {}
 
 
-def way(calls: int, usd: Decimal, **more: int | None) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def way(calls: int, usd: Decimal, **more: Any) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     def register(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         WAYS[function.__name__.replace("_", "-")] = Way(function, calls, usd, **more)
         return function
@@ -53,7 +53,7 @@ def way(calls: int, usd: Decimal, **more: int | None) -> Callable[[Callable[[Any
     return register
 
 
-def given(handler: Any, **more: Any) -> dict[str, Any]:
+def given(handler: Any, **more: Any) -> Any:
     return {**({"callbacks": [handler]} if handler is not None else {}), **more}
 
 
@@ -241,7 +241,7 @@ def send(handler: Any) -> Any:
     def work(state: Topics) -> Any:
         return {"found": [model.invoke(state["topic"]).content]}
 
-    graph = (
+    graph: Any = (
         StateGraph(Topics)
         .add_node("work", work)
         .add_conditional_edges(START, lambda state: [Send("work", {"topic": t}) for t in state["topics"]], ["work"])
@@ -262,25 +262,30 @@ def functional(handler: Any) -> Any:
     def flow(topics: list[str]) -> list[str]:
         return [future.result() for future in [work(topic) for topic in topics]]
 
-    return flow.invoke(["a", "b", "c"], given(handler))
+    runnable: Any = flow
+    return runnable.invoke(["a", "b", "c"], given(handler))
+
+
+def any_agent(model: Any, *tools: Any) -> Any:
+    return create_agent(model, list(tools))
 
 
 @way(2, 2 * MINI_USD)
 def agent(handler: Any) -> Any:
     model = FakeChat(answers=[tool_call("look_up", word="news"), "done"])
-    return create_agent(model, [look_up]).invoke(ASK, given(handler))
+    return any_agent(model, look_up).invoke(ASK, given(handler))
 
 
 @way(2, 2 * MINI_USD)
 def agent_async(handler: Any) -> Any:
     model = FakeChat(answers=[tool_call("look_up", word="news"), "done"])
-    return asyncio.run(create_agent(model, [look_up]).ainvoke(ASK, given(handler)))
+    return asyncio.run(any_agent(model, look_up).ainvoke(ASK, given(handler)))
 
 
 @way(2, 2 * MINI_USD)
 def agent_streamed(handler: Any) -> Any:
     model = FakeStream(answers=[tool_call("look_up", word="news"), "done and done"])
-    return list(create_agent(model, [look_up]).stream(ASK, given(handler), stream_mode="messages"))
+    return list(any_agent(model, look_up).stream(ASK, given(handler), stream_mode="messages"))
 
 
 @way(3, 2 * MINI_USD + SONNET_USD)
@@ -288,7 +293,7 @@ def graph_in_a_tool(handler: Any) -> Any:
     def write(state: MessagesState) -> Any:
         return {"messages": [FakeChat(model=SONNET).invoke(state["messages"])]}
 
-    inner = StateGraph(MessagesState).add_node("write", write).add_edge(START, "write").compile()
+    inner: Any = StateGraph(MessagesState).add_node("write", write).add_edge(START, "write").compile()
 
     @tool
     def report(topic: str) -> str:
@@ -296,7 +301,7 @@ def graph_in_a_tool(handler: Any) -> Any:
         return str(inner.invoke({"messages": [("user", topic)]})["messages"][-1].content)
 
     model = FakeChat(answers=[tool_call("report", topic="news"), "done"])
-    return create_agent(model, [report]).invoke(ASK, given(handler))
+    return any_agent(model, report).invoke(ASK, given(handler))
 
 
 @way(2, 2 * MINI_USD)
@@ -311,7 +316,9 @@ def node_retry(handler: Any) -> Any:
         return {"messages": [answer]}
 
     policy = RetryPolicy(initial_interval=0.001, jitter=False)
-    graph = StateGraph(MessagesState).add_node("flaky", flaky, retry_policy=policy).add_edge(START, "flaky").compile()
+    graph: Any = (
+        StateGraph(MessagesState).add_node("flaky", flaky, retry_policy=policy).add_edge(START, "flaky").compile()
+    )
     return graph.invoke(ASK, given(handler))
 
 
@@ -354,13 +361,15 @@ def many_answers(handler: Any) -> Any:
 @way(1, MINI_USD)
 def many_answers_generated(handler: Any) -> Any:
     model = FakeChat(n=3)
-    return one_node(lambda state: model.generate([state["messages"]])).invoke(ASK, given(handler))
+    return one_node(lambda state: model.generate([list[BaseMessage](state["messages"])])).invoke(ASK, given(handler))
 
 
 @way(3, MINI_USD, cached=2)
 def llm_cache_generated(handler: Any) -> Any:
     model = FakeChat(cache=InMemoryCache())
-    return one_node(lambda state: [model.generate([state["messages"]]) for _ in range(3)]).invoke(ASK, given(handler))
+    return one_node(lambda state: [model.generate([list[BaseMessage](state["messages"])]) for _ in range(3)]).invoke(
+        ASK, given(handler)
+    )
 
 
 @way(2, 2 * MINI_USD)
@@ -503,7 +512,9 @@ def interrupt_and_resume(handler: Any) -> Any:
         interrupt("go on?")
         return {"messages": [answer]}
 
-    graph = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+    graph: Any = (
+        StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+    )
     config = given(handler, configurable={"thread_id": "t"})
     graph.invoke(ASK, config)
     return graph.invoke(Command(resume="yes"), config)

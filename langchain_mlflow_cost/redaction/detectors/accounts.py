@@ -7,20 +7,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from langchain_mlflow_cost.redaction.detectors.data.iban_lengths import IBAN_LENGTHS
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
-
-_IBAN_LENGTHS = {
-    entry[:2]: int(entry[2:])
-    for entry in (  # noqa: SIM905 - eight lines instead of a hundred
-        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 "
-        "ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 "
-        "LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 "
-        "PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 "
-        "YE30 DZ26 AO25 BJ28 BF28 CV25 CM27 CF27 TD27 KM27 CG27 GA27 GQ27 GW25 IR26 CI28 MG27 ML28 MA28 MZ25 NE28 "
-        "SN28 TG28"
-    ).split()
-}
-"""Country to the length of its accounts, by SWIFT's IBAN registry, release 101, and the partial list at iban.com."""
 
 _IBAN_WHOLE = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,29}", re.ASCII)
 _SEPARATORS = frozenset(" -")
@@ -46,7 +34,7 @@ def find_ibans(view: View, found: list[Span]) -> None:
 
 def _iban_end(text: str, start: int) -> int:
     """Give where the account number ends that begins at `start`; -1 if there is none."""
-    wanted = _IBAN_LENGTHS.get(text[start : start + 2])
+    wanted = IBAN_LENGTHS.get(text[start : start + 2])
     if not wanted:
         return -1
     separator = text[start + 4 : start + 5]

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.redaction.detectors.tlds import TLDS
+from langchain_mlflow_cost.redaction.detectors.data.tlds import TLDS
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.redaction.detectors.view import Span, View

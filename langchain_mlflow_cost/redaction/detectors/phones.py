@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from langchain_mlflow_cost.redaction.detectors.addresses import IPV4
-from langchain_mlflow_cost.redaction.detectors.phone_lengths import PHONE_LENGTHS
+from langchain_mlflow_cost.redaction.detectors.data.phone_lengths import PHONE_LENGTHS
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
 from langchain_mlflow_cost.redaction.re2_search import is_in, spans, text_pattern, text_set
 

@@ -1,0 +1,22 @@
+"""Which payloads hold a file that MLflow would take out of them, so that its UI shows it."""
+
+from __future__ import annotations
+
+_MARKS = (
+    ";base64,",  # a data URI, whoever's
+    '"input_audio"',  # OpenAI
+    '"type":"base64"',  # Anthropic's image
+    '"b64_json"',  # DALL-E
+    '"audio":{',  # OpenAI's answer
+    '"source":{"bytes"',  # Bedrock's converse
+    '"inline_data"',  # Gemini
+    '"image_generation_call"',  # OpenAI's responses
+)
+"""What stands in the JSON of each form that `LiveSpan` looks for, read in MLflow 3.15 to 3.18: data URIs, and the cases
+of `_try_convert_structured_content`. `set_inputs` and `set_outputs` walk a payload of Python objects for them, which
+costs more than writing it: only where there is a chance."""
+
+
+def may_hold_file(written: str) -> bool:
+    """Whether a payload, as JSON without spaces, may hold a file in one of the forms that MLflow takes out."""
+    return any(mark in written for mark in _MARKS)

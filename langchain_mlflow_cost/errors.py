@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.money import readable
+from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -57,9 +58,9 @@ class BudgetExceededError(RuntimeError):
         self.spent_usd = spent_usd
         self.node = node
         self.reason = reason
-        where = f'node "{node}"' if node else "a call outside any node"
+        where = f'node "{printable(node)}"' if node else "a call outside any node"
         message = (
-            f"budget of {budget} exceeded: limit {readable(limit_usd)} USD, "
+            f"budget of {printable(budget)} exceeded: limit {readable(limit_usd)} USD, "
             f"spent and reserved {readable(spent_usd)} USD, at {where}"
         )
         super().__init__(f"{message}; {reason}" if reason else message)

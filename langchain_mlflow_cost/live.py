@@ -82,7 +82,10 @@ def _in_notebook(summary: Callable[[], CostSummary], console: Console) -> Iterat
     Rich's own `Live` needs ipywidgets there, and does not draw when it stops (rich 15): a fast graph showed nothing.
     """
     try:
-        from IPython.display import HTML, display  # noqa: PLC0415 - only where there is a notebook
+        from IPython.display import (  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - only in a notebook
+            HTML,
+            display,
+        )
     except ImportError:
         try:
             yield

@@ -53,23 +53,26 @@ def without_credentials(text: str) -> str:
     return _URL.sub(lambda url: _QUERY.sub(r"\1****", _USER_INFO.sub("//****@", url[0])), text)
 
 
-_MOST_SHOWN: Final = 200
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's controls, formats (the bidi marks are among them), surrogates, and separators of lines and paragraphs."""
 _JOINERS: Final = "\u200c\u200d"
 """Persian words and emoji are spelled with them, and they move nothing."""
 
 
-def printable(text: object) -> str:
+def printable(text: object, *, most: int = 200) -> str:
     r"""Return a text that can only be read: for a name that a terminal, a table or a page is to show.
 
     What is invisible and may act is written out, so that two names stay two: `\x1b[2J` clears no screen, and `\u202e`
-    turns nothing around. One line of at most 200 characters. Markup is not escaped, which depends on where it goes: use
-    `rich.text.Text` or `html.escape` on the result.
+    turns nothing around. Markup is not escaped, which depends on where it goes: use `rich.text.Text` or `html.escape`
+    on the result.
+
+    Args:
+        text: A name, or a line that has names in it.
+        most: Characters that are shown of it, one line.
     """
     shown = str(text)
-    if len(shown) > _MOST_SHOWN:
-        shown = shown[: _MOST_SHOWN - 1] + "…"
+    if len(shown) > most:
+        shown = shown[: most - 1] + "…"
     if shown.isascii() and shown.isprintable():
         return shown
     return "".join(

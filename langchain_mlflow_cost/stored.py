@@ -63,7 +63,7 @@ def summary_of(trace_id: str, spans: Iterable[tuple[str | None, Mapping[str, Any
         if keys.ATTEMPT in attributes:
             ledger.add_retry(str(attributes.get("policy.node") or ""))
         if keys.TOOL_USD in attributes:
-            ledger.add_fee(str(attributes.get("policy.node") or ""), _usd(attributes[keys.TOOL_USD]))
+            ledger.add_fee(str(attributes.get("policy.node") or ""), fee_of_span(attributes))
     return ledger.summary(trace_id, stopped_by=None if stopped_by is None else str(stopped_by))
 
 
@@ -80,6 +80,11 @@ def call_of_span(attributes: Mapping[str, Any]) -> Call:
         cached=bool(_number(attributes.get("cost.cached_calls"))),
         estimated=bool(attributes.get("cost.estimated")),
     )
+
+
+def fee_of_span(attributes: Mapping[str, Any]) -> Decimal:
+    """What the call of a tool that a stored span stands for cost."""
+    return _usd(attributes.get(keys.TOOL_USD))
 
 
 def _number(value: Any) -> float:

@@ -11,9 +11,10 @@ from rich import box
 from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import PolicyArgument, read_policy
-from langchain_mlflow_cost.cli.output import console
+from langchain_mlflow_cost.cli.output import console, say
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.nodes import parsed_path
+from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ def explain_policy(
     for applied in (everywhere, *told["nodes"]):
         table.add_row(
             _named(applied),
-            ", ".join(applied.get("entries", ())),
+            ", ".join(printable(entry) for entry in applied.get("entries", ())),
             "stored" if applied["log_prompts"] else "never",
             # What a private node is told and says is in all its payloads.
             applied["artifact_level"] if applied["log_prompts"] else "minimal",
@@ -45,16 +46,16 @@ def explain_policy(
         )
     out = console()
     out.print(table)
-    out.print(f"Redacted: {_redacted(everywhere)}")
+    say(out, f"Redacted: {_redacted(everywhere)}")
     for applied in told["nodes"]:
         if _redacted(applied) != _redacted(everywhere):
-            out.print(f"  in {_named(applied)}: {_redacted(applied)}")
+            say(out, f"  in {_named(applied)}: {_redacted(applied)}")
     for rule in loaded.budgets:
-        out.print(f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
+        say(out, f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
     for line in _prices(told["settings"].get("prices", {})):
-        out.print(line)
+        say(out, line)
     for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
-        out.print(f"{name}: {_plain(told['settings'].get(name))}")
+        say(out, f"{name}: {_plain(told['settings'].get(name))}")
 
 
 _SHOWN_PER_NODE = {
@@ -65,7 +66,7 @@ _SHOWN_PER_NODE = {
 
 def _named(applied: Mapping[str, Any]) -> str:
     # An entry's pattern, and not the example of a node that it means: there may be none of that name.
-    return str(applied.get("entry") or applied.get("node", "(outside nodes)"))
+    return printable(applied.get("entry") or applied.get("node", "(outside nodes)"))
 
 
 def _prices(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -6,10 +6,17 @@ import sys
 
 from rich.console import Console
 
+from langchain_mlflow_cost.notices import printable
+
 
 def console() -> Console:
     """Standard output, as wide as the terminal; texts are printed as they are."""
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def say(out: Console, line: str, style: str | None = None) -> None:
+    """Print a line in which names of others may stand: none of them can act."""
+    out.print(printable(line, most=10_000), style=style)
 
 
 def tell(message: str) -> None:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import CommandError, PolicyOption, read_policy
-from langchain_mlflow_cost.cli.output import console, tell
+from langchain_mlflow_cost.cli.output import console, say, tell
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.notices import nearest
 
@@ -49,10 +49,10 @@ def show_prices(
         at = f" at {provider}" if provider else ""
         raise CommandError(f"no price is known for {model}{at}; give it one with prices.overrides or prices.aliases")
     out = console()
-    out.print(f"{listed.model}, {listed.source}, as of {listed.as_of}")
+    say(out, f"{listed.model}, {listed.source}, as of {listed.as_of}")
     out.print(_price_table(listed))
     for note in listed.notes:
-        out.print(f"Note: {note}")
+        say(out, f"Note: {note}")
     if used is not None:
         request = CallRequest(provider=provider_id(provider), model=model_id(model))
         priced = book.price(request, CallResult(usage=used))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, ExperimentName, TrackingUri
-from langchain_mlflow_cost.cli.output import console, counted
+from langchain_mlflow_cost.cli.output import console, counted, say
 from langchain_mlflow_cost.cli.store import PAGE, find_experiment, traces_of
 from langchain_mlflow_cost.notices import nearest
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow.entities import Trace
+
+    from langchain_mlflow_cost.pricing.ledger import Ledger
 
 
 def report_costs(
@@ -37,37 +41,53 @@ def report_costs(
         raise typer.BadParameter(f"{by!r} is none of node, model, session, user, tag:NAME", param_hint="--by")
     found = find_experiment(tracking_uri, experiment or DEFAULT_EXPERIMENT)
 
-    from langchain_mlflow_cost.attributes import MODEL_TYPES
     from langchain_mlflow_cost.pricing.ledger import Ledger
-    from langchain_mlflow_cost.pricing.summary import summary_rows, summary_total
+    from langchain_mlflow_cost.pricing.summary import summary_notes, summary_rows, summary_total
     from langchain_mlflow_cost.pricing.table import rows_table
-    from langchain_mlflow_cost.stored import call_of_span
 
     traces = list(traces_of(found, most=last, order_by=["timestamp_ms DESC"]))
     if kind == "tag" and traces and not any(_tagged(tag, trace) for trace in traces):
         raise CommandError(_no_such_tag(tag, traces))
     ledger = Ledger()
     with_calls = 0
+    stops = Counter(trace.info.trace_metadata.get(keys.STOPPED_BY) for trace in traces)
+    del stops[None]
     for trace in traces:
-        # Node and root spans carry the sums of what is below them.
-        calls = [
-            span for span in trace.data.spans if span.span_type in MODEL_TYPES and "cost.llm_calls" in span.attributes
-        ]
-        with_calls += bool(calls)
-        for span in calls:
-            # A ledger adds up by node: here by whatever was asked for.
-            ledger.add(replace(call_of_span(span.attributes), node=_group(kind, tag, trace, span.attributes)))
+        with_calls += _add_trace(ledger, trace, kind, tag)
     out = console()
-    out.print(f"Experiment {found.name}: {counted(len(traces), 'trace')}{_period(traces)}")
+    say(out, f"Experiment {found.name}: {counted(len(traces), 'trace')}{_period(traces)}")
     if len(traces) > with_calls:
         left_out = counted(len(traces) - with_calls, "trace")
-        out.print(f"Left out: {left_out} without a model call of this library", style="dim")
+        say(out, f"Left out: {left_out} without a model call of this library", style="dim")
     if with_calls:
         summary = ledger.summary()
         rows = sorted(summary_rows(summary, f"(no {tag or kind})"), key=lambda row: -row.cost_usd)
         if kind == "model":
             rows = [replace(row, models=()) for row in rows]
-        out.print(rows_table((tag or kind).capitalize(), rows, summary_total(summary), out))
+        out.print(
+            rows_table((tag or kind).capitalize(), rows, summary_total(summary), out, notes=summary_notes(summary))
+        )
+    for words, count in stops.most_common():
+        say(out, f"Stopped by the budget of {words}: {counted(count, 'trace')}", style="yellow")
+
+
+def _add_trace(ledger: Ledger, trace: Trace, kind: str, tag: str) -> bool:
+    """Add up what the spans of a trace say; whether there was a model call among them."""
+    from langchain_mlflow_cost.stored import call_of_span, fee_of_span
+
+    has_calls = False
+    for span in trace.data.spans:
+        # A ledger adds up by node: here by whatever was asked for.
+        group = _group(kind, tag, trace, span.attributes)
+        # Node and root spans carry the sums of what is below them.
+        if span.span_type in keys.MODEL_TYPES and "cost.llm_calls" in span.attributes:
+            has_calls = True
+            ledger.add(replace(call_of_span(span.attributes), node=group))
+        if keys.TOOL_USD in span.attributes:
+            ledger.add_fee(group, fee_of_span(span.attributes))
+        if keys.ATTEMPT in span.attributes and kind != "model":
+            ledger.add_retry(group)
+    return has_calls
 
 
 def _group(kind: str, tag: str, trace: Trace, attributes: Mapping[str, Any]) -> str:

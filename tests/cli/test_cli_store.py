@@ -21,7 +21,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracing.attachments import Attachment
 from pydantic import SecretStr
 
-from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler
 from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
 
 if TYPE_CHECKING:
@@ -118,6 +118,31 @@ def test_report_by_other_things(cli: Cli, spent: None, by: str, rows: dict[str, 
     out = cli("report", "--experiment", EXPERIMENT, "--by", by).out
 
     assert {first: next(word for word in row_of(out, first) if word.startswith("0.")) for first in rows} == rows
+
+
+def test_report_says_how_sure_it_is(cli: Cli, store: str) -> None:
+    """Estimated amounts have their mark, and traces that a budget stopped are counted; no name acts on the terminal."""
+    with ProviderServer([Reply("yes", Tokens(input=1_000, output=100))]) as server:
+        model = ChatOpenAI(model="gpt-5-mini", base_url=server.openai_base_url, api_key="none", streaming=True)
+
+        def node(state: MessagesState) -> MessagesState:
+            return {"messages": [model.invoke(state["messages"])]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("ask\x1b[2J[b]", node)
+        graph.add_edge(START, "ask\x1b[2J[b]")
+        agent, asked = graph.compile(), {"messages": [("human", "Hi")]}
+        with pytest.warns(UserWarning, match="stream_usage=True"):
+            agent.invoke(asked, {"callbacks": [MlflowCostHandler()]})
+        with pytest.raises(BudgetExceededError):
+            agent.invoke(asked, {"callbacks": [MlflowCostHandler({"budget": {"max_cost_usd": 0}})]})
+    out = cli("report", "--experiment", EXPERIMENT).out
+
+    assert row_of(out, r"ask\x1b[2J[b]")[5].startswith("~")
+    assert row_of(out, "Total")[-1].startswith("~")
+    assert "~ estimated: 1 call" in out
+    assert "Stopped by the budget of trace: 1 trace" in out
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,15 @@ def test_traces_of_threads_are_told_apart(store: str) -> None:
     stops = [handler.summary(trace.info.trace_id).stopped_by for trace in all_traces()]
 
     assert sorted(stops, key=str) == [None, 'node "second"']
+
+
+def test_the_error_of_a_budget_cannot_act(store: str) -> None:
+    """A traceback that names a node with an escape in its name clears no screen."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("a\x1b[2Jb", lambda _: {"messages": [FakeChat().invoke("go")]})
+    graph.add_edge(START, "a\x1b[2Jb")
+    with pytest.raises(BudgetExceededError) as refusal:
+        graph.compile().invoke(ASK, given(MlflowCostHandler({"budget": {"max_cost_usd": 0}})))
+
+    assert r"a\x1b[2Jb" in str(refusal.value)
+    assert "\x1b" not in str(refusal.value)

@@ -287,8 +287,9 @@ def test_prices_of_the_policy(cli: Cli, policy: Path) -> None:
 
 
 def test_prices_of_the_last_resort(cli: Cli) -> None:
-    """A model that only MLflow's catalogue knows is priced from there, as the handler would."""
-    assert "mlflow" in cli("prices", "databricks-claude-haiku-4-5").out.splitlines()[0]
+    """A model that only MLflow's catalogue knows is priced from there, at its own provider's price and nobody else's."""
+    assert "mlflow" in cli("prices", "databricks-claude-haiku-4-5", "--provider", "databricks").out
+    assert "no price is known" in cli("prices", "databricks-claude-haiku-4-5").err
 
 
 def test_unknown_model(cli: Cli) -> None:

@@ -41,7 +41,7 @@ def prose() -> str:
 
 def email() -> str:
     """A text that `EMAIL_ADDRESS` recognises."""
-    return f"{letters(PREFIX)}@example.com"
+    return f"{letters(PREFIX)}@{letters(9)}.com"
 
 
 def kept() -> str:

@@ -27,6 +27,7 @@ PLUGIN = """
 from contextvars import ContextVar
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.context import register_configure_hook
 
 
@@ -42,12 +43,15 @@ def handler():
     return MlflowCostHandler({{"autolog_enabled": False}})
 
 
-register_configure_hook(ContextVar("handler_in_every_config", default=handler()), inheritable=True)
+listener = handler()
+register_configure_hook(ContextVar("handler_in_every_config", default=listener), inheritable=True)
+RunnableLambda(len).invoke("warm", {{"callbacks": [listener]}})
 """
 """A pytest plugin: a hook of `_configure` puts a handler among the inheritable ones of every callback manager.
 
 Where it is not ours, it is one that does nothing: some tests count the handlers. Autolog stays off: a handler that
-comes by such a hook comes after autolog's patch of the constructor, which has added its tracer by then.
+comes by such a hook comes after autolog's patch of the constructor, which has added its tracer by then. One run goes
+before the tests: the first span of a process opens MLflow's store, for a second or more, and some look at the clock.
 """
 
 
@@ -163,8 +167,14 @@ def run(suite: Suite, folder: Path, needs: Path, options: list[str], *, handler:
             "NO_DOCKER": "true",
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
         }
-        command = [sys.executable, "-m", "pytest", suite.folder, f"--junitxml={report}", "-q", "-p", "no:cacheprovider"]
-        command += ["-p", "handler_in_every_config", *(f"--ignore={file}" for file in suite.clocked)]
+        command = [sys.executable, "-m", "pytest", suite.folder, f"--junitxml={report}", "-q", "--timeout=120"]
+        command += [
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "handler_in_every_config",
+            *(f"--ignore={file}" for file in suite.clocked),
+        ]
         done = subprocess.run(
             [*command, *options], cwd=folder, env=environment, check=False, capture_output=True, text=True
         )

@@ -362,10 +362,8 @@ class MlflowCostHandler(BaseCallbackHandler):
                 messages=prompt,
                 batch_size=kwargs.get("batch_size") or 1,
             )
-            run.call = ModelCall(run, request, key=run_id, prompt=prompt, tools=params.get("tools"))
-            audio = params.get("audio")
-            run.call.audio_format = audio.get("format") if isinstance(audio, dict) else None
-            self._recorder.watch_task(run)
+            run.call = ModelCall(run, request, key=run_id, prompt=prompt, params=params)
+            self._recorder.watch_call(run)
         try:
             # Before anything is heard or written, which may raise: a budget is asked whatever else fails.
             run.call.reserve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -21,7 +22,7 @@ from langchain_mlflow_cost.pricing.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
     from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
@@ -56,7 +57,7 @@ class ModelCall:
         request: What was asked for.
         key: Tells it from all other calls, the same for all handlers.
         prompt: What was sent, in LangChain's objects.
-        tools: The definitions sent with it.
+        params: LangChain's `invocation_params`, with the definitions of tools sent with it.
     """
 
     __slots__ = (
@@ -74,10 +75,19 @@ class ModelCall:
         "start_ns",
     )
 
-    def __init__(self, run: Run, request: CallRequest, *, key: Hashable, prompt: Any = None, tools: Any = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        request: CallRequest,
+        *,
+        key: Hashable,
+        prompt: Any = None,
+        params: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.request = request
         self.start_ns = time.time_ns()
-        self.audio_format: str | None = None
+        audio = params.get("audio")
+        self.audio_format: str | None = audio.get("format") if isinstance(audio, dict) else None
         """What the request asked sound to be in."""
         self.chunks: list[str] = []
         """What a stream has said so far."""
@@ -85,10 +95,10 @@ class ModelCall:
         self._run = run
         self._key = key
         self._prompt = prompt
-        self._tools = tools
+        self._tools = params.get("tools")
         self._prompt_tokens: int | None = None
         self._streamed_tokens = 0
-        self._reservations: list[tuple[Budgets, Reservation]] = []
+        self._reservations: dict[Budgets, Reservation] = {}
         for state in run.handlers:
             run.trace.ledger_of(state).enter(key, run.node)
 
@@ -102,7 +112,7 @@ class ModelCall:
         """
         for state in self._run.handlers:
             budgets = state.budgets
-            if not budgets or any(known is budgets for known, _ in self._reservations):
+            if not budgets or budgets in self._reservations:
                 continue
             estimate_usd, prompt_usd = self._estimate(state.prices)
             try:
@@ -114,7 +124,7 @@ class ModelCall:
     def _hold(
         self, budgets: Budgets, estimate_usd: Decimal | None, prompt_usd: Decimal | None, *, is_made: bool
     ) -> None:
-        reservation = budgets.reserve(
+        self._reservations[budgets] = budgets.reserve(
             trace=self._run.trace,
             node=self._run.node,
             session=self._run.session_id,
@@ -124,7 +134,6 @@ class ModelCall:
             call=self._key,
             is_made=is_made,
         )
-        self._reservations.append((budgets, reservation))
 
     def _estimate(self, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:
         """USD that the call may cost, and the part of it that its prompt costs."""
@@ -186,10 +195,9 @@ class ModelCall:
                 estimated=True,
             )
             self._run.trace.ledger_of(state).run(self._key, running)
-            if usd is not None:
-                for budgets, reservation in self._reservations:
-                    if budgets is state.budgets:
-                        budgets.grow(reservation, usd)
+            reservation = self._reservations.get(state.budgets)
+            if usd is not None and reservation is not None:
+                state.budgets.grow(reservation, usd)
 
     # --- after ------------------------------------------------------------------------------------------------------
 
@@ -208,11 +216,19 @@ class ModelCall:
             for state in self._run.handlers:
                 state.warn_estimated(settled.priced.model, is_stream=bool(self.chunks))
 
-    def settle(self, result: CallResult) -> Settled:
-        """Price the call for each handler, add it up, and replace what was reserved by what it cost."""
+    def settle(self, result: CallResult, *, is_made: bool = False) -> Settled:
+        """Price the call for each handler, add it up, and replace what was reserved by what it cost.
+
+        Args:
+            result: What was used.
+            is_made: Another library made it, and no budget was asked: it counts, and can only refuse the calls to come.
+        """
         run, settled, told = self._run, None, []
-        for state in run.handlers:
-            priced = state.prices.price(self.request, result)
+        prices = [(state, state.prices.price(self.request, result)) for state in run.handlers]
+        for state, priced in prices:
+            if is_made and state.budgets:
+                self._hold(state.budgets, None if priced.cost is None else priced.cost.total_usd, None, is_made=True)
+        for state, priced in prices:
             cost = priced.cost
             call = Call(
                 node=run.node,
@@ -226,9 +242,9 @@ class ModelCall:
             )
             spans = _totals_around(run) if settled is None else ()
             run.trace.ledger_of(state).add(call, spans, key=self._key)
-            for budgets, reservation in self._reservations:
-                if budgets is state.budgets:
-                    budgets.settle(reservation, None if cost is None else cost.total_usd)
+            reservation = self._reservations.get(state.budgets)
+            if reservation is not None:
+                state.budgets.settle(reservation, None if cost is None else cost.total_usd)
             if cost is None:
                 state.warn_unpriced(priced.model)
             settled = settled or Settled(result, priced, call)
@@ -240,12 +256,8 @@ class ModelCall:
         return settled
 
     def settle_made(self, result: CallResult) -> Settled:
-        """Count a call of another library: it is made already, so a budget can only refuse the calls to come."""
-        for state in self._run.handlers:
-            if state.budgets:
-                cost = state.prices.price(self.request, result).cost
-                self._hold(state.budgets, None if cost is None else cost.total_usd, None, is_made=True)
-        settled = self.settle(result)
+        """Count a call of another library, which is made already."""
+        settled = self.settle(result, is_made=True)
         self._warn_if_estimated(settled)
         return settled
 
@@ -264,7 +276,7 @@ class ModelCall:
 
     def give_back(self) -> None:
         """Count nothing: the call was not made, or failed."""
-        for budgets, reservation in self._reservations:
+        for budgets, reservation in self._reservations.items():
             budgets.settle(reservation, _NOTHING)
         self._reservations.clear()
         for state in self._run.handlers:

@@ -92,6 +92,11 @@ class Place:
             self.frame = frame
 
     @property
+    def where(self) -> tuple[int, int]:
+        """The thread, and the task in async code: no other that lives at the same time has the same."""
+        return self._thread, id(task) if (task := self.task) is not None else 0
+
+    @property
     def task(self) -> asyncio.Task[Any] | None:
         """The task that it began in, as long as there is one."""
         return None if self._task is None else self._task()

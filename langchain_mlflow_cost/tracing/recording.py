@@ -80,11 +80,13 @@ class Recorder:
                 state.add_trace(known.trace)
             return None
         parent, inherits = self._parent_of(parent_run_id)
-        if parent is not None:
-            self._break_off_left(parent)
         trace = self._trace_around(inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
         run.place.mark()
+        before = RUNS.latest_call(run.place)
+        if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
+            # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.
+            self.break_off(before, CancelledError())
         opened, surplus = RUNS.add(run)
         for root in surplus:
             self._let_go(root)
@@ -107,8 +109,7 @@ class Recorder:
         """End a run, what is below it first."""
         if error is not None:
             run.note_failure()
-        self._break_off_left(run)
-        below = RUNS.below(run)
+        below = self._under_way_below(run)
         if run.parent is None:
             for child in below:
                 if child.is_under_way_elsewhere():
@@ -132,16 +133,18 @@ class Recorder:
             ending()
             parent = parent.parent
 
-    def _break_off_left(self, run: Run) -> None:
-        """End the calls in a run that were cancelled or timed out, of which LangChain tells nothing."""
+    def _under_way_below(self, run: Run) -> list[Run]:
+        """The open runs below one, innermost first, once the calls that were cancelled or timed out have ended."""
         if not run.children:
-            return
+            return []
         for child in RUNS.below(run):
             if child.call is not None and child.place.is_over():
                 self.break_off(child, CancelledError())
+        return RUNS.below(run)
 
-    def watch_task(self, run: Run) -> None:
-        """Break a model's call off once its task is done, if nothing was heard of its end by then."""
+    def watch_call(self, run: Run) -> None:
+        """Break a model's call off if nothing was heard of its end when its task is done, or goes on to another run."""
+        RUNS.note_call(run)
         task = run.place.task
         if task is not None:
             task.add_done_callback(functools.partial(self._task_is_done, weakref.ref(run)))

@@ -231,6 +231,8 @@ class Registry:
         self._roots: OrderedDict[UUID, Run] = OrderedDict()
         """The longest idle first."""
         self._let_go: OrderedDict[UUID, Run] = OrderedDict()
+        self._latest_calls: dict[tuple[int, int], Run] = {}
+        """The model's call that began last in a thread and task, while it is open."""
         self._remembered_chars = 0
         """What the traces of all roots remember of payloads."""
 
@@ -306,6 +308,15 @@ class Registry:
                     run.place.release_if_returned()
                 self._count(root.trace, 0)
 
+    def note_call(self, run: Run) -> None:
+        """Note that a model's call begins here."""
+        with self._lock:
+            self._latest_calls[run.place.where] = run
+
+    def latest_call(self, place: Place) -> Run | None:
+        """The open call that began last in the thread and task of a place."""
+        return self._latest_calls.get(place.where)
+
     def let_go(self, run: Run) -> None:
         """Keep a run that is no longer recorded as one that others may begin below."""
         forgotten: list[Run] = []
@@ -323,6 +334,8 @@ class Registry:
         with self._lock:
             if self._runs.pop(run.run_id, None) is None:
                 return
+            if run.call is not None and self._latest_calls.get(run.place.where) is run:
+                del self._latest_calls[run.place.where]
             if self._roots.pop(run.run_id, None) is not None:
                 self._count(run.trace, 0)
                 for child in run.children:

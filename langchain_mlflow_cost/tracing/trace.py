@@ -158,9 +158,7 @@ class Trace:
         """This trace's redactors for a policy, which remember what they have seen."""
         found = self._redactors.get(policy)
         if found is None:
-            known = {
-                (each.rules, each.max_payload_chars): each for chain in list(self._redactors.values()) for each in chain
-            }
+            known = {(each.rules, each.max_payload_chars): each for each in self._each_redactor()}
             found = tuple(
                 known.get((rules, policy.max_payload_chars)) or Redactor(rules, policy.max_payload_chars)
                 for rules in policy.rules

@@ -118,21 +118,20 @@ def test_a_call_under_way_is_left_alone(store: str) -> None:
     assert (3, 0) == (summary.llm_calls, summary.estimated_calls)
 
 
-async def slowly() -> None:
-    await asyncio.sleep(0.1)
-
-
-SLOW = FakeChat(before_async=slowly)
-
-
 @pytest.mark.parametrize("budget", [None, 1.0])
 def test_a_call_that_outlives_the_root_is_counted_as_it_ends(store: str, budget: float | None) -> None:
     """A task that a node started and did not wait for costs what its answer says, in the live sum and in the stored one."""
     tasks: list[asyncio.Task[Any]] = []
+    root_has_ended = asyncio.Event()
+
+    async def until_then() -> None:
+        await root_has_ended.wait()
+
+    slow = FakeChat(before_async=until_then)
     handler = MlflowCostHandler({} if budget is None else {"budget": {"max_cost_usd": budget}})
 
     async def node(_: MessagesState) -> Any:
-        tasks.append(asyncio.create_task(SLOW.ainvoke("hi")))
+        tasks.append(asyncio.create_task(slow.ainvoke("hi")))
         await asyncio.sleep(0)
         return {"messages": [HumanMessage("later")]}
 
@@ -141,6 +140,7 @@ def test_a_call_that_outlives_the_root_is_counted_as_it_ends(store: str, budget:
         graph = StateGraph(MessagesState).add_node("node", started).add_edge(START, "node").compile()
         await graph.ainvoke(ASK, given(handler))
         before = handler.summary().llm_calls
+        root_has_ended.set()
         await asyncio.gather(*tasks)
         return before, handler.summary().llm_calls
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -15,7 +14,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel
-from stored_traces import all_traces, use_experiment
+from stored_traces import all_traces, fixed, use_experiment
 from ways import look_up, retriever
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -135,19 +134,6 @@ CONTENT: dict[str, Callable[[Any], Any]] = {
         Verdict(is_fine=True), config
     ),
 }
-
-RANDOM = re.compile(r"tr-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|lc_run--[^\"']*")
-
-
-def fixed(value: Any) -> Any:
-    """Without the ids that differ from run to run."""
-    if isinstance(value, str):
-        return RANDOM.sub("ID", value)
-    if isinstance(value, dict):
-        return {key: fixed(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [fixed(member) for member in value]
-    return value
 
 
 def shown(traces: list[Trace]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pytest
 from fake_models import FakeChat, tool_call
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
-from stored_traces import all_traces, forest, use_experiment
+from stored_traces import all_traces, fixed, forest, use_experiment
 from ways import ASK, WAYS, look_up, retriever
 
 from langchain_mlflow_cost import MlflowCostHandler, configure
@@ -57,20 +57,6 @@ def both(store: str) -> tuple[Trace, Trace]:
     graph().invoke(ASK, {**CONFIG, "callbacks": [MlflowCostHandler(OPEN)]})
     (ours,) = all_traces()
     return theirs, ours
-
-
-RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|lc_run--[^\"']*")
-
-
-def fixed(value: Any) -> Any:
-    """Without the ids that differ from run to run."""
-    if isinstance(value, str):
-        return RANDOM.sub("ID", value)
-    if isinstance(value, dict):
-        return {key: fixed(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [fixed(member) for member in value]
-    return value
 
 
 def ordered(trace: Trace) -> list[Span]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost import CostSummary
 
+_RANDOM = re.compile(r"tr-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|lc_run--[^\"']*")
 MODEL_TYPES = {"LLM", "CHAT_MODEL"}
 Tree = tuple[str, str, tuple["Tree", ...]]
 
@@ -26,6 +28,17 @@ def stored(trace_id: str) -> Trace:
     trace: Trace | None = mlflow.get_trace(trace_id)
     assert trace is not None, f"no trace {trace_id} in the store"
     return trace
+
+
+def fixed(value: Any) -> Any:
+    """Without the ids that differ from run to run."""
+    if isinstance(value, str):
+        return _RANDOM.sub("ID", value)
+    if isinstance(value, dict):
+        return {key: fixed(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [fixed(member) for member in value]
+    return value
 
 
 def all_traces() -> list[Trace]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mlflow.tracing import provider as mlflow_provider
 from opentelemetry import trace as otel_trace
+from opentelemetry.context import get_value
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 if TYPE_CHECKING:
     from mlflow.entities import LiveSpan
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def active_span() -> ApiSpan:
-    """The span that MLflow's context holds; an invalid one if there is none."""
-    return mlflow_provider.get_current_otel_span() or otel_trace.INVALID_SPAN
+    """What MLflow's context holds; an invalid span if there is none."""
+    # `get_current_span` looks whether it is a span, which what stands there for a run answers by finding out which.
+    held: Any = get_value(_SPAN_KEY, mlflow_provider.get_current_context())
+    return otel_trace.INVALID_SPAN if held is None else held
 
 
 def attach(span: ApiSpan) -> Any:

@@ -17,6 +17,17 @@ of `_try_convert_structured_content`. `set_inputs` and `set_outputs` walk a payl
 costs more than writing it: only where there is a chance."""
 
 
-def may_hold_file(written: str) -> bool:
-    """Whether a payload, as JSON without spaces, may hold a file in one of the forms that MLflow takes out."""
+_IN_CHAT = (";base64,", '"content":[')
+"""In a chat every other form stands in a message whose content is a list."""
+
+
+def may_hold_file(written: str, *, is_chat: bool) -> bool:
+    """Whether a payload may hold a file in one of the forms that MLflow takes out.
+
+    Args:
+        written: JSON without spaces.
+        is_chat: It is a model's, in the form that MLflow's UI shows as a chat: far most of what is searched.
+    """
+    if is_chat and not any(mark in written for mark in _IN_CHAT):
+        return False
     return any(mark in written for mark in _MARKS)

@@ -72,7 +72,7 @@ class Piece:
         To one of few lengths, the last of which is remembered: the same message is in one payload after another, and
         in a growing state none of them should be cut anew for each.
         """
-        room = room >> (room.bit_length() - 4) << (room.bit_length() - 4)
+        room = room >> (room.bit_length() - 3) << (room.bit_length() - 3)
         if self._short is None or self._short[0] != room:
             tree = _cut_tree(self.tree, room)
             self._short = (room, Piece(tree, dumps(tree), self.counts))
@@ -115,6 +115,8 @@ def _size(tree: Any, enough: int = sys.maxsize) -> int:
     if kind is str:
         if len(tree) > enough:
             return len(tree)  # writing it would cost as much as redacting it
+        if len(tree) < _SMALL and tree.isalnum() and tree.isascii():
+            return len(tree) + 2  # a role, a kind, an id
     elif tree is None or kind is bool:
         return 5 if tree is False else 4
     return _chars(dumps(tree))

@@ -424,6 +424,10 @@ def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) 
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
+_CHAT_STARTS = ('{"messages":', '{"choices":')
+"""How the JSON of `payloads.chat_inputs` and `payloads.chat_outputs` begins."""
+
+
 def _write_payload(run: Run, key: str, value: Any) -> None:
     """Write inputs or outputs, if the policy keeps them."""
     state = run.state
@@ -435,7 +439,8 @@ def _write_payload(run: Run, key: str, value: Any) -> None:
     written = state.payload(value, "inputs" if is_input else "outputs")
     if written is None:
         return
-    if may_hold_file(written):
+    is_chat = run.call is not None and written.startswith(_CHAT_STARTS)
+    if may_hold_file(written, is_chat=is_chat):
         _write_with_attachments(run, state, key, written)
     else:
         state.pending[key] = written

@@ -49,12 +49,12 @@ OWN = {"_lmc_yields", "lmc_backlog"}
 NAMES: dict[str, tuple[str, ...]] = {
     "sdk": ("_Span",),
     "context": ("_USER_TRACE_CONTEXT",),
+    "propagation": ("_SPAN_KEY",),
     "mlflow_provider": (
         "_get_span_processors",
         "_get_tracer",
         "detach_span_from_context",
         "get_current_context",
-        "get_current_otel_span",
         "provider",
         "set_span_in_context",
     ),
@@ -274,6 +274,7 @@ def test_names_exist(owner: str, store: str) -> None:
         owners = {
             "sdk": sdk,
             "context": importlib.import_module("mlflow.tracing.context"),
+            "propagation": importlib.import_module("opentelemetry.trace.propagation"),
             "mlflow_provider": provider,
             "holder": provider.provider,
             "provider": current,

@@ -38,6 +38,7 @@ from langchain_mlflow_cost.pricing.rates import (
     Source,
     classes_of,
     plain,
+    search_fee,
 )
 from langchain_mlflow_cost.pricing.search import Found, Search, Settings, setting_key
 from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
@@ -182,7 +183,7 @@ class PriceBook:
                 priced = _sum(priced, self._side_call(request, result, side_model, usage, at))
         except Exception as error:  # noqa: BLE001 - a price must never stop the application; an unpriced call is counted
             return PricedCall(None, None, model, notes=(f"the price could not be worked out: {type(error).__name__}",))
-        return priced
+        return replace(priced, notes=(*priced.notes, *result.notes)) if result.notes else priced
 
     def estimate_usd(self, request: CallRequest, input_tokens: int, output_tokens: int) -> Decimal | None:
         """Price a call that has not ended by its plain tokens; None for a model without a price."""
@@ -272,9 +273,9 @@ class PriceBook:
                 input_usd = EXACT.add(input_usd, usd)
             if name in MODAL_CLASSES and name not in rates.own:
                 notes = (*notes, f"{label} has no rate for {name}: the plain one")
-        if not usage.fees and "request" not in rates.fees and "-search-" not in source.model:
+        if not usage.fees and "request" not in rates.fees and "-search-" not in model:
             return PricedCall(Cost(input_usd, output_usd), label, model, tuple(lines), notes)
-        fees_usd, fee_lines, missing = _fees(usage, source.model, rates, keep)
+        fees_usd, fee_lines, missing = _fees(usage, source, model, rates, keep, is_preview=request.is_search_preview)
         return PricedCall(
             Cost(EXACT.add(input_usd, fees_usd), output_usd, fees_usd),
             label,
@@ -317,29 +318,34 @@ def _premium(source: Source, request: CallRequest, result: CallResult) -> tuple[
     return ONE, ()
 
 
-def _fees(usage: Usage, model: str, rates: Rates, factor: Decimal) -> tuple[Decimal, list[PriceLine], list[str]]:
+def _fees(
+    usage: Usage, source: Source, model: str, rates: Rates, factor: Decimal, *, is_preview: bool
+) -> tuple[Decimal, list[PriceLine], list[str]]:
     """Multiply out what is billed per use; give the sum, its lines, and the uses that have no price."""
     uses = dict(usage.fees)
+    fees = rates.fees
     if "grounding_query" in uses:
         # Gemini up to 2.5 bills a grounded prompt once, 3 and later each query (ai.google.dev, pricing).
         queries = uses.pop("grounding_query")
-        uses["web_search"] = 1 if _BILLED_PER_PROMPT.search(model) else queries
-    if "request" in rates.fees:
+        uses["web_search"] = 1 if _BILLED_PER_PROMPT.search(source.model) else queries
+    if "request" in fees:
         uses["request"] = 1
-        if "web_search" not in rates.fees:  # Perplexity's fee for a request is its fee for the search.
+        if "web_search" not in fees:  # Perplexity's fee for a request is its fee for the search.
             uses.pop("web_search", None)
     elif _IS_SEARCH_MODEL.search(model):
         uses.setdefault("web_search", 1)
+    if source.provider == OPENAI and "web_search" in uses and (fee := search_fee(model, is_preview=is_preview)):
+        fees = {**fees, "web_search": fee}
     lines: list[PriceLine] = []
     total = ZERO
     for name, count in uses.items():
-        fee = rates.fees.get(name)
+        fee = fees.get(name)
         if fee is not None and count:
             fee = fee if factor is ONE else EXACT.multiply(fee, factor)
             usd = EXACT.multiply(fee, count)
             total = EXACT.add(total, usd)
             lines.append(PriceLine(name, count, fee, usd))
-    return total, lines, [name for name, count in uses.items() if count and name not in rates.fees]
+    return total, lines, [name for name, count in uses.items() if count and name not in fees]
 
 
 def _split(billed: Decimal, listed: Cost | None, usage: Usage | None) -> Cost:

@@ -95,6 +95,12 @@ _WEIGHTS: Final = re.compile(r"(?:^|[-_.:])[0-9]+(?:x[0-9]+|\.[0-9]+)?b\b|^deeps
 _ARN: Final = re.compile(
     r"arn:aws[a-z-]*:(?:bedrock|sagemaker)[a-z-]*:[^:]*:[^:]*:(?:[a-z-]+/)?(?P<id>.+)", re.IGNORECASE
 )
+_OPAQUE_ARN: Final = re.compile(
+    r"arn:[^/]*:(?:application-inference-profile|provisioned-model|custom-model|custom-model-deployment|imported-model"
+    r"|prompt-router|default-prompt-router|endpoint)/(?P<id>.+)",
+    re.IGNORECASE,
+)
+"""Names of the user's own at AWS: their end says nothing by itself."""
 _PATH: Final = re.compile(r"(?:.*/)?publishers/[^/]+/models/(?P<id>[^/]+)|models/(?P<bare>[^/]+)", re.IGNORECASE)
 
 
@@ -132,14 +138,23 @@ def is_litellm(provider: str | None) -> bool:
 def model_id(name: str) -> str:
     """Take off what a cloud puts around a model's name: an ARN, `models/`, `publishers/.../models/`.
 
+    An ARN of the user's own (an application inference profile, a model that was bought or trained) stays whole.
     Fine-tunes (`ft:`), versions (`@`, dates) and region prefixes (`us.`, `global.`) stay: they have their own prices.
     """
     name = name.strip()
+    if _OPAQUE_ARN.fullmatch(name):
+        return name
     for pattern in (_ARN, _PATH):
         match = pattern.fullmatch(name)
         if match is not None:
             return next(part for part in match.groups() if part)
     return name
+
+
+def arn_tail(name: str) -> str | None:
+    """Give the last part of an ARN of the user's own, by which a policy may mean it too; None for other names."""
+    match = _OPAQUE_ARN.fullmatch(name)
+    return None if match is None else match["id"]
 
 
 def is_open_weights(model: str) -> bool:

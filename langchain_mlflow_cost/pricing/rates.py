@@ -368,6 +368,27 @@ def _is_free(model: str) -> bool:
     return model.endswith(":free") or model.startswith("gemma-")
 
 
+_SEARCHES_WITHOUT_THOUGHT: Final = re.compile(r"gpt-4|chatgpt-4o|gpt-5(?:\.[0-9])?-chat")
+_PREVIEW_USD: Final = Decimal("0.025")
+_SEARCH_USD: Final = Decimal("0.010")
+
+
+def search_fee(model: str, *, is_preview: bool) -> Decimal | None:
+    """Give OpenAI's fee for a web search where genai-prices 0.2.3, which has one for all tools, has none or another.
+
+    Args:
+        model: The name that answered.
+        is_preview: Whether the tool was `web_search_preview`. On models that do not reason, and in the chat models that
+            are called `-search-preview`, it costs more, and what it found is no tokens.
+
+    Returns:
+        USD a search (developers.openai.com/api/docs/pricing, tools); None where the list is right.
+    """
+    if "-search-preview" in model or (is_preview and _SEARCHES_WITHOUT_THOUGHT.search(model)):
+        return _PREVIEW_USD
+    return _SEARCH_USD if "-search-api" in model else None
+
+
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 

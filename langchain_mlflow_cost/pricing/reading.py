@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import blocks_of, said_text
-from langchain_mlflow_cost.pricing.providers import AWS, host_of, model_id, provider_id
-from langchain_mlflow_cost.pricing.reported import Reading, usage_of
+from langchain_mlflow_cost.pricing.providers import AWS, GOOGLE, host_of, model_id, provider_id
+from langchain_mlflow_cost.pricing.reported import Reading, holds_totals, usage_of
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
 from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
 
@@ -95,6 +95,8 @@ def _call_request(
         speed=_text(_setting("speed", params, constructor)),
         region=_text(_setting("inference_geo", params, constructor) or constructor.get("location")),
         batch_size=batch_size if batch_size > 0 else 1,
+        is_search_preview=_has_search_preview(params.get("tools")),
+        sends_audio=provider == GOOGLE and _has_audio(messages),
     )
 
 
@@ -123,6 +125,20 @@ def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
     if len(found) > 1:
         return "mixed"
     return next(iter(found), None)
+
+
+def _has_search_preview(tools: Any) -> bool:
+    return bool(tools) and any(
+        isinstance(tool, Mapping) and str(tool.get("type")).startswith("web_search_preview")
+        for tool in _sequence(tools)
+    )
+
+
+def _has_audio(messages: Any) -> bool:
+    return any(
+        block.get("type") in ("audio", "input_audio") or str(block.get("mime_type", "")).startswith("audio/")
+        for block in blocks_of(messages)
+    )
 
 
 def _note_ttl(control: Any, found: set[str]) -> None:
@@ -159,6 +175,10 @@ def _call_result(
         return CallResult(usage=usage or Usage(), response_model=response_model, cached=True)
 
     raw = _raw_usage(response, llm_output)
+    if not raw and not reported:
+        # ChatCohere's stream: `token_count`.
+        raw = next((value for value in (*response.values(), *llm_output.values()) if holds_totals(value)), raw)
+    side_calls = _side_calls(raw, request, problems) if "iterations" in raw else ()
     usage, partly = None, False
     if reported or raw:
         usage, partly = usage_of(reported or raw, raw, request, problems)
@@ -166,9 +186,15 @@ def _call_result(
             # No less than its parts that were told.
             counted = count_tokens(said_text(generations), request.model)
             usage = replace(usage, output_tokens=max(usage.output_tokens, counted))
+        elif usage is None and side_calls:
+            # A turn that did nothing but compact: all of its tokens are in the iterations.
+            usage = Usage()
+            problems.clear()
     elif request.batch_size > 1 and "token_usage" in llm_output:
         # LLMResult.flatten leaves the usage of a batch with its first prompt; the others get an empty mapping.
         usage = Usage()
+    if usage is not None and request.provider == GOOGLE:
+        usage = _with_images(usage, response_model or request.model or "", generations)
     if usage is not None and (uses or "server_tool_use" in raw or "num_search_queries" in raw):
         usage = replace(usage, fees=_fees(raw, uses))
     tier = _tier(response.get("service_tier") or response.get("serviceTier") or llm_output.get("service_tier"))
@@ -181,8 +207,9 @@ def _call_result(
         region=_text(raw.get("inference_geo")),
         billed_usd=_bill(response, raw, problems),
         estimated=partly,
-        side_calls=_side_calls(raw, request, problems) if "iterations" in raw else (),
+        side_calls=side_calls,
         problems=tuple(problems),
+        notes=_untold(request, usage, raw, generations),
     )
 
 
@@ -208,7 +235,7 @@ def _look_through(
     return reported, response, uses
 
 
-_RAW_KEYS: Final = ("token_usage", "usage", "usage_metadata", "amazon-bedrock-invocationMetrics")
+_RAW_KEYS: Final = ("token_usage", "usage", "usage_metadata", "usageMetadata", "amazon-bedrock-invocationMetrics")
 
 
 def _raw_usage(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -332,6 +359,60 @@ def _has_ended(generations: Sequence[Any]) -> bool:
     return any(response.get(key) not in (None, "", "FINISH_REASON_UNSPECIFIED") for key in _END_KEYS)
 
 
+# --- what integrations drop ------------------------------------------------------------------------------------------
+
+_TOKENS_OF_AN_IMAGE: Final = 1290
+"""Of gemini-2.5-flash-image, whatever its size (ai.google.dev, pricing); later models have several sizes."""
+
+
+def _with_images(usage: Usage, model: str, generations: Sequence[Sequence[Any]]) -> Usage:
+    """Count the tokens of the images in Gemini's answer, which langchain-google-genai has among those of its text."""
+    if usage.output_image:
+        return usage
+    images = sum(map(_is_image, blocks_of([getattr(each, "message", None) for each in _flat(generations)])))
+    if not images:
+        return usage
+    room = usage.output_tokens - usage.reasoning - usage.output_audio - usage.citation
+    if "2.5-flash-image" in model:
+        return replace(usage, output_image=min(room, images * _TOKENS_OF_AN_IMAGE))
+    return replace(usage, output_image=max(0, room - count_tokens(said_text(generations), model)))
+
+
+def _is_image(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in ("image_url", "image") or str(block.get("mime_type", "")).startswith("image/")
+
+
+def _flat(generations: Sequence[Sequence[Any]]) -> list[Any]:
+    return [generation for answers in generations for generation in answers]
+
+
+def _untold(
+    request: CallRequest, usage: Usage | None, raw: Mapping[str, Any], generations: Sequence[Sequence[Any]]
+) -> tuple[str, ...]:
+    """Say what is billed and did not come through the integration."""
+    notes: list[str] = []
+    if usage is None:
+        return ()
+    if request.provider == "mistral" and not raw and not usage.cache_read:
+        notes.append("cached tokens are not told in Mistral's streams: they count as fresh ones")
+    elif request.provider == "cohere":
+        notes.append("Cohere's billed units are not told: the tokens count, which are some more")
+    elif request.provider == GOOGLE and request.sends_audio and not usage.input_audio:
+        notes.append("audio in the prompt is not told apart: it counts as text")
+    elif request.provider in _CONTAINER_PROVIDERS:
+        content = [getattr(getattr(each, "message", None), "content", None) for each in _flat(generations)]
+        kinds = {block.get("type") for blocks in content for block in _list(blocks) if isinstance(block, Mapping)}
+        notes += [_CONTAINERS[kind] for kind in _CONTAINERS if kind in kinds]
+    return tuple(notes)
+
+
+_CONTAINER_PROVIDERS: Final = frozenset({"openai", "azure"})
+_CONTAINERS: Final = {
+    "code_interpreter_call": "the fee for the code interpreter's container is not told: left out",
+    "image_generation_call": "the tokens of images that a tool makes are not told: left out",
+}
+
+
 # --- fees, bills, inferences inside a call ---------------------------------------------------------------------------
 
 
@@ -356,7 +437,8 @@ def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> N
     if isinstance(grounding, Mapping):  # Gemini
         queries = grounding.get("web_search_queries") or grounding.get("webSearchQueries")
         if isinstance(queries, (list, tuple)) and queries:
-            uses["grounding_query"] = len(queries)
+            # A query that is asked again, or that each chunk of a stream repeats, is billed once.
+            uses["grounding_query"] = len({str(query) for query in queries if query})
     if isinstance(content, str) and not outputs:
         return
     blocks = [block for block in (*_list(content), *_list(outputs)) if isinstance(block, Mapping)]
@@ -425,12 +507,16 @@ def _bill(response: Mapping[str, Any], raw: Mapping[str, Any], problems: list[st
     if cost is None:
         return None
     usd = _money(cost, "cost", problems)
-    if usd is not None and raw.get("is_byok") is True:
-        details = _mapping(raw.get("cost_details"))
-        upstream = details.get("upstream_inference_cost")
-        if upstream is not None and (more := _money(upstream, "upstream_inference_cost", problems)) is not None:
-            usd += more
-    return usd
+    is_byok = raw.get("is_byok")
+    if usd is None or is_byok is False:
+        return usd
+    details = _mapping(raw.get("cost_details") or response.get("cost_details"))
+    upstream = details.get("upstream_inference_cost")
+    if upstream is None or (makers := _money(upstream, "upstream_inference_cost", problems)) is None:
+        return usd
+    # ChatOpenRouter drops the mark of a maker's key. OpenRouter's fee is then 5 % of the maker's bill or nothing;
+    # without such a key both are the same bill, to a few per cent (0.000075 and 0.00007745).
+    return usd + makers if is_byok is True or usd * 2 < makers else usd
 
 
 def _money(value: Any, name: str, problems: list[str]) -> Decimal | None:

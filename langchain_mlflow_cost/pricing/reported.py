@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from langchain_mlflow_cost.pricing.providers import GOOGLE, PERPLEXITY, model_id, provider_id
+from langchain_mlflow_cost.pricing.providers import ANTHROPIC, GOOGLE, PERPLEXITY, model_id, provider_id
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 _TOTALS: Final[dict[str, str]] = {
@@ -52,6 +52,7 @@ _INPUT_CLASSES: Final[dict[str, str]] = {
     "flex_cache_creation": "cache_write",
     "priority_cache_creation": "cache_write",
     "cache_write_tokens": "cache_write",
+    "cache_creation_tokens": "cache_write",
     "cache_creation_input_tokens": "cache_write",
     "ephemeral_5m_input_tokens": "write_5m",
     "ephemeral_1h_input_tokens": "cache_write_1h",
@@ -89,6 +90,7 @@ _BESIDE_TOTALS: Final[dict[str, str]] = {
     "cacheReadInputTokens": "cache_read",
     "cacheReadInputTokenCount": "cache_read",
     "prompt_cache_hit_tokens": "cache_read",
+    "cached_tokens": "cache_read",
     "cached_content_token_count": "cache_read",
     "num_cached_tokens": "cache_read",
     "cache_creation_input_tokens": "cache_write",
@@ -133,7 +135,11 @@ class Reading:
     not_in_input: int = 0
 
     def read(self, reported: Mapping[str, Any]) -> None:
-        """Take every known key of LangChain's `usage_metadata` or of a provider's own usage object."""
+        """Take every known key of LangChain's `usage_metadata` or of a provider's own usage object.
+
+        What stands beside the totals counts only where no details tell the same: LiteLLM's proxy writes both.
+        """
+        beside: list[tuple[str, int]] = []
         for key, value in reported.items():
             if value is None:
                 continue
@@ -146,9 +152,11 @@ class Reading:
             elif (classes := _DETAILS.get(key)) is not None and not isinstance(value, int):
                 self._read_details(value, classes)
             elif (name := _BESIDE_TOTALS.get(key)) is not None and (count := self.count(value, key)):
-                self.counts.setdefault(name, count)
+                beside.append((name, count))
                 if key in _NOT_IN_INPUT:
                     self.not_in_input += count
+        for name, count in beside:
+            self.counts.setdefault(name, count)
 
     def _read_details(self, details: Any, classes: Mapping[str, str]) -> None:
         if isinstance(details, (dict, Mapping)):
@@ -237,6 +245,26 @@ class Reading:
         if long:
             counts["cache_write_1h"] = long
 
+    def settle_total(self) -> None:
+        """Let the total decide whether cached tokens are in the input, beside it, or in it twice."""
+        counts, totals = self.counts, self.totals
+        gap = totals.get("total", 0) - totals["input"] - totals["output"]
+        reasoning = counts.get("reasoning", 0)
+        if not gap or "total" not in totals or gap == reasoning:
+            return
+        cached, read = self.told(_CACHE_CLASSES), counts.get("cache_read", 0)
+        gaps = (gap, gap - reasoning)
+        for part in (cached, read, cached - read):
+            if part and part in gaps:
+                self.add_cached(part)
+                return
+            if part and -part in gaps and totals["input"] - part >= cached:
+                # ChatDatabricks adds them to an input that has them.
+                whole = totals["input"]
+                self.problems.append(f"cached tokens ({part}) were twice in the input tokens ({whole}); taken off once")
+                totals["input"] = whole - part
+                return
+
     def settle_input(self) -> None:
         """Make the classes of the input fit into it."""
         counts, totals = self.counts, self.totals
@@ -303,6 +331,8 @@ class Reading:
 
 _TELL_ALL: Final = frozenset({"openai", "azure", "anthropic"})
 """Providers whose integrations bring all classes into `usage_metadata`: no need to read the same twice."""
+_OTHERS_CLASSES: Final = frozenset(_BESIDE_TOTALS) - {"reasoning_tokens"}
+"""What OpenAI itself never reports: another's usage behind its client, of which that takes but the totals."""
 
 
 def usage_of(
@@ -312,7 +342,15 @@ def usage_of(
     reading = Reading(problems)
     reading.read(reported)
     is_raw = reported is raw
-    if raw and not is_raw and not (request.provider in _TELL_ALL and "input_token_details" in reported):
+    if (
+        raw
+        and not is_raw
+        and not (
+            request.provider in _TELL_ALL
+            and "input_token_details" in reported
+            and (request.provider == ANTHROPIC or _OTHERS_CLASSES.isdisjoint(raw))
+        )
+    ):
         reading.add_missing(raw)
     # OpenAI's shape has the cached tokens in its prompt tokens. Bedrock's InvokeModel has the same names, and not.
     is_openai = "prompt_tokens" in reported and "cache_write_input_tokens" not in reported
@@ -329,10 +367,18 @@ def usage_of(
     if not counts.keys().isdisjoint(_WRITES):
         reading.settle_writes(request.cache_ttl)
     if not counts.keys().isdisjoint(_INPUT_PARTS):
+        reading.settle_total()
         reading.settle_input()
     if not counts.keys().isdisjoint(_OUTPUT_PARTS):
         reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
     return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
+
+
+def holds_totals(value: Any) -> bool:
+    """Say whether a value is a mapping with both totals, under any of the names that are known for them."""
+    return isinstance(value, Mapping) and {"input", "output"} <= {
+        total for key in value if isinstance(key, str) and (total := _TOTALS.get(key)) is not None
+    }
 
 
 def request_of_names(provider: object, model: object) -> CallRequest:
@@ -378,8 +424,10 @@ def _usage_of_counts(counts: Mapping[str, Any], request: CallRequest, problems: 
         if thoughts > 0 and not partly:
             totals["output"] += thoughts
             reading.counts["reasoning"] = max(thoughts, reading.counts.get("reasoning", 0))
-    elif cached and (cached > totals["input"] or total == totals["input"] + cached + totals["output"]):
-        reading.add_cached(cached)
+    elif cached:
+        reading.settle_total()
+        if cached > totals["input"]:
+            reading.add_cached(cached)
     reading.settle_input()
     reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
     if not totals["input"] and not totals["output"]:

@@ -14,6 +14,7 @@ from langchain_mlflow_cost.pricing.providers import (
     OPENAI,
     OPENROUTER,
     OWN_MODELS,
+    arn_tail,
     is_litellm,
     is_open_weights,
     is_private_host,
@@ -222,17 +223,23 @@ _HAS_AUDIO: Final = re.compile(r"audio|realtime|live")
 
 
 def setting_key(name: str) -> str:
-    """Give the form in which settings' names are compared: lower case, a provider by its id."""
+    """Give the form in which settings' names are compared: lower case, providers by id, models without an ARN."""
     lowered = str(name).strip().lower()
+    if lowered.startswith("arn:"):
+        return model_id(lowered)
     vendor, slash, rest = lowered.partition("/")
-    return f"{provider_id(vendor)}/{rest}" if slash else provider_id(lowered) or lowered
+    return f"{provider_id(vendor)}/{model_id(rest)}" if slash else provider_id(lowered) or lowered
 
 
 def keys_of(provider: str | None, name: str) -> Iterable[str]:
     """Give the settings' names that mean a model, the most specific first."""
     lowered = name.lower()
-    keys = [f"{provider}/{lowered}"] if provider else []
-    return (*keys, setting_key(lowered), lowered)
+    keys: list[str] = []
+    for each in (lowered, arn_tail(lowered)):
+        if each is not None:
+            keys += [f"{provider}/{each}"] if provider else []
+            keys += [setting_key(each), each]
+    return keys
 
 
 def first_of(settings: Mapping[str, _Value], keys: Iterable[str]) -> _Value | None:

@@ -332,6 +332,8 @@ def cost_attributes(settled: Settled, request: CallRequest, *, hides_usage: bool
         written["cost.price_source"] = written_json(priced.source)
     if result.estimated:
         written["cost.estimated"] = "true"
+    if priced.notes:
+        written["cost.notes"] = written_json(priced.notes)
     return written
 
 

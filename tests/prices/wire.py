@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,11 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_mlflow_cost import MlflowCostHandler
-from langchain_mlflow_cost.pricing.reading import call_result
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
+from langchain_mlflow_cost.pricing.book import PriceBook
+from langchain_mlflow_cost.pricing.reading import call_request, call_result
 from langchain_mlflow_cost.pricing.usage import CallRequest
+from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json, usage_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -98,13 +102,27 @@ class ToServer(httpx.HTTPTransport):
 
 
 class Answers(BaseCallbackHandler):
-    """Keeps what the clients answered, for what the handler does not show: doubts in the reported usage."""
+    """Keeps what the clients asked and answered, for what the handler does not show."""
 
     def __init__(self) -> None:
+        self.requests: dict[Any, CallRequest] = {}
         self.responses: list[LLMResult] = []
+        self.asked: list[tuple[CallRequest, LLMResult]] = []
 
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+    def on_chat_model_start(
+        self, serialized: Any, messages: Any, *, run_id: Any, metadata: Any = None, **kwargs: Any
+    ) -> None:
+        self.requests[run_id] = call_request(
+            metadata=metadata,
+            invocation_params=kwargs.get("invocation_params"),
+            serialized=serialized,
+            messages=messages,
+        )
+
+    def on_llm_end(self, response: LLMResult, *, run_id: Any, **kwargs: Any) -> None:
         self.responses.append(response)
+        if run_id in self.requests:
+            self.asked.append((self.requests[run_id], response))
 
 
 class Till:
@@ -152,7 +170,19 @@ def say(model: Any, prompt: Any, *, stream: bool = False, **prices: Any) -> Till
     assert len(till.calls) == summary.llm_calls
     if not summary.unpriced_calls:
         assert pytest.approx(float(till.total()), rel=1e-9) == summary.total_cost_usd
+    price_again(till, PriceBook(fallback=catalogue_rates, **prices))
     return till
+
+
+def price_again(till: Till, book: PriceBook) -> None:
+    """Each call costs the same when it is priced from what its span says of it."""
+    at = datetime.now(UTC)
+    for request, answer in till.answers.asked:
+        result = call_result(request, answer.generations, answer.llm_output)
+        priced = book.price(request, result, at=at)
+        again, told, when = call_of_usage_json(usage_json(request, result, priced, at=at))
+
+        assert priced.cost == book.price(again, told, at=when).cost
 
 
 # --- Chat Completions

@@ -3,6 +3,7 @@
 # with the arguments given, if any: `scripts/clients_env.sh -q tests/clients`. Non-interactive; needs Python 3.11 or later.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export LITELLM_LOCAL_MODEL_COST_MAP=True
 export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 # Of its own: litellm, which some clients bring, changes what MLflow's store prices. Without the constraints of the other

@@ -395,7 +395,7 @@ def _untold(
         return ()
     if request.provider == "mistral" and not raw and not usage.cache_read:
         notes.append("cached tokens are not told in Mistral's streams: they count as fresh ones")
-    elif request.provider == "cohere":
+    elif request.provider == "cohere" and not raw:  # Its stream tells them.
         notes.append("Cohere's billed units are not told: the tokens count, which are some more")
     elif request.provider == GOOGLE and request.sends_audio and not usage.input_audio:
         notes.append("audio in the prompt is not told apart: it counts as text")

@@ -36,11 +36,17 @@ class Reply:
     """One recorded response: a JSON body, or the events of a stream."""
 
     def __init__(
-        self, body: Mapping[str, Any] | None = None, events: list[Any] | None = None, *, status: int = 200
+        self,
+        body: Mapping[str, Any] | None = None,
+        events: list[Any] | None = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.body = body
         self.events = events
         self.status = status
+        self.headers = headers or {}
 
     def encode(self) -> tuple[str, bytes]:
         if self.events is None:
@@ -69,6 +75,8 @@ def replay(*replies: Reply) -> Iterator[str]:
             kind, body = reply.encode()
             self.send_response(reply.status)
             self.send_header("content-type", kind)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -167,6 +167,7 @@ def _call_result(
     request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any]
 ) -> CallResult:
     reported, response, uses = _look_through(generations)
+    made = [kind for kind in _CONTAINERS if uses.pop(kind, None)] if uses else ()
     response_model = _response_model(response, llm_output)
     problems: list[str] = []
     if reported and reported.get("total_cost") == 0:
@@ -209,7 +210,7 @@ def _call_result(
         estimated=partly,
         side_calls=side_calls,
         problems=tuple(problems),
-        notes=_untold(request, usage, raw, generations),
+        notes=_untold(request, usage, raw, made) if made or request.provider in _DROPPING else (),
     )
 
 
@@ -386,11 +387,9 @@ def _flat(generations: Sequence[Sequence[Any]]) -> list[Any]:
     return [generation for answers in generations for generation in answers]
 
 
-def _untold(
-    request: CallRequest, usage: Usage | None, raw: Mapping[str, Any], generations: Sequence[Sequence[Any]]
-) -> tuple[str, ...]:
+def _untold(request: CallRequest, usage: Usage | None, raw: Mapping[str, Any], made: Sequence[str]) -> tuple[str, ...]:
     """Say what is billed and did not come through the integration."""
-    notes: list[str] = []
+    notes = [_CONTAINERS[kind] for kind in made]
     if usage is None:
         return ()
     if request.provider == "mistral" and not raw and not usage.cache_read:
@@ -399,14 +398,10 @@ def _untold(
         notes.append("Cohere's billed units are not told: the tokens count, which are some more")
     elif request.provider == GOOGLE and request.sends_audio and not usage.input_audio:
         notes.append("audio in the prompt is not told apart: it counts as text")
-    elif request.provider in _CONTAINER_PROVIDERS:
-        content = [getattr(getattr(each, "message", None), "content", None) for each in _flat(generations)]
-        kinds = {block.get("type") for blocks in content for block in _list(blocks) if isinstance(block, Mapping)}
-        notes += [_CONTAINERS[kind] for kind in _CONTAINERS if kind in kinds]
     return tuple(notes)
 
 
-_CONTAINER_PROVIDERS: Final = frozenset({"openai", "azure"})
+_DROPPING: Final = frozenset({"mistral", "cohere", GOOGLE})
 _CONTAINERS: Final = {
     "code_interpreter_call": "the fee for the code interpreter's container is not told: left out",
     "image_generation_call": "the tokens of images that a tool makes are not told: left out",
@@ -445,6 +440,8 @@ def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> N
     failed = {identity for block in blocks if (identity := _failed_use(block)) is not None}
     seen: set[Any] = set()
     for block in blocks:
+        if (kind := block.get("type")) in _CONTAINERS:
+            uses[str(kind)] = 1
         tool = _billed_tool(block)
         identity = block.get("id")
         if tool is not None and (identity is None or (identity not in failed and identity not in seen)):

@@ -139,7 +139,7 @@ class Reading:
 
         What stands beside the totals counts only where no details tell the same: LiteLLM's proxy writes both.
         """
-        beside: list[tuple[str, int]] = []
+        beside: list[tuple[str, int]] | None = None
         for key, value in reported.items():
             if value is None:
                 continue
@@ -152,10 +152,10 @@ class Reading:
             elif (classes := _DETAILS.get(key)) is not None and not isinstance(value, int):
                 self._read_details(value, classes)
             elif (name := _BESIDE_TOTALS.get(key)) is not None and (count := self.count(value, key)):
-                beside.append((name, count))
+                beside = [*(beside or ()), (name, count)]
                 if key in _NOT_IN_INPUT:
                     self.not_in_input += count
-        for name, count in beside:
+        for name, count in beside or ():
             self.counts.setdefault(name, count)
 
     def _read_details(self, details: Any, classes: Mapping[str, str]) -> None:

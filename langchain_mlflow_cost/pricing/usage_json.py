@@ -108,7 +108,7 @@ def _read(told: Mapping[str, Any]) -> Usage:
             counts["output_tokens" if name in OUTPUT_CLASSES else "input_tokens"] += count
             for field in _FIELDS.get(name, (name,)):
                 counts[field] = counts.get(field, 0) + count
-    return Usage(**counts, fees=tuple(sorted(told.get("uses", {}).items())))  # type: ignore[arg-type]
+    return Usage(**counts, fees=tuple(sorted(told.get("uses", {}).items())))
 
 
 def _short(told: Mapping[str, Any]) -> dict[str, Any]:

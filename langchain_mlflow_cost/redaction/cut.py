@@ -108,7 +108,7 @@ def _chars(text: bytes) -> int:
 
 
 def _size(tree: Any, enough: int = sys.maxsize) -> int:
-    """Say how many characters it takes when it is written; of a text that takes more than enough, at least so many."""
+    """Say how many characters it takes when it is written; of one that takes more than enough, at least so many."""
     kind = type(tree)
     if kind is Piece:
         return int(tree.chars)
@@ -119,6 +119,10 @@ def _size(tree: Any, enough: int = sys.maxsize) -> int:
             return len(tree) + 2  # a role, a kind, an id
     elif tree is None or kind is bool:
         return 5 if tree is False else 4
+    elif kind is list:
+        messages = sum(member.chars for member in tree if type(member) is Piece)
+        if messages > enough:
+            return messages  # a conversation: writing it takes as long as all that was said in it
     return _chars(dumps(tree))
 
 
@@ -186,6 +190,13 @@ def _cut_fields(fields: dict[str, Any], room: int) -> dict[str, Any]:
     sizes = {
         name: (_name_size(name), _size(item, room), item) for name, item in fields.items() if type(item) is not Rest
     }
+    if not missing:
+        around = sum([name_chars for name_chars, _, _ in sizes.values()])
+        lengths = [size for _, size, _ in sizes.values()]
+        if around + sum([size if size < _LEAST_TEXT else _LEAST for size in lengths]) <= room - 2:
+            # Each gets a little, as in a message: they need no order.
+            level = _level(lengths, room - 2 - around)
+            return {name: _fitted(item, size, level) for name, (_, size, item) in sizes.items()}
     in_turn = sorted(sizes, key=lambda name: _rank(*sizes[name][:2]))
     shown, level = _shares(map(sizes.__getitem__, in_turn), len(sizes) + (missing > 0), room - 2)
     kept = set(in_turn[: len(shown)])

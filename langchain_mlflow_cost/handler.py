@@ -101,7 +101,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         super().__init__()
         self.policy = Policy.load(policy)
-        self._told: set[str] = set()
+        self._once = Once(log)
         self._state: HandlerState | None = None
         if not self.policy.enabled:
             return
@@ -175,10 +175,8 @@ class MlflowCostHandler(BaseCallbackHandler):
         if sys.is_finalizing():
             return  # a stream that was never read to its end is closed when modules are gone already
         # The message of the error may quote a payload: its type is all that may be told.
-        cause = f"{where}:{type(error).__name__}"
-        if cause not in self._told:
-            self._told.add(cause)
-            log.warning("langchain_mlflow_cost failed in %s (%s); the run goes on", where, type(error).__name__)
+        name = type(error).__name__
+        if self._once.log((where, name), "langchain_mlflow_cost failed in %s (%s); the run goes on", where, name):
             log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
 
     # --- chains, nodes, graphs --------------------------------------------------------------------------------------

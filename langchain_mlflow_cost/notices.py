@@ -136,6 +136,11 @@ class Once:
                 self._told.popitem(last=False)
             return True
 
+    def forget(self) -> None:
+        """Tell everything anew."""
+        with self._lock:
+            self._told.clear()
+
     def log(self, cause: Hashable, text: str, *args: Any) -> bool:
         """Tell the operator; `args` as for `Logger.warning`. Returns whether it was new."""
         new = self.is_new(cause)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import functools
 import threading
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.redaction.detectors import ENTITIES, Found
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ def analyzer(entities: frozenset[str]) -> Callable[[str], list[Found]]:
     wanted = sorted(entities - set(ENTITIES))
     blind = sorted(NEEDS_MODEL & set(wanted))
     if blind and _nlp_engine is None and not _installed_model():
-        warnings.warn(
+        warn(
             f"redaction engine presidio finds no {', '.join(blind)} without a spaCy model: install one, such as "
             "en_core_web_sm, or pass an engine to langchain_mlflow_cost.redaction.presidio.use_nlp_engine",
-            stacklevel=2,
         )
     return functools.partial(_find, entities=wanted)
 

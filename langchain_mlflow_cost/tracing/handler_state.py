@@ -44,7 +44,6 @@ class HandlerState:
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
         self._on_cost = on_cost
-        self._told: set[str] = set()
         self._once = Once(log)
         self._lock = threading.Lock()
         self._traces: OrderedDict[Trace, None] = OrderedDict()
@@ -58,9 +57,7 @@ class HandlerState:
             self._on_cost(call)
         except Exception as error:  # noqa: BLE001 - it may raise anything
             cause = type(error).__name__
-            if cause not in self._told:
-                self._told.add(cause)
-                log.warning("langchain_mlflow_cost: on_cost failed (%s); the run goes on", cause)
+            if self._once.log(("on_cost", cause), "langchain_mlflow_cost: on_cost failed (%s); the run goes on", cause):
                 log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
 
     def warn_unpriced(self, model: str) -> None:

@@ -8,11 +8,11 @@ are only counted.
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters import emptying
+from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.tracing.recording import Recorder
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ class NullRecorder(Recorder):
 
     def install(self, handler_class: type) -> type:
         """Empty every span that MLflow makes from now on, keep its own LangChain tracer out, and say so."""
-        warnings.warn(
+        warn(
             f"langchain_mlflow_cost cannot use this MLflow ({self.fault}): costs and budgets work, "
             "no payload is stored. Install mlflow 3.15 or later.",
             RuntimeWarning,
-            stacklevel=4,
         )
         try:
             import mlflow.langchain  # noqa: PLC0415 - it may be missing or broken: that is what this module is for

@@ -10,10 +10,10 @@ import functools
 import logging
 import weakref
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.money import readable
-from langchain_mlflow_cost.notices import printable
+from langchain_mlflow_cost.notices import Once, printable
 from langchain_mlflow_cost.tracing import run_metrics
 from langchain_mlflow_cost.tracing.runs import RUNS, make_run
 from langchain_mlflow_cost.tracing.trace import Trace
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.runs import Run
 
 log = logging.getLogger("langchain_mlflow_cost")
+
+_FAULTS: Final = Once(log)
 
 
 class Recorder:
@@ -99,7 +101,7 @@ class Recorder:
         try:
             self._open_span(run, span_type, metadata or {}, tags or (), inherits=inherits)
         except Exception as error:  # noqa: BLE001 - a store that is broken must cost neither the sums nor the budget
-            _say_once(f"langchain_mlflow_cost could not start a span ({type(error).__name__}); costs and budgets go on")
+            _tell_fault("langchain_mlflow_cost could not start a span (%s); costs and budgets go on", error)
         for each in run.handlers:
             if parent is None or each not in parent.handlers:
                 each.add_trace(trace)
@@ -157,7 +159,7 @@ class Recorder:
             if run.place.is_over():
                 self.break_off(run, CancelledError())
         except Exception as error:  # noqa: BLE001 - nobody but the event loop would hear of it
-            _say_once(f"langchain_mlflow_cost could not end a call that was cancelled ({type(error).__name__})")
+            _tell_fault("langchain_mlflow_cost could not end a call that was cancelled (%s)", error)
 
     def break_off(self, run: Run, error: BaseException, response: Any = None) -> None:
         """End a model's run that gave no answer, or will hear of no end; `response` is LangChain's beside the error."""
@@ -206,7 +208,7 @@ class Recorder:
                 else:
                     self._finish(lost, error=None, was_let_go=True)
             except Exception as error:  # noqa: BLE001 - another's invocation must not keep this one from beginning
-                _say_once(f"langchain_mlflow_cost could not end a lost run ({type(error).__name__})")
+                _tell_fault("langchain_mlflow_cost could not end a lost run (%s)", error)
             lost.span = lost.state = None
             RUNS.let_go(lost)
         # A store that is away must not keep the next invocation from beginning.
@@ -277,10 +279,6 @@ def _tell_sums(root: Run) -> None:
     )
 
 
-_said: set[str] = set()
-
-
-def _say_once(text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        log.warning(text)
+def _tell_fault(text: str, error: Exception) -> None:
+    name = type(error).__name__  # its message may quote a payload
+    _FAULTS.log((text, name), text, name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.tracing.record import Record, redacted_json, redacted_text
 
@@ -156,11 +157,10 @@ class SpanState:
         }
 
 
-_warned: set[str] = set()
+DROPPED: Final = Once(log)
+"""What payloads were dropped for."""
 
 
 def warn_dropped(cause: str) -> None:
     """Tell the operator, once a cause, that a payload could not be redacted."""
-    if cause not in _warned:
-        _warned.add(cause)
-        log.warning("langchain_mlflow_cost dropped a payload that could not be redacted (%s)", cause)
+    DROPPED.log(cause, "langchain_mlflow_cost dropped a payload that could not be redacted (%s)", cause)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
 from mlflow.exceptions import MlflowException
@@ -131,7 +132,7 @@ def test_report_says_how_sure_it_is(cli: Cli, store: str) -> None:
         graph = StateGraph(MessagesState)
         graph.add_node("ask\x1b[2J[b]", node)
         graph.add_edge(START, "ask\x1b[2J[b]")
-        agent, asked = graph.compile(), {"messages": [("human", "Hi")]}
+        agent, asked = graph.compile(), MessagesState(messages=[HumanMessage("Hi")])
         with pytest.warns(UserWarning, match="stream_usage=True"):
             agent.invoke(asked, {"callbacks": [MlflowCostHandler()]})
         with pytest.raises(BudgetExceededError):

@@ -119,6 +119,11 @@ def test_forked_process_waits_for_nobody(exported_in_threads: str, monkeypatch: 
     assert status == 0
 
 
+def arguments(record: logging.LogRecord) -> Any:
+    """What is told in a line, before it is put into words."""
+    return record.args
+
+
 # --- a store that does not answer -------------------------------------------------------------------------------------
 
 
@@ -143,7 +148,7 @@ class GatedStore(KeepingNothing):
 @pytest.fixture
 def gated(clean_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatedStore]:
     """The store that MLflow exports to during the test, shut; one task at a time, in batches of 64."""
-    store = GatedStore()
+    store = GatedStore()  # type: ignore[abstract]  # MLflow's export asks no more of a store than it has
     one_task_at_a_time(monkeypatch, batch=64)
     # No public function registers a scheme but an entry point, which needs an installed package.
     uri = f"gated{id(store)}"
@@ -162,7 +167,7 @@ def test_application_goes_on(gated: GatedStore, caplog: pytest.LogCaptureFixture
     elapsed_s = time.monotonic() - started
     gated.gate.set()
     mlflow.flush_trace_async_logging()
-    told = [record.args[0] for record in caplog.records if record.name == "langchain_mlflow_cost" and record.args]
+    told = [arguments(record)[0] for record in caplog.records if record.name == "langchain_mlflow_cost" and record.args]
 
     lost = lost_spans() - before
     assert elapsed_s < limits().export_wait_s + 60  # what making the spans may take on a busy machine
@@ -178,7 +183,9 @@ def test_loss_is_told_at_each_power_of_ten(caplog: pytest.LogCaptureFixture) -> 
         for _ in range(120):
             losses.add(OTEL_LIMIT)
 
-    assert [record.args[:2] for record in caplog.records if record.args] == [(n, OTEL_LIMIT) for n in (1, 10, 100)]
+    assert [arguments(record)[:2] for record in caplog.records if record.args] == [
+        (n, OTEL_LIMIT) for n in (1, 10, 100)
+    ]
     assert f"{PREFIX}MAX_QUEUE_SIZE" in caplog.text
     assert f"{PREFIX}MAX_SPAN_BATCH_SIZE" in caplog.text
 
@@ -207,7 +214,7 @@ class Queue(SimpleNamespace):
         )
 
     def is_served(self) -> bool:
-        return self.served
+        return bool(self.served)
 
     def wake(self) -> None:
         self.woken += 1

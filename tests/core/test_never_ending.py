@@ -14,7 +14,7 @@ import mlflow
 import pytest
 from fake_models import MINI_USD, FakeChat
 from langchain_core.callbacks import CallbackManager
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import START, MessagesState, StateGraph
@@ -68,7 +68,7 @@ class Kept:
 
 def starting(handler: MlflowCostHandler, text: str = "what is new?") -> Iterator[CallbackManagerForChainRun]:
     """Start an invocation by hand, with a model's call in it; nobody can say whether a generator goes on."""
-    question = [HumanMessage(text)]
+    question: list[BaseMessage] = [HumanMessage(text)]
     manager = CallbackManager.configure(inheritable_callbacks=[handler])
     run = manager.on_chain_start({"name": "lost"}, {"messages": question}, run_id=uuid.uuid4())
     run.get_child().on_chat_model_start({"name": "lost"}, [question])

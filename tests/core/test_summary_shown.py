@@ -31,9 +31,9 @@ def summary_of(*calls: Call, retried: tuple[str, ...] = (), stopped_by: str | No
 
 def printed(summary: CostSummary, width: int = 100) -> str:
     """What rich prints, colours and all."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=True)
-    console.print(summary)
-    return console.file.getvalue()
+    screen = io.StringIO()
+    Console(file=screen, width=width, force_terminal=True).print(summary)
+    return screen.getvalue()
 
 
 def line_of(text: str, first: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from test_direction import FLOORS
+from test_direction import FLOORS  # type: ignore[import-not-found]  # beside it, as pytest finds it
 
 from langchain_mlflow_cost.cli import COMMANDS
 from langchain_mlflow_cost.policy.settings import Budget

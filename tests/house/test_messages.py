@@ -256,7 +256,7 @@ def lookup(query: str) -> str:
     return query
 
 
-def raised(note: str = "", *, cause: str = "", group: str = "", body: Any = None) -> BaseException:
+def raised(note: str = "", *, cause: str = "", group: str = "", body: Any = None) -> Any:
     error: Any = ExceptionGroup("several", [ValueError(group)]) if group else ValueError("no")
     if note:
         error.add_note(note)

@@ -402,7 +402,7 @@ def test_a_mapping_in_itself() -> None:
 def test_keywords_are_checked_alike() -> None:
     """A policy made from keywords is refused with the same error as any other."""
     with pytest.raises(PolicyError, match='policy: unknown key "artefact_level"; did you mean "artifact_level"'):
-        Policy(artefact_level="full")  # type: ignore[call-arg]  # that is the point
+        Policy(artefact_level="full")  # that is the point
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:

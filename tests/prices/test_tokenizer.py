@@ -12,11 +12,12 @@ from langchain_mlflow_cost.pricing import tokenizer
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder for tiktoken's tables, and a socket that cannot be opened."""
 
     def refuse(*args: object, **kwargs: object) -> None:

@@ -39,7 +39,7 @@ def answer(
     return [[SimpleNamespace(message=message, generation_info=info)]]
 
 
-def totals(prompt: int, output: int, **details: dict[str, int]) -> dict[str, Any]:
+def totals(prompt: int, output: int, **details: dict[str, Any]) -> dict[str, Any]:
     return {"input_tokens": prompt, "output_tokens": output, "total_tokens": prompt + output, **details}
 
 

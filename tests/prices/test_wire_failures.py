@@ -122,12 +122,15 @@ def test_refused_request_costs_nothing() -> None:
     assert 0 == till.handler.summary().llm_calls
 
 
+USAGE = {
+    "input_tokens": 10_000, "cache_read_input_tokens": 40_000, "cache_creation_input_tokens": 0, "output_tokens": 1
+}  # fmt: skip
 START = {
     "type": "message_start",
     "message": {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5-20250929", "content": [],
         "stop_reason": None, "stop_sequence": None,
-        "usage": {"input_tokens": 10_000, "cache_read_input_tokens": 40_000, "cache_creation_input_tokens": 0, "output_tokens": 1},
+        "usage": USAGE,
     },
 }  # fmt: skip
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -188,7 +191,7 @@ def test_broken_stream_keeps_what_was_reported(breaks: bool) -> None:
 def test_stream_left_after_its_end_is_not_estimated() -> None:
     """A stream that had told its usage and its end is exact, whoever lets go of it."""
     stop = {"stop_reason": "end_turn", "stop_sequence": None}
-    end = {"type": "message_delta", "delta": stop, "usage": {**START["message"]["usage"], "output_tokens": 700}}
+    end = {"type": "message_delta", "delta": stop, "usage": {**USAGE, "output_tokens": 700}}
     with replay(Reply(events=[START, BLOCK, delta("Hello."), end, OVERLOADED])) as url:
         model = ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="x", max_retries=0)
         till = fail(model, anthropic.APIStatusError, stream=True)

@@ -14,12 +14,37 @@ MODEL = "mlflow.llm.model"
 MODEL_PROVIDER = "mlflow.llm.provider"
 MESSAGE_FORMAT = "mlflow.message.format"
 
+USAGE = "cost.usage"
+"""Of a model's span: its whole bill as JSON, enough to price it again (`pricing.usage_json`)."""
+PRICE_SOURCE = "cost.price_source"
+"""Of a model's span: where its price came from, with the version."""
+ESTIMATED = "cost.estimated"
+"""Of a model's span: true where tokens were counted by us, because the provider did not tell them."""
+NOTES = "cost.notes"
+"""Of a model's span: what a reader of its cost has to know, a list of sentences without anything of the payload."""
 STOPPED_BY = "cost.stopped_by"
 """Of a trace's root span and of its metadata: the budget that refused a call, in words without ids."""
 ATTEMPT = "cost.attempt"
 """Of the span of a node that LangGraph ran again: 2 for its first retry."""
 TOOL_USD = "cost.tool_usd"
 """Of a tool's span: the fee of this call of it alone."""
+
+OURS = frozenset(
+    {
+        USAGE,
+        PRICE_SOURCE,
+        ESTIMATED,
+        NOTES,
+        STOPPED_BY,
+        ATTEMPT,
+        TOOL_USD,
+        *(f"cost.{part}_usd" for part in ("total", "input", "output")),
+        *(f"cost.{part}_tokens" for part in ("input", "output")),
+        *(f"cost.{kind}_calls" for kind in ("llm", "cached", "unpriced", "estimated")),
+        *(f"policy.{name}" for name in ("node", "artifact_level", "log_prompts", "redactions", "dropped")),
+    }
+)
+"""All keys that this library writes, and nobody else: they hold no payload, and are not searched for private text."""
 
 CHAIN = "CHAIN"
 CHAT_MODEL = "CHAT_MODEL"

@@ -78,7 +78,7 @@ def call_of_span(attributes: Mapping[str, Any]) -> Call:
         input_usd=_usd(attributes.get("cost.input_usd")) if priced else None,
         output_usd=_usd(attributes.get("cost.output_usd")) if priced else None,
         cached=bool(_number(attributes.get("cost.cached_calls"))),
-        estimated=bool(attributes.get("cost.estimated")),
+        estimated=bool(attributes.get(keys.ESTIMATED)),
     )
 
 

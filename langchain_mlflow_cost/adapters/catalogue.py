@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from decimal import Decimal
 from typing import Any, cast
 
@@ -75,10 +74,3 @@ def _rates(file: str, known: dict[str, Any], name: str) -> ModelRates:
         rates=rates,
         as_of=known.get("last_updated_at"),
     )
-
-
-@functools.lru_cache(maxsize=1024)
-def store_would_price(model: str) -> bool:
-    """Whether MLflow's store finds a price of its own, by the bare name, for a model span that has none."""
-    bare = model.split("/", 1)[-1]
-    return any(bare in catalogue._load_bundled_provider(name) for name in catalogue._list_provider_names())  # noqa: SLF001

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from langchain_mlflow_cost.attributes import OURS
+
 log = logging.getLogger("langchain_mlflow_cost")
 
 
@@ -23,7 +25,7 @@ def _empty(span: Any) -> None:
         span.set_inputs(None)
         span.set_outputs(None)
         for key in span.attributes:
-            if not key.startswith(("mlflow.", "cost.", "policy.")):
+            if not key.startswith("mlflow.") and key not in OURS:
                 span.set_attribute(key, None)
         # There is no public way to take events, links, files or a status message back. That these fields may be
         # elsewhere in this MLflow is why the rest of the package is not in use.

@@ -6,6 +6,7 @@ attributes do as well. No function here raises: what cannot be read is told in `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -202,10 +203,10 @@ def _call_result(
     return CallResult(
         usage=usage,
         response_model=response_model,
-        provider=provider_id(response.get("model_provider")),
+        provider=provider_id(_name(response.get("model_provider"))),
         service_tier=tier or _tier(raw.get("service_tier")) or _tier_in_details(reported),
-        speed=_text(raw.get("speed")),
-        region=_text(raw.get("inference_geo")),
+        speed=_name(raw.get("speed")),
+        region=_name(raw.get("inference_geo")),
         billed_usd=_bill(response, raw, problems),
         estimated=partly,
         side_calls=side_calls,
@@ -254,8 +255,7 @@ def _raw_usage(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> Ma
 def _response_model(response: Mapping[str, Any], llm_output: Mapping[str, Any]) -> str | None:
     for source in (response, llm_output):
         for key in ("model_name", "model", "model_id", "model_version"):
-            name = source.get(key)
-            if isinstance(name, str) and name:
+            if (name := _name(source.get(key))) is not None:
                 return model_id(_unrepeated(name))
     return None
 
@@ -286,8 +286,8 @@ def _tier(value: Any) -> str | None:
     tier = value.strip().lower()
     if tier in _TIERS:
         return _TIERS[tier]
-    whole = _unrepeated(tier)
-    return _TIERS.get(whole, whole)
+    whole = _name(_unrepeated(tier))
+    return None if whole is None else _TIERS.get(whole, whole)
 
 
 # --- what came before an error ---------------------------------------------------------------------------------------
@@ -537,7 +537,7 @@ def _side_calls(
         if isinstance(entry, Mapping) and entry.get("type") in ("compaction", "advisor_message"):
             usage, _ = usage_of(entry, entry, request, problems)
             if usage is not None:
-                found.append((_text(entry.get("model")), usage))
+                found.append((_name(entry.get("model")), usage))
     return tuple(found)
 
 
@@ -596,6 +596,14 @@ def _list(value: Any) -> Sequence[Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+_NAME: Final = re.compile(r"[\w.:/@+~=-]{1,200}")
+
+
+def _name(value: Any) -> str | None:
+    """Read what a response calls something. It stands on spans and in warnings: what is no name is ignored."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
 def _first_text(source: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

@@ -10,18 +10,22 @@ What is 0 or a default is left out.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from langchain_mlflow_cost.pricing.rates import OUTPUT_CLASSES, TOKEN_CLASSES, classes_of
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from langchain_mlflow_cost.pricing.book import PricedCall
 
+_USAGE: Final = frozenset({"usage", "uses", *TOKEN_CLASSES})
 _FIELDS: Final = {
     # Classes that are no field of Usage by themselves: a total less its parts, or a part of two others.
     "input": (),
@@ -30,7 +34,14 @@ _FIELDS: Final = {
 }
 
 
-def usage_json(request: CallRequest, result: CallResult, priced: PricedCall, *, at: datetime | None = None) -> str:
+def usage_json(
+    request: CallRequest,
+    result: CallResult,
+    priced: PricedCall,
+    *,
+    at: datetime | None = None,
+    clean: Callable[[str], str] = lambda name: name,
+) -> str:
     """Write down all that the price of a call depends on but the prices themselves.
 
     Args:
@@ -38,42 +49,61 @@ def usage_json(request: CallRequest, result: CallResult, priced: PricedCall, *, 
         result: What came back.
         priced: What it cost: its model, where neither of the others names one.
         at: When it was priced, now if None; prices change by the day and the hour.
+        clean: Redacts a name. One that it changes may keep the call from being priced again.
     """
     moment = (at or datetime.now(UTC)).astimezone(UTC)
     model = request.model or result.response_model or priced.model
-    told: dict[str, Any] = {
-        "provider": request.provider or result.provider,
-        "model": model,
-        "answered": result.response_model if result.response_model != model else None,
-        "host": request.host,
-        "at": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-        "tier": result.service_tier or request.service_tier,
-        "speed": result.speed or request.speed,
-        "region": result.region or request.region,
-        "search_preview": request.is_search_preview,
-        "cached": result.cached,
-        "estimated": result.estimated,
-        "bill": None if result.billed_usd is None else str(result.billed_usd),
-        **({} if result.usage is None else {"usage": True, **_written(result.usage)}),
-        "side_calls": [{"model": side, **_written(usage)} for side, usage in result.side_calls],
-    }
-    if any(name in told for name in TOKEN_CLASSES):
-        del told["usage"]  # Only a usage of nothing at all needs to be told from none.
-    return json.dumps(_short(told), separators=(",", ":"), ensure_ascii=False)
+    usage, answered = result.usage, result.response_model
+    told: dict[str, Any] = {}
+    for name, text in (
+        ("provider", request.provider or result.provider),
+        ("model", model),
+        ("answered", answered if answered != model else None),
+        ("host", request.host),
+        ("tier", result.service_tier or request.service_tier),
+        ("speed", result.speed or request.speed),
+        ("region", result.region or request.region),
+    ):
+        if text:
+            told[name] = clean(text)
+    told["at"] = f"{moment.isoformat(timespec='seconds')[:19]}Z"
+    for name, is_so in (
+        ("search_preview", request.is_search_preview),
+        ("cached", result.cached),
+        ("estimated", result.estimated),
+    ):
+        if is_so:
+            told[name] = True
+    if result.billed_usd is not None:
+        told["bill"] = str(result.billed_usd)
+    if usage is not None:
+        # Only a usage of nothing at all needs to be told from none.
+        told.update(_written(usage) or {"usage": True})
+    if result.side_calls:
+        told["side_calls"] = [
+            {**({"model": clean(side)} if side else {}), **_written(counts)} for side, counts in result.side_calls
+        ]
+    try:
+        return orjson.dumps(told).decode()
+    except TypeError:
+        return json.dumps(told, separators=(",", ":"))  # an integer beyond 64 bits, or half a character
 
 
-def call_of_usage_json(text: str) -> tuple[CallRequest, CallResult, datetime]:
+def call_of_usage_json(text: str | Mapping[str, Any]) -> tuple[CallRequest, CallResult, datetime]:
     """Read back what `usage_json` wrote, so that `PriceBook.price(request, result, at=at)` gives the same cost.
 
+    Args:
+        text: The attribute as it is stored: text or, as some versions of MLflow give it, what the text says.
+
     Raises:
-        ValueError: The text is not what `usage_json` writes.
+        ValueError: It is not what `usage_json` writes.
     """
-    told = json.loads(text)
-    if not isinstance(told, dict):
+    told = text if isinstance(text, Mapping) else json.loads(text)
+    if not isinstance(told, Mapping):
         raise ValueError(f"expected the JSON of a call's usage, found {type(told).__name__}")  # noqa: TRY004 - what the text says
     try:
         at = datetime.strptime(told["at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        has_usage = "usage" in told or any(name in told for name in TOKEN_CLASSES)
+        has_usage = not told.keys().isdisjoint(_USAGE)
         request = CallRequest(
             provider=told.get("provider"),
             model=told.get("model"),
@@ -97,7 +127,11 @@ def call_of_usage_json(text: str) -> tuple[CallRequest, CallResult, datetime]:
 
 
 def _written(usage: Usage) -> dict[str, Any]:
-    return {**dict(classes_of(usage)), "uses": dict(usage.fees)}
+    written: dict[str, Any] = dict(classes_of(usage))
+    uses = {name: count for name, count in usage.fees if count}
+    if uses:
+        written["uses"] = uses
+    return written
 
 
 def _read(told: Mapping[str, Any]) -> Usage:
@@ -109,14 +143,3 @@ def _read(told: Mapping[str, Any]) -> Usage:
             for field in _FIELDS.get(name, (name,)):
                 counts[field] = counts.get(field, 0) + count
     return Usage(**counts, fees=tuple(sorted(told.get("uses", {}).items())))
-
-
-def _short(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what says nothing, in what is nested too."""
-    short: dict[str, Any] = {}
-    for name, value in told.items():
-        if isinstance(value, list):
-            value = [_short(each) for each in value]  # noqa: PLW2901
-        if value is True or (value and value is not False):
-            short[name] = value
-    return short

@@ -10,7 +10,7 @@ import orjson
 
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, SpanType
 from langchain_mlflow_cost.adapters.trace_info import COUNT_NAMES
-from langchain_mlflow_cost.attributes import MODEL_TYPES
+from langchain_mlflow_cost.attributes import MODEL_TYPES, OURS
 from langchain_mlflow_cost.tracing.span_state import PAST_LIMIT, SpanState
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def admit_attributes(state: SpanState, attributes: Mapping[str, Any]) -> dict[st
         try:
             if key in RAW_KEYS or (key in COUNT_KEYS and _is_counts(value)):
                 admitted[key] = value
+            elif key in OURS:
+                state.record.drop("attributes", "reserved")
             elif key in NAME_KEYS:
                 admitted[key] = admit_value(state, value, "names")
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,9 +21,10 @@ from langchain_mlflow_cost.pricing.reading import (
     estimated_result,
     result_of_failure,
 )
+from langchain_mlflow_cost.pricing.usage_json import usage_json
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from langchain_mlflow_cost.budgets.local import Budgets, Reservation
     from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
@@ -47,6 +49,8 @@ class Settled(NamedTuple):
     result: CallResult
     priced: PricedCall
     call: Call
+    at: datetime
+    """When it was priced."""
 
 
 class ModelCall:
@@ -224,7 +228,8 @@ class ModelCall:
             is_made: Another library made it, and no budget was asked: it counts, and can only refuse the calls to come.
         """
         run, settled, told = self._run, None, []
-        prices = [(state, state.prices.price(self.request, result)) for state in run.handlers]
+        at = datetime.now(UTC)
+        prices = [(state, state.prices.price(self.request, result, at=at)) for state in run.handlers]
         for state, priced in prices:
             if is_made and state.budgets:
                 self._hold(state.budgets, None if priced.cost is None else priced.cost.total_usd, None, is_made=True)
@@ -247,7 +252,7 @@ class ModelCall:
                 state.budgets.settle(reservation, None if cost is None else cost.total_usd)
             if cost is None:
                 state.warn_unpriced(priced.model)
-            settled = settled or Settled(result, priced, call)
+            settled = settled or Settled(result, priced, call, at)
             told.append((state, call))
         self._reservations.clear()
         for state, call in told:
@@ -301,21 +306,24 @@ def written_json(value: Any) -> str:
         return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly
 
 
-def cost_attributes(settled: Settled, request: CallRequest, *, hides_usage: bool) -> dict[str, str]:
+def cost_attributes(
+    settled: Settled, request: CallRequest, clean: Callable[[str], str] = lambda name: name
+) -> dict[str, str]:
     """A model span's own attributes, as the JSON text that MLflow's registry reads.
 
     Args:
-        settled: The call.
+        settled: The call. One without a price has no usage where the store would look for it: the store would take any
+            provider's price for a model of that name, and of a newer list than ours.
         request: What was asked for.
-        hides_usage: Leave out what the store would price the call by.
+        clean: Redacts a name.
     """
-    result, priced, _ = settled
-    written = {keys.MODEL: written_json(priced.model)}
+    result, priced = settled.result, settled.priced
+    written = {keys.MODEL: written_json(clean(priced.model))}
     provider = result.provider or request.provider
     if provider:
-        written[keys.MODEL_PROVIDER] = written_json(provider)
+        written[keys.MODEL_PROVIDER] = written_json(clean(provider))
     usage = result.usage
-    if usage is not None and not result.cached and not hides_usage:
+    if usage is not None and not result.cached and priced.cost is not None:
         counts = {
             "input_tokens": result.input_tokens,
             "output_tokens": result.output_tokens,
@@ -329,11 +337,12 @@ def cost_attributes(settled: Settled, request: CallRequest, *, hides_usage: bool
     if priced.cost is not None:
         written[keys.LLM_COST] = cost_json(priced.cost)
     if priced.source:
-        written["cost.price_source"] = written_json(priced.source)
+        written[keys.PRICE_SOURCE] = written_json(priced.source)
     if result.estimated:
-        written["cost.estimated"] = "true"
+        written[keys.ESTIMATED] = "true"
     if priced.notes:
-        written["cost.notes"] = written_json(priced.notes)
+        written[keys.NOTES] = written_json([clean(note) for note in priced.notes])
+    written[keys.USAGE] = usage_json(request, result, priced, at=settled.at, clean=clean)
     return written
 
 

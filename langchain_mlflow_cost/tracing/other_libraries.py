@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from langchain_mlflow_cost.adapters.catalogue import store_would_price
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, fields_of, replace_fields, write_raw
 from langchain_mlflow_cost.attributes import MODEL_TYPES
 from langchain_mlflow_cost.pricing.ledger import Totals
@@ -43,12 +42,11 @@ def count_span(span: GuardedSpan) -> None:
     settled = ModelCall(run, request, key=span.context.span_id).settle_made(result)
     totals = Totals()
     totals.add(settled.call)
-    hides_usage = settled.priced.cost is None and store_would_price(settled.priced.model)
-    written = cost_attributes(settled, request, hides_usage=hides_usage)
+    written = cost_attributes(settled, request, lambda name: span.lmc_state.text(name, "names"))
     # What the library wrote itself stays as it is, but for what the store would price an unpriced call by.
     for key in (SpanAttributeKey.MODEL, SpanAttributeKey.MODEL_PROVIDER, SpanAttributeKey.CHAT_USAGE):
         written.pop(key, None)
-    if hides_usage:
+    if settled.priced.cost is None:
         fields = fields_of(span)[0]
         fields.pop(SpanAttributeKey.CHAT_USAGE, None)
         fields.pop(SpanAttributeKey.LLM_COST, None)

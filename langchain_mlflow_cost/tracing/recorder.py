@@ -5,6 +5,7 @@ What the policy drops is never serialised; what it keeps is serialised once, red
 
 from __future__ import annotations
 
+import functools
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from langchain_mlflow_cost.adapters.autolog import (
     yield_runs,
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
-from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, store_would_price
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
 from langchain_mlflow_cost.adapters.propagation import watch_headers
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
 from langchain_mlflow_cost.adapters.spans import (
@@ -228,9 +229,8 @@ class GuardedRecorder(Recorder):
         if state is None or call is None:
             return
         if settled is not None:
-            # Unpriced is not what the store makes of it: it would take any provider's price for a model of that name.
-            hides_usage = settled.priced.cost is None and store_would_price(settled.priced.model)
-            state.pending.update(cost_attributes(settled, call.request, hides_usage=hides_usage))
+            clean = functools.partial(_clean_name, run, state)
+            state.pending.update(cost_attributes(settled, call.request, clean))
         if call.first_chunk_ns is not None:
             waited_s = (call.first_chunk_ns - call.start_ns) / 1e9
             state.pending["stream.chunks"] = str(len(call.chunks))
@@ -300,7 +300,9 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherit
         guard.guard_open_span(span, state)
     else:
         with starting(state):
-            started = start_span(_span_name(run, state), span_type, parent_span, inherit=inherits)
+            started = start_span(
+                _clean_name(run, state, run.name) or "redacted", span_type, parent_span, inherit=inherits
+            )
         if started is None:
             guard.govern_without_span(_spanless_state(run))
             return
@@ -352,17 +354,18 @@ def _spanless_state(run: Run) -> SpanState:
     return SpanState(run.policy, run.trace, "work", node=run.node, is_foreign=True, owner=run)
 
 
-def _span_name(run: Run, state: SpanState) -> str:
+def _clean_name(run: Run, state: SpanState, name: str) -> str:
+    """A name of a run, model, provider, tier or the like, redacted; empty where that drops it whole."""
     # Names repeat in every trace, and a redactor's memory lasts for one.
     names = run.handlers[0].names if len(run.handlers) == 1 else {}
-    key = (run.path, run.name)
+    key = (run.path, name)
     known = names.get(key)
     if known is not None:
         return known
-    name = state.text(run.name, "name") or "redacted"
-    if name == run.name and len(names) < limits().span_names:
-        names[key] = name
-    return name
+    clean = state.text(name, "name")
+    if clean == name and len(names) < limits().span_names:
+        names[key] = clean
+    return clean
 
 
 def _parent_span(parent: Run) -> Any:

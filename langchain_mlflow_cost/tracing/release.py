@@ -155,8 +155,8 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
 
 def _bare(span: GuardedSpan) -> dict[str, Any]:
     attributes, _, _ = fields_of(span)
-    kept = RAW_KEYS | COUNT_KEYS | {SpanAttributeKey.SPAN_TYPE}
-    return {key: value for key, value in attributes.items() if key in kept or key.startswith(("cost.", "policy."))}
+    kept = RAW_KEYS | COUNT_KEYS | keys.OURS | {SpanAttributeKey.SPAN_TYPE}
+    return {key: value for key, value in attributes.items() if key in kept}
 
 
 def _write_chunks(span: GuardedSpan) -> None:
@@ -199,7 +199,7 @@ def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
             for key, value in (fields or {}).items()
         }
 
-    structure = {key: value for key, value in attributes.items() if _is_structure(key)}
+    structure = {key: value for key, value in attributes.items() if _is_structure(key, value)}
     payload = {key: value for key, value in attributes.items() if key not in structure}
     replace_fields(span, attributes={**structure, **cleaned_fields(payload)})
     clean_events = [(cleaned(event.name), cleaned_fields(event.attributes), event.timestamp) for event in events]
@@ -229,8 +229,11 @@ def _without_private(state: SpanState, value: Any, private: PrivateText) -> Any:
     return value
 
 
-def _is_structure(key: str) -> bool:
-    return key in RAW_KEYS or key in COUNT_KEYS or key in NAME_KEYS or key.startswith(("cost.", "policy."))
+def _is_structure(key: str, value: Any) -> bool:
+    if key in NAME_KEYS:
+        # Anybody may write these: what has words is searched like everything else.
+        return not isinstance(value, str) or " " not in value
+    return key in RAW_KEYS or key in COUNT_KEYS or key in keys.OURS
 
 
 def _clean_mlflow_copies(span: GuardedSpan) -> None:

@@ -695,12 +695,3 @@ def test_catalogue_is_read_from_the_package(no_network: list[Any]) -> None:
     assert rates.source == f"mlflow {mlflow.__version__} catalogue"
     assert {"input": Decimal("0.0000025"), "output": Decimal("0.00001")}.items() <= rates.rates.items()
     assert {type(rate) for rate in rates.rates.values()} == {Decimal}
-
-
-@pytest.mark.parametrize(("model", "known"), [("gpt-4o", True), ("vendor/gpt-4o", True), ("acme-unpriced-7", False)])
-def test_what_the_store_would_price(no_network: list[Any], model: str, known: bool) -> None:
-    """Whether MLflow has a price of its own is told without a request."""
-    prices.store_would_price.cache_clear()
-
-    assert prices.store_would_price(model) is known
-    assert no_network == []

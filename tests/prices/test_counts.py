@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.errors import UsageError
@@ -233,6 +233,7 @@ KEYS = (
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from(KEYS), COUNTS),
     st.sampled_from(["openai", "anthropic", "google", "perplexity", None]),

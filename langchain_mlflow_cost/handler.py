@@ -237,6 +237,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         """Open the span of a tool."""
         run = self._begin("work", keys.TOOL, run_id, parent_run_id, name or _name(serialized, "tool"), metadata, tags)
         if run is not None:
+            run.tool = _name(serialized, name or "tool")
             value = inputs if isinstance(inputs, dict) else _literal(input_str)
             self._recorder.write_start(run, value, _details(kwargs, metadata, tags))
 

@@ -146,6 +146,9 @@ class Prices(BaseModel):
     discounts: Annotated[dict[str, Fraction], BeforeValidator(_empty_if_nothing)] = {}
     """Provider, model or `*` to the fraction taken off: `0.2` is 20 %."""
 
+    tools: Annotated[dict[Text, Usd], BeforeValidator(_empty_if_nothing)] = {}
+    """A tool's name to USD a call of it: a search, a database, a service that bills by the call."""
+
 
 class NodeOverrides(BaseModel):
     """What holds for one node and everything that runs inside it; what is left out comes from the defaults."""

@@ -56,6 +56,11 @@ class Totals:
         return EXACT.add(EXACT.add(self.input_usd, self.output_usd), self.tool_usd)
 
     @property
+    def has_any(self) -> bool:
+        """Whether there is anything to tell: a call of a model, or a fee."""
+        return bool(self.llm_calls or self.tool_usd)
+
+    @property
     def priced(self) -> bool:
         """Whether the sums of USD say anything: not where every call is unpriced."""
         return self.unpriced_calls == 0 or self.unpriced_calls < self.llm_calls or bool(self.tool_usd)

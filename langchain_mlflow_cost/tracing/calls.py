@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+from langgraph.errors import GraphInterrupt
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.tool_arguments import were_refused
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import said_text, sent_text
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
@@ -286,6 +288,39 @@ class ModelCall:
         self._reservations.clear()
         for state in self._run.handlers:
             self._run.trace.ledger_of(state).drop(self._key)
+
+
+def settle_tool(run: Run, error: BaseException | None) -> None:
+    """Count what a tool's call costs, if the policy has a fee for it. It was called, also where it failed.
+
+    Args:
+        run: The tool's run, which ends.
+        error: What it ended in. An interrupt is no end of the call, which is made again; and a tool whose arguments do
+            not fit was not called.
+    """
+    tool, run.tool = run.tool, None
+    if tool is None or isinstance(error, GraphInterrupt) or were_refused(error):
+        return
+    spans: Sequence[Totals] = _totals_around(run)
+    for number, state in enumerate(run.handlers):
+        usd = state.policy.prices.tools.get(tool)
+        if usd is None:
+            state.warn_no_fee(tool)
+            continue
+        if number == 0:
+            run.tool_usd = usd
+        run.trace.ledger_of(state).add_fee(run.node, usd, () if number else spans)
+        if state.budgets:
+            # It is spent: it can only refuse the calls to come.
+            made = state.budgets.reserve(
+                trace=run.trace,
+                node=run.node,
+                session=run.session_id,
+                estimate_usd=usd,
+                call=run.run_id,
+                is_made=True,
+            )
+            state.budgets.settle(made, usd)
 
 
 def _totals_around(run: Run) -> list[Totals]:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.notices import Once
+from langchain_mlflow_cost.notices import Once, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,15 @@ class HandlerState:
             f"no usage was reported for model {model!r}: its tokens, and its cost with them, are estimated from the "
             f"text. {remedy}",
         )
+
+    def warn_no_fee(self, tool: str) -> None:
+        """Warn, once a tool, that a tool of nearly this name has a fee in the policy, and this one has none."""
+        meant = nearest(tool, tuple(self.policy.prices.tools)) if self.policy.prices.tools else None
+        if meant is not None:
+            self._once.warn(
+                ("no fee", tool),
+                f"prices.tools has a fee for {meant!r}, and a tool called {tool!r} ran without one; is it the same?",
+            )
 
     def add_trace(self, trace: Trace) -> None:
         """Remember a trace for `summary`, and forget the oldest ones."""

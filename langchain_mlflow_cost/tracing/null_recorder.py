@@ -85,6 +85,8 @@ class NullRecorder(Recorder):
             return
         try:
             written: dict[str, Any] = dict(run.totals.attributes())
+            if run.tool_usd is not None:
+                written[keys.TOOL_USD] = float(run.tool_usd)
             if run.attempt > 1:
                 written[keys.ATTEMPT] = run.attempt
             if run.parent is None and run.trace.stopped_by is not None:

@@ -171,8 +171,10 @@ class GuardedRecorder(Recorder):
         state.pending[SpanAttributeKey.LOG_LEVEL] = str(
             ERROR_LEVEL if description is not None else log_level_of(run.span)
         )
-        if run.parent is None or run.totals.llm_calls:
+        if run.parent is None or run.totals.has_any:
             state.pending.update(sum_attributes(run.totals))
+        if run.tool_usd is not None:
+            state.pending[keys.TOOL_USD] = repr(float(run.tool_usd))
         if run.attempt > 1:
             state.pending[keys.ATTEMPT] = str(run.attempt)
         if run.trace.holds or has_span_processors():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.notices import Once, printable
 from langchain_mlflow_cost.tracing import run_metrics
+from langchain_mlflow_cost.tracing.calls import settle_tool
 from langchain_mlflow_cost.tracing.runs import RUNS, make_run
 from langchain_mlflow_cost.tracing.trace import Trace
 
@@ -187,6 +188,8 @@ class Recorder:
         if run.run_id not in RUNS:
             return
         RUNS.remove(run)
+        if run.tool is not None:
+            settle_tool(run, error)
         try:
             self._end_span(run, error=error, outputs=outputs, has_outputs=has_outputs and not was_let_go)
         finally:

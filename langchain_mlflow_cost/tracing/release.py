@@ -132,7 +132,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         state.fault("everything", error)
         replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
         replace_status(span, None)
-    if state.totals.llm_calls:
+    if state.totals.has_any:
         state.pending.update(sum_attributes(state.totals))
     if trace.stopped_by is not None and (span.parent is None or span is trace.root):
         state.pending[keys.STOPPED_BY] = json.dumps(trace.stopped_by)
@@ -322,7 +322,7 @@ def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
     """
     trace = span.lmc_state.trace
     totals = None if trace.is_shared or span.parent is not None else trace.totals()
-    if totals is not None and totals.llm_calls and totals.priced:
+    if totals is not None and totals.has_any and totals.priced:
         metadata[TraceMetadataKey.COST] = cost_json(totals)
 
 

@@ -17,6 +17,7 @@ from langchain_mlflow_cost.tracing.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from decimal import Decimal
     from uuid import UUID
 
     from mlflow.entities import LiveSpan
@@ -52,6 +53,8 @@ class Run:
         "span",
         "state",
         "task",
+        "tool",
+        "tool_usd",
         "totals",
         "trace",
     )
@@ -75,6 +78,10 @@ class Run:
         """What the guard knows of the span; None where nothing is recorded."""
         self.call: ModelCall | None = None
         """Of a model's run."""
+        self.tool: str | None = None
+        """Of a tool's run: the tool, whatever the run is called; None once its fee is counted."""
+        self.tool_usd: Decimal | None = None
+        """Of a tool's run: its fee, by the first handler's policy."""
         self.totals = Totals()
         """Sums of the calls in it and below, as the first handler prices them."""
         self.children: set[UUID] = set()

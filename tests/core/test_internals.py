@@ -21,6 +21,7 @@ from langchain_core.callbacks import manager as callback_managers
 from langchain_core.callbacks.manager import ParentRunManager
 from langchain_core.messages import AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import BaseTool
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
 from mlflow.tracing import provider
@@ -77,6 +78,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "InMemoryTraceManager": ("get_instance", "get_trace"),
     "run manager": ("get_child",),
     "callback_managers": ("_configure",),
+    "tool": ("_parse_input",),
     "tracer": ("_run_span_mapping",),
     "patched": ("_gorilla_active_patch___init__",),
     "gorilla": ("get_original_attribute",),
@@ -285,6 +287,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "InMemoryTraceManager": InMemoryTraceManager,
             "run manager": ParentRunManager,
             "callback_managers": callback_managers,
+            "tool": BaseTool,
             "tracer": MlflowLangchainTracer(),
             "patched": BaseCallbackManager,
             "gorilla": gorilla,

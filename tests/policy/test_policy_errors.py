@@ -236,6 +236,18 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         "prices:\n  overrides:\n    my.model:\n      inptu: 1\n",
         ':3: prices.overrides.my.model: price of "my.model": unknown class "inptu"; did you mean "input"?',
     ),
+    "negative fee of a tool": (
+        "prices:\n  tools: {search: -1}\n",
+        ":2: prices.tools.search: expected a number of at least 0, found the number -1; ",
+    ),
+    "fee of a tool that is a mapping": (
+        "prices:\n  tools:\n    search: {request: 1}\n",
+        ":3: prices.tools.search: expected a number, found",
+    ),
+    "fees of tools in another place": (
+        "prices:\n  tool: {search: 1}\n",
+        ':2: unknown key "tool" in prices; did you mean "tools"?',
+    ),
     "aliases in a circle": ("prices:\n  aliases:\n    a: b\n    b: a\n", ":3: prices.aliases.a"),
     "a contradiction": (
         "log_artifacts: false\nartifact_level: full\n",

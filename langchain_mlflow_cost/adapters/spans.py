@@ -163,6 +163,12 @@ def replace_fields(
             span._links = span._new_links(())  # noqa: SLF001
 
 
+def add_to_ended(span: SdkSpan, attributes: Mapping[str, Any]) -> None:
+    """Write attributes into a span that has ended, whose own are frozen; MLflow stores what it finds in them."""
+    with span._lock:  # noqa: SLF001
+        span._attributes = {**(span._attributes or {}), **attributes}  # type: ignore[assignment]  # noqa: SLF001
+
+
 def replace_status(span: SdkSpan, description: str | None) -> None:
     """Replace the description of an error status: the SDK's setter is refused once the status is final."""
     status = span._status  # noqa: SLF001

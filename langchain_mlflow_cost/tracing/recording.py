@@ -117,7 +117,7 @@ class Recorder:
             for child in below:
                 if child.is_under_way_elsewhere():
                     # A task or thread that outlives the root ends with its own cost. Till then the sum is not final.
-                    run.trace.is_shared = run.trace.is_shared or child.call is not None
+                    run.trace.late.add(child)
                 elif child.call is not None:
                     # In a sequence the root's end comes before a stream's error.
                     self.break_off(child, GeneratorExit())
@@ -188,6 +188,7 @@ class Recorder:
         if run.run_id not in RUNS:
             return
         RUNS.remove(run)
+        run.trace.late.discard(run)
         if run.tool is not None:
             settle_tool(run, error)
         try:

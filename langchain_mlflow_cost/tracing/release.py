@@ -6,6 +6,7 @@ then is it known which texts must go; then all are cleaned and end in the order 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -30,6 +31,7 @@ from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_pr
 from langchain_mlflow_cost.tracing import other_libraries
 from langchain_mlflow_cost.tracing.admission import COUNT_KEYS, NAME_KEYS, RAW_KEYS, admit_attributes, admit_value
 from langchain_mlflow_cost.tracing.calls import cost_json, sum_attributes
+from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
 
@@ -126,7 +128,8 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
     try:
         _write_chunks(span)
         _clean(span)
-        if span is trace.root or span.parent is None or trace.is_released or exports_metrics():
+        is_late = trace.ended_root is not None
+        if span is trace.root or span.parent is None or is_late or trace.is_released or exports_metrics():
             clean_trace_info(span)
     except Exception as error:  # noqa: BLE001 - fail closed: a span that cannot be cleaned goes out empty
         state.fault("everything", error)
@@ -138,8 +141,11 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         state.pending[keys.STOPPED_BY] = json.dumps(trace.stopped_by)
     write_raw(span, {**state.pending, **state.attributes()})
     state.is_final = True
+    ending = contextlib.nullcontext() if trace.ended_root is None else ending_late(span)
     with trace.lock:
         trace.open_spans.discard(span)
+        if span.parent is None:
+            trace.ended_root = span
     redirect_to_current_provider(span)
     if end_time is None:
         end_time = time.time_ns()
@@ -148,7 +154,8 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
     try:
         wait_for_room(span, trace.patience)
     finally:
-        SdkSpan.end(span, end_time)
+        with ending:
+            SdkSpan.end(span, end_time)
         if not (trace.is_open or trace.keepers or trace.open_spans):
             trace.close()
 
@@ -315,13 +322,14 @@ def clean_trace_info(span: GuardedSpan) -> None:
 
 
 def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
-    """Write the trace's cost, once its root ends and all of it is known here.
+    """Write the trace's cost, once its root has ended and all of it is known here: by what is late again.
 
     MLflow's store adds up what it has when a batch of spans comes in, and of batches that come in together the last one
     wins, so that half of its sums are too low (mlflow 3.17). It takes what stands here as final.
     """
     trace = span.lmc_state.trace
-    totals = None if trace.is_shared or span.parent is not None else trace.totals()
+    has_ended = span.parent is None or trace.ended_root is not None
+    totals = None if trace.is_shared or trace.late or not has_ended else trace.totals()
     if totals is not None and totals.has_any and totals.priced:
         metadata[TraceMetadataKey.COST] = cost_json(totals)
 

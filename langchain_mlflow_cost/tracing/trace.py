@@ -44,6 +44,7 @@ class Trace:
         "_redactors",
         "_sessions",
         "counted_chars",
+        "ended_root",
         "held",
         "held_chars",
         "holds",
@@ -53,6 +54,7 @@ class Trace:
         "is_shared",
         "keepers",
         "keeps_budgets",
+        "late",
         "lock",
         "metric_runs",
         "open_spans",
@@ -84,6 +86,10 @@ class Trace:
         self.info_policy: NodePolicy | None = None
         """What holds for the trace's own fields: the policies of all roots at once."""
         self.info_seen: dict[str, Any] = {}
+        self.ended_root: GuardedSpan | None = None
+        """The span that everything is below, once it has ended; what ends now is late."""
+        self.late: set[Run] = set()
+        """Open runs that outlive their root, in a task or thread of their own."""
         self.is_shared = False
         """Other processes have a part of it, or somebody else counts one."""
         self.stopped_by: str | None = None
@@ -209,7 +215,7 @@ class Trace:
 
     def close(self) -> None:
         """Let go of all but the sums, which stay for `summary`."""
-        if not self.keeps_budgets:
+        if not self.keeps_budgets and not self.late:
             for state in self._ledgers:
                 state.budgets.end_trace(self)
         self.release_caches()
@@ -222,7 +228,7 @@ class Trace:
             # A span that outlives the root is still to be cleaned.
             self._sessions = {}
             self.info_seen = {}
-            self.root = None
+            self.root = self.ended_root = None
             self.info_policy = None
         self.private_errors = []
 

@@ -27,6 +27,7 @@ from langchain_mlflow_cost.adapters.autolog import (
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
+from langchain_mlflow_cost.adapters.own_run import link_own_run
 from langchain_mlflow_cost.adapters.propagation import watch_headers
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
 from langchain_mlflow_cost.adapters.spans import (
@@ -417,11 +418,12 @@ def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) 
         wanted[TraceMetadataKey.TRACE_USER] = user
     if tags:
         wanted[TAGS_KEY] = orjson.dumps([str(tag) for tag in tags]).decode()
-    if not wanted:
-        return
     clean = {key: state.text(str(value), "trace") for key, value in wanted.items()}
     with trace_info(run.span.trace_id) as info:
         if info is not None:
+            mlflow_run = link_own_run(info.trace_metadata, is_new=otel(run.span).parent is None)
+            if mlflow_run is not None:
+                run.trace.metric_runs[run] = mlflow_run
             for key, value in clean.items():
                 info.trace_metadata.setdefault(key, value)
 

@@ -82,6 +82,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "tracer": ("_run_span_mapping",),
     "patched": ("_gorilla_active_patch___init__",),
     "gorilla": ("get_original_attribute",),
+    "fluent": ("_active_run_stack",),
     "catalogue": ("_list_provider_names", "_load_bundled_provider"),
 }
 """Owner to the names that the module uses of it."""
@@ -292,6 +293,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "patched": BaseCallbackManager,
             "gorilla": gorilla,
             "catalogue": catalogue,
+            "fluent": importlib.import_module("mlflow.tracking.fluent"),
         }
 
         assert [name for name in NAMES[owner] if not hasattr(owners[owner], name)] == []

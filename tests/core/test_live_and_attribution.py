@@ -11,7 +11,7 @@ import pytest
 from fake_models import MINI_USD, SONNET, SONNET_USD, UNKNOWN, FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, model_spans, named, only_trace, root_of
-from ways import ASK, given, one_node, team_graph
+from ways import ASK, TEAM_USD, given, one_node, team_graph
 
 from langchain_mlflow_cost import CostSummary, MlflowCostHandler, cost_summary
 
@@ -309,6 +309,66 @@ def test_run_metrics_from_threads(store: str) -> None:
         list(pool.map(work, range(3)))
 
     assert metrics_of(run.info.run_id)["total_cost_usd"] == pytest.approx(float(3 * MINI_USD), rel=1e-9)
+
+
+def run_of(trace: Any) -> str | None:
+    linked: str | None = trace.info.trace_metadata.get("mlflow.sourceRun")
+    return linked
+
+
+def test_traces_of_threads_are_of_their_own_runs(exported_in_threads: str) -> None:
+    """Each of 12 traces, made in threads with runs of their own at the same time, is linked to its thread's run."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    handler, barrier = MlflowCostHandler(), threading.Barrier(4, timeout=15)
+
+    def work(number: int) -> str:
+        with mlflow.start_run() as run:
+            barrier.wait()
+            for _ in range(3):
+                team_graph().invoke(ASK, given(handler, metadata={"user_id": run.info.run_id}))
+            barrier.wait()
+            return str(run.info.run_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(work, range(4)))
+    traces = all_traces()
+
+    assert len(traces) == 12
+    assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in traces] == [run_of(trace) for trace in traces]
+    assert [float(3 * TEAM_USD)] * 4 == pytest.approx([metrics_of(run)["total_cost_usd"] for run in runs], rel=1e-9)
+
+
+def test_a_pool_below_one_run_belongs_to_it(store: str) -> None:
+    """Threads without a run, as `batch` starts them, count to the one run that there is."""
+    handler = MlflowCostHandler()
+    with mlflow.start_run() as run:
+        team_graph().batch([ASK, ASK, ASK], given(handler))
+
+    assert [run.info.run_id] * 3 == [run_of(trace) for trace in all_traces()]
+    assert metrics_of(run.info.run_id)["total_cost_usd"] == pytest.approx(float(3 * TEAM_USD), rel=1e-9)
+
+
+def test_no_link_is_better_than_another_threads(store: str) -> None:
+    """A thread without a run, while two others have one each, is linked to neither."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    handler, open_runs, done = MlflowCostHandler(), threading.Barrier(3, timeout=15), threading.Event()
+
+    def hold(_: int) -> None:
+        with mlflow.start_run():
+            open_runs.wait()
+            done.wait(15)
+
+    with ThreadPoolExecutor(2) as pool:
+        held = [pool.submit(hold, number) for number in range(2)]
+        open_runs.wait()
+        FakeChat().invoke("hi", given(handler))
+        done.set()
+        for each in held:
+            each.result()
+
+    assert run_of(only_trace()) is None
 
 
 def test_no_run_no_metrics(store: str) -> None:

@@ -399,7 +399,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         """
         run = RUNS.get(run_id)
         if run is not None and run.call is not None:
-            run.call.stream(token if token and type(token) is str else chunk_text(token, chunk))
+            run.call.stream(token if token and type(token) is str else chunk_text(token, chunk), chunk)
 
     @_open_to_failure
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:

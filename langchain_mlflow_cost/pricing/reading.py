@@ -294,7 +294,12 @@ def _tier(value: Any) -> str | None:
 
 
 def result_of_failure(
-    request: CallRequest, error: BaseException, response: Any, said_so_far: str, sent: Callable[[], str]
+    request: CallRequest,
+    error: BaseException,
+    response: Any,
+    said_so_far: str,
+    sent: Callable[[], str],
+    told_so_far: Sequence[Any] = (),
 ) -> CallResult | None:
     """Read what a call is billed that ended in an error; never raises.
 
@@ -305,6 +310,8 @@ def result_of_failure(
             body in it, a broken stream all that had come. None where there is none.
         said_so_far: The text that a stream had brought.
         sent: Gives all that was sent, to count its tokens; asked only where the provider reported none.
+        told_so_far: The chunks that said something beside the text. `invoke` on a model that streams by itself brings
+            nothing of them in `response` (langchain-core 1.7, `_generate_with_cache`).
 
     Returns:
         None where nothing was billed: the call failed before an answer. Marked as estimated where a part was counted
@@ -319,6 +326,9 @@ def result_of_failure(
             return whole
     told = call_result(request, generations, None)
     said_text_so_far = said_so_far or said_text(generations)
+    if told.usage is None and told_so_far:
+        generations = [[_merged(told_so_far)]]
+        told = call_result(request, generations, None)
     if told.usage is None:
         was_cut_off = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
         if not said_text_so_far and not was_cut_off:
@@ -329,6 +339,17 @@ def result_of_failure(
     counted = count_tokens(said_text_so_far, request.model)
     usage = replace(told.usage, output_tokens=max(told.usage.output_tokens, counted))
     return replace(told, usage=usage, estimated=True)
+
+
+def _merged(chunks: Sequence[Any]) -> Any:
+    """The chunks of a stream as one, as LangChain adds them up; the last one alone where they cannot be."""
+    try:
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole = whole + chunk
+    except Exception:  # noqa: BLE001 - chunks of different makes
+        return chunks[-1]
+    return whole
 
 
 _FIRST_REFUSAL: Final = 400

@@ -73,6 +73,7 @@ class ModelCall:
         "_reservations",
         "_run",
         "_streamed_tokens",
+        "_told",
         "_tools",
         "audio_format",
         "chunks",
@@ -104,6 +105,8 @@ class ModelCall:
         self._tools = params.get("tools")
         self._prompt_tokens: int | None = None
         self._streamed_tokens = 0
+        self._told: list[Any] = []
+        """The chunks of a stream that say something beside their text."""
         self._reservations: dict[Budgets, Reservation] = {}
         for state in run.handlers:
             run.trace.ledger_of(state).enter(key, run.node)
@@ -168,8 +171,12 @@ class ModelCall:
 
     # --- while it streams -------------------------------------------------------------------------------------------
 
-    def stream(self, text: str) -> None:
+    def stream(self, text: str, chunk: Any = None) -> None:
         """Count a chunk.
+
+        Args:
+            text: What it says.
+            chunk: LangChain's, which may tell usage.
 
         Raises:
             BudgetExceededError: The stream has passed a limit; it ends here, and is still to be settled.
@@ -177,6 +184,9 @@ class ModelCall:
         if not self.chunks:
             self.first_chunk_ns = time.time_ns()
         self.chunks.append(text)
+        message = getattr(chunk, "message", None)
+        if message is not None and (message.usage_metadata or message.response_metadata):
+            self._told.append(chunk)
         if len(self.chunks) % STREAM_CHECK_CHUNKS == 0:
             try:
                 self._tell_running()
@@ -275,7 +285,8 @@ class ModelCall:
             error: What it ended in.
             response: What LangChain hands over with the error.
         """
-        result = result_of_failure(self.request, error, response, "".join(self.chunks), self._sent)
+        said = "".join(self.chunks)
+        result = result_of_failure(self.request, error, response, said, self._sent, self._told)
         if result is not None:
             return self.settle(result)
         self.give_back()

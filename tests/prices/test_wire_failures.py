@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,55 @@ def test_broken_stream_keeps_what_was_reported(breaks: bool) -> None:
     assert 400 <= call.output_tokens <= 500
     # 3 in, 0.30 cached: 10000 * 3e-6 + 40000 * 0.3e-6
     assert Decimal("0.042") == call.input_usd
+
+
+class StreamingByItself(Reporting):
+    """The same where the caller does not stream: LangChain hands on nothing of what had come."""
+
+    streaming: bool = False
+
+
+class Thinking(StreamingByItself):
+    """Gemini's way: what was used so far comes with a chunk in the middle, thoughts included."""
+
+    def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Iterator[Any]:
+        told = {"input_tokens": 17, "output_tokens": 1985, "total_tokens": 2002}
+        about = {"model_name": "gemini-2.5-flash", "model_provider": "google_genai"}
+        yield ChatGenerationChunk(message=AIMessageChunk("Four", response_metadata=about))
+        yield ChatGenerationChunk(message=AIMessageChunk(" words", usage_metadata=told, response_metadata=about))
+        raise ConnectionResetError
+
+
+def test_broken_stream_inside_invoke_keeps_what_was_reported() -> None:
+    """A model that streams by itself and breaks costs what its chunks told, and an estimate of the rest."""
+    (call,) = fail(StreamingByItself(streaming=True, breaks=True), ConnectionResetError).calls
+    (other,) = fail(Thinking(streaming=True), ConnectionResetError).calls
+
+    assert (50_000, True, Decimal("0.042")) == (call.input_tokens, call.estimated, call.input_usd)
+    assert 400 <= call.output_tokens <= 500
+    assert (17, 1985) == (other.input_tokens, other.output_tokens)
+    # gemini-2.5-flash: 0.30 in, 2.50 out. 17 * 0.3e-6 and 1985 * 2.5e-6
+    assert (Decimal("0.0000051"), Decimal("0.0049625")) == (other.input_usd, other.output_usd)
+
+
+def test_cancelled_call_keeps_what_was_reported() -> None:
+    """A call that is timed out, of whose end LangChain tells nothing, costs the prompt that its first chunk told."""
+
+    class Hanging(StreamingByItself):
+        async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+            for chunk in self._stream(*args, **kwargs):
+                yield chunk
+                await asyncio.sleep(0.2 if chunk.message.content else 0)
+
+    async def main(config: Any) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Hanging(streaming=True).ainvoke("Hi", config), 0.1)
+
+    till = Till()
+    asyncio.run(main(till.config))
+    (call,) = till.calls
+
+    assert (50_000, True, Decimal("0.042")) == (call.input_tokens, call.estimated, call.input_usd)
 
 
 def test_stream_left_after_its_end_is_not_estimated() -> None:

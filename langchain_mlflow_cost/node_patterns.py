@@ -15,6 +15,11 @@ node, the deeper is the more specific; at the same depth the two are compared se
 outwards: a full name beats a glob, a glob with more letters one with fewer, that beats a bare `*`, and that beats `**`.
 The order in the file decides nothing.
 
+A compiled graph's own name within a path (`nodes.GraphName`) is a segment like any other, and one that a pattern may
+leave out: `tools/model` covers `tools/doctor/model`, where `doctor` is an agent that a tool called. Of two patterns that
+cover the path without these names, the one that is the more specific there is so with them: an entry that knows
+nothing of agents never loses to another such entry by them.
+
 Matching never backtracks: a glob's pieces are looked for one after the other, each as far left as it can be.
 """
 
@@ -25,6 +30,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from langchain_mlflow_cost.nodes import bare, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -152,12 +159,19 @@ class NodePattern:
 
     def specificity(self, path: NodePath) -> Specificity | None:
         """How specific the pattern is for the node at `path`; None if it does not cover it."""
+        names, is_graph = names_in(path), [not isinstance(each, str) for each in path]
+        if True not in is_graph:
+            return self._specificity(names)
+        without = self._specificity(bare(path))
+        return self._specificity(names, is_graph) if without is None else _among_graphs(without, is_graph)
+
+    def _specificity(self, path: tuple[str, ...], is_graph: Sequence[bool] = ()) -> Specificity | None:
         head = self._head
         tail = self.segments[len(head) :]
         names_wanted = sum(bool(segment.characters) for segment in tail)
         open_ended = names_wanted < len(tail)
         # From the innermost outwards: the deepest beginning of the path that ends with a node the pattern names.
-        ranks_at = _ranks(head, path)
+        ranks_at = _ranks(head, path, is_graph)
         for depth in range(len(path) - names_wanted, -1, -1):
             ranks = ranks_at[depth]
             if ranks is None:
@@ -236,7 +250,7 @@ class PatternIndex(Generic[Entry]):
     def candidates(self, path: NodePath) -> list[tuple[NodePattern, Entry]]:
         """In the order in which they were given, all that cover the path and few that do not."""
         found = list(self._by_name.get(None, ()))
-        for name in dict.fromkeys(path):
+        for name in dict.fromkeys(names_in(path)):
             found += self._by_name.get(name, ())
         found.sort(key=lambda each: each[0])
         return [(pattern, entry) for _, pattern, entry in found]
@@ -280,8 +294,29 @@ def _segment(characters: list[str | None]) -> Segment:
     return Segment(tuple(characters))
 
 
-def _ranks(segments: tuple[Segment, ...], path: NodePath) -> list[tuple[int, ...] | None]:
-    """For each length, how well the segments match so many names of the path, all of them.
+def _among_graphs(without: Specificity, is_graph: Sequence[bool]) -> Specificity:
+    """What a pattern's specificity on the nodes of a path alone is on the whole path.
+
+    The order of any two stays: deeper nodes are deeper, and each graph that is left out counts alike for both.
+    """
+    outermost_first = without.ranks[::-1]
+    names_no_node = without.ranks[0] <= _ANY_NAME
+    ranks: list[int] = []
+    at = -1
+    for number, rank in enumerate(outermost_first, 1):
+        at += 1
+        # A bare `*` or `**` at the end counts from the outermost name that it can match, a graph's too.
+        while is_graph[at] and not (names_no_node and number == without.depth):
+            ranks.append(_ANY_NUMBER)
+            at += 1
+        ranks.append(rank)
+    return Specificity(at + 1, tuple(ranks[::-1]), without.closeness)
+
+
+def _ranks(
+    segments: tuple[Segment, ...], path: tuple[str, ...], is_graph: Sequence[bool]
+) -> list[tuple[int, ...] | None]:
+    """For each length, how well the segments match so many names of the path, all of them but graphs' own.
 
     That is the ranks of the best way to do so, innermost first; None where there is none.
     """
@@ -289,6 +324,10 @@ def _ranks(segments: tuple[Segment, ...], path: NodePath) -> list[tuple[int, ...
     # long, so what is best so far is best whatever comes after.
     best: list[tuple[int, ...] | None] = [()] + [None] * len(path)
     for segment in segments:
+        for at, can_be_left_out in enumerate(is_graph):
+            ranks = best[at]
+            if can_be_left_out and ranks is not None:
+                best[at + 1] = max((_ANY_NUMBER, *ranks), best[at + 1] or ())
         after: list[tuple[int, ...] | None] = [None] * (len(path) + 1)
         if not segment.characters:
             for at, ranks in enumerate(best):

@@ -3,18 +3,31 @@ r"""Where in a graph something happens: a `NodePath`, read from LangGraph's meta
 It is the tuple of names from the outermost graph's node inwards, `("team", "researcher")`; `()` is outside any node.
 Its text is the one of attributes, summaries and budgets: names with `/` between them; a `/` or `\` that belongs to a
 name has a `\` before it, so that node `a/b`, written `a\/b`, is not node `b` in `a`.
+
+LangGraph tells of nodes alone. A compiled graph with a name of its own, an agent most often, is a `GraphName` between
+the node that it runs in and its own nodes: `("tools", GraphName("doctor"), "model")`.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-NodePath: TypeAlias = tuple[str, ...]
+
+class GraphName(NamedTuple):
+    """The name of a compiled graph within a path. A pattern may name it, and may leave it out."""
+
+    name: str
+    is_called: bool = True
+    """A tool called it: it is an agent of its own, part of the path's text and told apart from others. Else it is the
+    subgraph of the node that it runs in, which a pattern may call by either name."""
+
+
+NodePath: TypeAlias = tuple[str | GraphName, ...]
 
 _NAMESPACE_KEYS: Final = ("langgraph_checkpoint_ns", "checkpoint_ns")
 _SEGMENT: Final = re.compile(r"(?:[^/\\]|\\.|\\$)*", re.DOTALL)
@@ -41,9 +54,15 @@ def _namespace_path(namespace: str) -> NodePath:
     return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
 
 
-def path_text(path: NodePath) -> str:
-    r"""Write a path: `team/researcher`, a `/` in a name as `\/`. `""` is outside any node."""
-    return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in path)
+def path_text(path: NodePath, *, is_whole: bool = False) -> str:
+    r"""Write a path: `team/researcher`, a `/` in a name as `\/`. `""` is outside any node.
+
+    Args:
+        path: Of a node.
+        is_whole: With the names of subgraphs too, so that no two paths have one text.
+    """
+    written = (each for each in path if is_whole or isinstance(each, str) or each.is_called)
+    return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in names_in(written))
 
 
 def parsed_path(text: str) -> NodePath:
@@ -51,10 +70,19 @@ def parsed_path(text: str) -> NodePath:
     return tuple(_ESCAPED.sub(r"\1", segment) for segment in _segments(text))
 
 
-def lineage(text: str) -> list[str]:
-    """The texts of the paths of the nodes that a node runs in, outermost first, and its own; none outside any node."""
-    segments = _segments(text)
-    return ["/".join(segments[:length]) for length in range(1, len(segments) + 1)]
+def names_in(path: Iterable[str | GraphName]) -> tuple[str, ...]:
+    """All names, those of graphs among them."""
+    return tuple(each if isinstance(each, str) else each.name for each in path)
+
+
+def bare(path: NodePath) -> tuple[str, ...]:
+    """The names of the nodes alone, as LangGraph tells them."""
+    return tuple(each for each in path if isinstance(each, str))
+
+
+def beginnings(path: NodePath) -> Iterator[NodePath]:
+    """The paths of what a node runs in, outermost first, and its own; none outside any node."""
+    return (path[:length] for length in range(1, len(path) + 1))
 
 
 def _segments(text: str) -> list[str]:

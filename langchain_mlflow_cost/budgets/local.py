@@ -30,7 +30,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.money import EXACT, ZERO, readable
 from langchain_mlflow_cost.node_patterns import NodePattern, PatternIndex
-from langchain_mlflow_cost.nodes import lineage, parsed_path
+from langchain_mlflow_cost.nodes import bare, beginnings, parsed_path, path_text
 from langchain_mlflow_cost.notices import tell_both
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from langchain_mlflow_cost.budgets.rules import SharedAnswer, SharedSums
+    from langchain_mlflow_cost.nodes import NodePath
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ class Budgets:
         self._sessions = sessions or _PROCESS
         self._lock = self._sessions.lock
         self._clock = clock
-        self._plans: dict[str, list[tuple[Budget, str | None]]] = {}
+        self._plans: dict[NodePath, list[tuple[Budget, str | None]]] = {}
         self._traces: OrderedDict[Hashable, _Trace] = OrderedDict()
 
     def __bool__(self) -> bool:
@@ -258,6 +259,7 @@ class Budgets:
         *,
         trace: Hashable,
         node: str,
+        path: NodePath | None = None,
         session: str | None = None,
         estimate_usd: Decimal | None,
         prompt_usd: Decimal | None = None,
@@ -270,6 +272,7 @@ class Budgets:
         Args:
             trace: The invocation; budgets of scope `trace` and `node` have a sum for each.
             node: Path of the innermost node, `""` outside any node.
+            path: The same with the graphs in it that entries may leave out; None if there are none.
             session: The `thread_id`. Without one, the session is this trace alone.
             estimate_usd: What prompt and answer are expected to cost. None: the model has no price.
             prompt_usd: The part of it that is certain to be paid: the prompt's.
@@ -290,7 +293,7 @@ class Budgets:
             reservation.call = str(call)
         if not self._any:
             return reservation
-        plan = self._plan(node)
+        plan = self._plan(parsed_path(node) if path is None else path)
         with self._lock:
             state = self._state(trace, now_s)
             sums = tuple(self._sum(state, budget, path, session) for budget, path in plan)
@@ -387,23 +390,26 @@ class Budgets:
             for store, sums in reservation.shared:
                 store.settle(sums, call=call, actual_usd=reservation.given_up_usd)
 
-    def _plan(self, node: str) -> list[tuple[Budget, str | None]]:
+    def _plan(self, path: NodePath) -> list[tuple[Budget, str | None]]:
         """Return each budget that a call in this node counts in, with the node that the sum is of, if it is one's."""
-        plan = self._plans.get(node)
+        plan = self._plans.get(path)
         if plan is None:
+            node = path_text(path)
             owners: dict[Budget, str | None] = {
                 budget: node if budget.scope == "node" else None for budget in self._top
             }
-            for path in lineage(node):
-                names = parsed_path(path)
-                for pattern, budget in self._entries.candidates(names):
-                    if pattern.covers(names):
-                        # The outermost node that the entry is for: what runs inside is under the entry, too.
-                        owners.setdefault(budget, node if budget.scope == "node" else path)
+            # Without the names of agents first: an entry that knows of none has one sum for all of them.
+            for names in dict.fromkeys((bare(path), path)):
+                for beginning in beginnings(names):
+                    for pattern, budget in self._entries.candidates(beginning):
+                        if pattern.covers(beginning):
+                            # The outermost node that the entry is for: what runs inside is under the entry, too.
+                            owner = node if budget.scope == "node" else path_text(beginning, is_whole=True)
+                            owners.setdefault(budget, owner)
             plan = list(owners.items())
             if len(self._plans) >= limits().remembered_nodes:
                 self._plans.clear()
-            self._plans[node] = plan
+            self._plans[path] = plan
         return plan
 
     def _state(self, trace: Hashable, now_s: float) -> _Trace:

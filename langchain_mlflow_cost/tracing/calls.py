@@ -136,6 +136,7 @@ class ModelCall:
         self._reservations[budgets] = budgets.reserve(
             trace=self._run.trace,
             node=self._run.node,
+            path=self._run.path,
             session=self._run.session_id,
             estimate_usd=estimate_usd,
             prompt_usd=prompt_usd,

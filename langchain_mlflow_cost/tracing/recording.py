@@ -85,7 +85,6 @@ class Recorder:
         parent, inherits = self._parent_of(parent_run_id)
         trace = self._trace_around(inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
-        run.place.mark()
         before = RUNS.latest_call(run.place)
         if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
             # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.

@@ -10,8 +10,9 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.adapters.graph_runs import graph_of, is_graph_run, name_of
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.nodes import node_path, path_text
+from langchain_mlflow_cost.nodes import GraphName, node_path, path_text
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.tracing.place import Place
 
@@ -36,11 +37,13 @@ class Run:
     __slots__ = (
         "__weakref__",
         "attempt",
+        "bare",
         "base",
         "call",
         "children",
         "failures",
         "handlers",
+        "is_graph",
         "kind",
         "name",
         "outcome",
@@ -63,7 +66,11 @@ class Run:
         self.run_id = run_id
         self.parent = parent
         self.path = path
-        """The innermost node that it is in."""
+        """The innermost node that it is in, and the graphs around it that have a name."""
+        self.bare = path
+        """The same without the graphs."""
+        self.is_graph = False
+        """Whether it is the run of a compiled graph."""
         self.base: NodePath = ()
         """What of the path LangGraph did not tell."""
         self.kind = kind
@@ -107,7 +114,8 @@ class Run:
     @property
     def is_node(self) -> bool:
         """Whether it is the run of a node itself."""
-        return bool(self.path) and (self.parent is None or self.parent.path != self.path)
+        path = self.path
+        return bool(path) and isinstance(path[-1], str) and (self.parent is None or self.parent.path != path)
 
     @property
     def node(self) -> str:
@@ -166,21 +174,56 @@ def session_id_of(metadata: Mapping[str, Any] | None) -> str | None:
     return None if thread is None else str(thread)
 
 
-def _placed(parent: Run | None, told: NodePath) -> tuple[NodePath, NodePath]:
-    """The path of a run, and what of it LangGraph did not tell.
+def _place(run: Run, told: NodePath) -> None:
+    """Find where in its graphs a run is.
 
     A nested graph with a thread of its own begins anew: its runs tell paths that do not begin with the outer node's.
     """
-    if parent is None:
-        return told, ()
-    outer, base = parent.path, parent.base
+    parent = run.parent
+    assert parent is not None
+    outer, base = parent.bare, parent.base
     for prefix in (base, ()):
-        path = prefix + told
-        if path[: len(outer)] == outer:
-            return path, prefix
-        if outer[: len(path)] == path:
-            return outer, prefix
-    return outer + told, outer
+        bare = prefix + told
+        if bare[: len(outer)] == outer:
+            break
+        if outer[: len(bare)] == bare:
+            bare = outer
+            break
+    else:
+        prefix, bare = outer, outer + told
+    run.base, run.bare = prefix, bare
+    run.path = bare if parent.path is outer else parent.path + bare[len(outer) :]
+
+
+def _name_graph(run: Run) -> None:
+    """Take the graph whose run it is into its path, if it has a name of its own."""
+    path, name = run.path, name_of(graph_of(run.place.frame))
+    if name is None or run.parent is None:
+        return
+    if _is_called(run.parent):
+        run.path = (*path, GraphName(name))
+    elif path and path[-1] != name:
+        run.path = (*path, GraphName(name, is_called=False))
+
+
+def _is_called(above: Run | None) -> bool:
+    """Whether what begins below this run was called by a tool, and not by a node's function."""
+    while above is not None and above.kind != "work":
+        if above.is_graph or above.is_node:
+            return False
+        above = above.parent
+    return above is not None
+
+
+def _root_path(told: NodePath, metadata: Mapping[str, Any] | None) -> NodePath:
+    """The path of a run above which nothing is known: a model within an agent, told by a handler of its own.
+
+    LangChain tells it the name of the innermost agent that has one, whose graph is somewhere above.
+    """
+    agent = (metadata or {}).get("lc_agent_name")
+    if len(told) > 1 and isinstance(agent, str) and agent and agent not in told:
+        return (*told[:-1], GraphName(agent, is_called=False), told[-1])
+    return told
 
 
 def make_run(
@@ -203,10 +246,17 @@ def make_run(
         metadata: As LangChain tells it.
         trace: The one that it is in.
     """
-    path, base = _placed(parent, node_path(metadata))
-    run = Run(run_id, parent, path, kind if parent or kind != "state" else "root", name)
-    run.base = base
+    told = node_path(metadata)
+    run = Run(run_id, parent, told, kind if parent or kind != "state" else "root", name)
     run.trace = trace
+    run.place.mark()
+    run.is_graph = kind == "state" and is_graph_run(run.place.frame)
+    if parent is not None:
+        _place(run, told)
+        if run.is_graph:
+            _name_graph(run)
+    else:
+        run.path = _root_path(told, metadata)
     if parent is None:
         run.session_id = session_id_of(metadata)
         run.handlers = (state,)
@@ -217,7 +267,7 @@ def make_run(
         if state not in run.handlers:
             run.handlers += (state,)
             trace.add_handler(state, run.session_id)
-    run.policy = trace.policy_at(run.handlers, path)
+    run.policy = trace.policy_at(run.handlers, run.path)
     if parent is not None and parent.state is None and parent.run_id not in RUNS:
         # What its trace knew of private text is gone.
         run.policy = run.policy.withheld()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.node_patterns import NodePattern
-from langchain_mlflow_cost.nodes import NodePath, lineage, node_path, parsed_path, path_text
+from langchain_mlflow_cost.nodes import GraphName, NodePath, bare, beginnings, node_path, parsed_path, path_text
 
 METADATA: dict[str, tuple[dict[str, object] | None, NodePath]] = {
     "none": (None, ()),
@@ -60,12 +60,20 @@ def test_any_path_comes_back(path: NodePath) -> None:
     assert path == parsed_path(path_text(path))
 
 
-@given(paths)
-def test_the_lineage_is_every_beginning(path: NodePath) -> None:
-    """The nodes that a node runs in are the beginnings of its path."""
-    assert [path[:length] for length in range(1, len(path) + 1)] == [
-        parsed_path(each) for each in lineage(path_text(path))
-    ]
+def test_what_a_node_runs_in_are_the_beginnings_of_its_path() -> None:
+    """Outermost first, and itself; nothing is outside any node."""
+    assert [("team",), ("team", "desk"), ("team", "desk", "writer")] == list(beginnings(("team", "desk", "writer")))
+    assert [] == list(beginnings(()))
+
+
+def test_an_agent_that_a_tool_called_is_in_the_text() -> None:
+    """Its name is written like a node's; that of a node's own subgraph is not, unless the whole path is asked for."""
+    called: NodePath = ("tools", GraphName("the/doctor"), "model")
+    subgraph: NodePath = ("clinic", GraphName("doctor", is_called=False), "model")
+
+    assert [r"tools/the\/doctor/model", "clinic/model"] == [path_text(called), path_text(subgraph)]
+    assert "clinic/doctor/model" == path_text(subgraph, is_whole=True)
+    assert [("tools", "model"), ("clinic", "model")] == [bare(called), bare(subgraph)]
 
 
 @given(paths.filter(bool))

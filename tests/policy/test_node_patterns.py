@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.node_patterns import NodePattern, PatternError, PatternIndex, possible_rivals
+from langchain_mlflow_cost.nodes import GraphName, NodePath
 
 unhurried = settings(deadline=None)  # The machine may be busy.
 
@@ -283,3 +284,82 @@ def test_the_index_asks_few() -> None:
     index = PatternIndex([(NodePattern.parse(f"node_{at}"), at) for at in range(2_000)])
 
     assert [7] == [at for _, at in index.candidates(("team", "node_7"))]
+
+
+# --- names of graphs within a path ------------------------------------------------------------------------------------
+
+ASKED: NodePath = ("tools", GraphName("doctor"), "model")
+NESTED: NodePath = ("tools", GraphName("doctor"), "tools", GraphName("nurse"), "model")
+SUBGRAPH: NodePath = ("clinic", GraphName("doctor", is_called=False), "model")
+
+WITH_GRAPHS = [
+    (ASKED, "doctor", True),
+    (ASKED, "tools/doctor", True),
+    (ASKED, "tools/doctor/model", True),
+    (ASKED, "**/doctor/model", True),
+    (ASKED, "doc*", True),
+    (ASKED, "tools/model", True),
+    (ASKED, "tools/*", True),
+    (ASKED, "tools/*/*", True),
+    (ASKED, "*/model", True),
+    (ASKED, "model", True),
+    (ASKED, "doctor/model", False),
+    (ASKED, "tools/nurse", False),
+    (ASKED, "nurse", False),
+    (ASKED, "tools/nurse/model", False),
+    (ASKED, "tools/model/*", False),
+    (NESTED, "tools/tools/model", True),
+    (NESTED, "tools/doctor/tools/model", True),
+    (NESTED, "tools/tools/nurse", True),
+    (NESTED, "tools/nurse", False),
+    (NESTED, "**/doctor/**/nurse", True),
+    (NESTED, "**/nurse/**/doctor", False),
+    (SUBGRAPH, "doctor", True),
+    (SUBGRAPH, "clinic/model", True),
+    (SUBGRAPH, "clinic/doctor/model", True),
+]
+
+
+@pytest.mark.parametrize(("node", "pattern", "covered"), WITH_GRAPHS)
+def test_a_graph_s_name_may_be_named_and_may_be_left_out(node: NodePath, pattern: str, covered: bool) -> None:
+    """An agent is meant by its name, and what met the path without it still does."""
+    assert covered == NodePattern.parse(pattern).covers(node)
+
+
+GRAPHS_RANKED = [
+    (ASKED, ["tools", "tools/*", "doc*", "doctor", "tools/doctor", "model", "tools/model", "tools/*/model"]),
+    (ASKED, ["tools/model", "tools/d*/model", "tools/doctor/model"]),
+    (ASKED, ["*", "**/tools", "doctor", "*/doctor"]),
+    (NESTED, ["doctor", "tools", "tools/tools", "nurse", "tools/tools/model", "tools/tools/nurse/model"]),
+    (SUBGRAPH, ["clinic", "doctor", "model", "clinic/model", "clinic/doctor/model"]),
+]
+
+
+@pytest.mark.parametrize(("node", "patterns"), GRAPHS_RANKED)
+def test_an_agent_is_deeper_than_its_tool_and_less_deep_than_its_nodes(node: NodePath, patterns: list[str]) -> None:
+    """The deeper name is the more specific; of two as deep, the one that names the agent."""
+    ranked = [NodePattern.parse(each).specificity(node) for each in patterns]
+
+    assert None not in ranked
+    assert ranked == sorted(ranked, key=lambda each: each or ())  # type: ignore[type-var,return-value]
+    assert len(set(ranked)) == len(ranked)
+
+
+@unhurried
+@given(st.data())
+def test_agents_turn_no_order_round(data: st.DataObject) -> None:
+    """Of two entries that met the path without agents, the one that won there wins with them: no old policy opens."""
+    names = st.sampled_from(["a", "b", "ab"])
+    nodes = data.draw(st.lists(names, min_size=1, max_size=4))
+    graphs = data.draw(st.lists(st.none() | names.map(GraphName), min_size=len(nodes), max_size=len(nodes)))
+    path = tuple(each for graph, node in zip(graphs, nodes, strict=True) for each in (graph, node) if each)
+    segment = st.sampled_from(["a", "b", "ab", "*", "**", "a*", "*b"])
+    written = st.lists(segment, min_size=1, max_size=4).map("/".join)
+    one, other = NodePattern.parse(data.draw(written)), NodePattern.parse(data.draw(written))
+    before = one.specificity(tuple(nodes)), other.specificity(tuple(nodes))
+    now = one.specificity(path), other.specificity(path)
+
+    for each_before, each_now in zip(before, now, strict=True):
+        assert each_before is None or each_now is not None
+    if before[0] is not None and before[1] is not None and now[0] is not None and now[1] is not None:
+        assert (before[0] < before[1], before[0] == before[1]) == (now[0] < now[1], now[0] == now[1])

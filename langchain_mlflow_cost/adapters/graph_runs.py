@@ -1,0 +1,36 @@
+"""Which runs are those of compiled graphs, and of which: no run says so, the function that it begins in does.
+
+Metadata does not do: `lc_agent_name` is inherited by everything below an agent, plain graphs too (langchain 1.4, 1.5),
+and a run's own name may be chosen anew for each invocation. Read in langgraph 1.0 to 1.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_MODULE = "langgraph.pregel.main"
+"""Where `Pregel.stream` and `astream` are, in which the run of each compiled graph begins, however it was called."""
+_UNNAMED = "LangGraph"
+
+
+def is_graph_run(frame: FrameType | None) -> bool:
+    """Whether a run that began in this function is a compiled graph's."""
+    return frame is not None and frame.f_globals.get("__name__") == _MODULE
+
+
+def graph_of(frame: FrameType | None) -> Any:
+    """The compiled graph whose run began in this function; None if it is no graph's."""
+    return frame.f_locals.get("self") if frame is not None and is_graph_run(frame) else None
+
+
+def name_of(graph: Any) -> str | None:
+    """A compiled graph's own name; None where it was given none.
+
+    `with_config(run_name=...)` names a graph too: deepagents names ready-made subagents so.
+    """
+    config = getattr(graph, "config", None) or {}
+    name = config.get("run_name") or getattr(graph, "name", None)
+    return name if isinstance(name, str) and name not in ("", _UNNAMED) else None

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import requests
-
+from langchain_mlflow_cost.bounded import within
 from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.notices import warn_or_log, without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
+from langchain_mlflow_cost.tracking_stores import (
+    DEFAULT_TRACKING_URI,
+    allows_file_store,
+    doubt_about,
+    folder_of,
+    has_databases,
+    holds_file_store,
+    is_database,
+    is_in,
+    is_server,
+    why_unusable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("langchain_mlflow_cost")
 
-DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 EXPORT_SETTINGS = {
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "128",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
@@ -43,8 +52,9 @@ def configure(
     """Point MLflow to the policy's store and experiment, switch autolog on, and make a handler.
 
     Call it before the first span: MLflow reads its export settings once. It waits at most 3 s for a server's health
-    check; where the server does not answer, traces go to `sqlite:///mlflow.db`, and a warning names both. Settings in
-    the environment (`MLFLOW_TRACKING_URI`, `MLFLOW_ASYNC_TRACE_LOGGING_...`) stay as they are.
+    check; where the server does not answer as MLflow's does, traces go to `sqlite:///mlflow.db`, and a warning names
+    both. Where a database cannot be written, tracing is switched off, with a warning. Settings in the environment
+    (`MLFLOW_TRACKING_URI`, `MLFLOW_ASYNC_TRACE_LOGGING_...`) stay as they are.
 
     Args:
         policy: As for `MlflowCostHandler`: a `Policy`, a mapping with its keys, or the path of a YAML file.
@@ -64,21 +74,47 @@ def configure(
         try:
             _point_mlflow(loaded)
         except Exception as error:  # noqa: BLE001 - no fault of MLflow's may stop the user's program
-            warnings.warn(
-                f"langchain_mlflow_cost could not set MLflow up ({type(error).__name__}: {_first_line(error)}); "
+            fault = str(error) if isinstance(error, _NoStoreError) else f"{type(error).__name__}: {_first_line(error)}"
+            warn_or_log(
+                f"langchain_mlflow_cost could not set MLflow up ({without_credentials(fault)}); "
                 "costs and budgets work, traces may not be stored",
+                log,
                 RuntimeWarning,
-                stacklevel=2,
             )
     return MlflowCostHandler(loaded, on_cost=on_cost)
+
+
+class _NoStoreError(Exception):
+    """There is no store; the message says why."""
 
 
 def _point_mlflow(policy: Policy) -> None:
     import mlflow  # noqa: PLC0415 - slow, and it may be missing
 
-    uri = _usable(policy.tracking_uri or _known_uri(mlflow))
-    if uri is not None and uri != mlflow.get_tracking_uri():
+    known = policy.tracking_uri or _known_uri(mlflow)
+    uri = _meant(known, is_told=policy.tracking_uri is not None)
+    if is_server(uri):
+        fault = why_unusable(uri) or _why_unread(mlflow, uri, policy.experiment_name)
+        if fault is not None:
+            text = f"the MLflow server {without_credentials(uri)} {fault}; traces go to {DEFAULT_TRACKING_URI} instead"
+            warn_or_log(text, log, RuntimeWarning)
+            uri = DEFAULT_TRACKING_URI
+    if is_database(uri) and not has_databases():
+        mlflow.tracing.disable()
+        raise _NoStoreError(
+            f"{uri} needs the package mlflow: mlflow-tracing alone has no database store. Install mlflow, or name a "
+            "server (tracking_uri: http://...); tracing is off until mlflow.tracing.enable()"
+        )
+    # Without a word, MLflow looks for a database, which its light package cannot.
+    if not mlflow.is_tracking_uri_set() or uri != mlflow.get_tracking_uri():
         mlflow.set_tracking_uri(uri)
+    fault = None if is_server(uri) else why_unusable(uri)
+    if fault is not None:
+        # MLflow would try for 102 s, now and again at the first span.
+        mlflow.tracing.disable()
+        raise _NoStoreError(f"{uri} {fault}: tracing is off until mlflow.tracing.enable()")
+    if known == DEFAULT_TRACKING_URI and policy.tracking_uri is None:
+        _hint_at_old_store()
     mlflow.set_experiment(policy.experiment_name)
 
 
@@ -88,28 +124,44 @@ def _known_uri(mlflow: Any) -> str:
     return told or DEFAULT_TRACKING_URI
 
 
-def _usable(uri: str) -> str:
-    """The URI itself, or the default if it is a server that does not answer."""
-    if urlsplit(uri).scheme not in ("http", "https"):
+def _meant(uri: str, *, is_told: bool) -> str:
+    """The store that an older URI means: its folder where MLflow still has a file store, else the default database.
+
+    Args:
+        uri: As written.
+        is_told: It stands in the policy, which has warned of it when it was loaded.
+    """
+    doubt = doubt_about(uri)
+    if doubt is None:
         return uri
-    if _answers(uri):
-        return uri
-    wait_s = limits().health_check_s
-    warnings.warn(
-        f"the MLflow server {without_credentials(uri)} did not answer its health check within {wait_s:g} s; "
-        f"traces go to {DEFAULT_TRACKING_URI} instead",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-    return DEFAULT_TRACKING_URI
+    if not is_told:
+        warn_or_log(doubt, log, UserWarning)
+    folder = folder_of(uri)
+    return DEFAULT_TRACKING_URI if folder is None or not allows_file_store() else folder.absolute().as_uri()
 
 
-def _answers(uri: str) -> bool:
+def _why_unread(mlflow: Any, uri: str, experiment: str) -> str | None:
+    """Ask the server for the experiment: a stranger may be healthy too, and an API may hang behind a health check."""
+    if not hasattr(mlflow, "MlflowClient"):
+        return None
+    wait_s = limits().set_up_s
     try:
-        response = requests.get(f"{uri.rstrip('/')}/health", timeout=limits().health_check_s, allow_redirects=False)
-    except requests.RequestException:
-        return False
-    return response.status_code < 500  # noqa: PLR2004 - a proxy in front may refuse /health and serve the rest
+        within(wait_s, lambda: mlflow.MlflowClient(uri).get_experiment_by_name(experiment))
+    except TimeoutError:
+        return f"is healthy, but did not say within {wait_s:g} s which experiments it has"
+    except Exception as error:  # noqa: BLE001 - whatever it answers, it is no MLflow that we may use
+        return f"is healthy, but does not say which experiments it has ({type(error).__name__}: {_first_line(error)})"
+    return None
+
+
+def _hint_at_old_store() -> None:
+    old = Path("mlruns")
+    if holds_file_store(old) and not is_in(Path("mlflow.db"), old):
+        warn_or_log(
+            f"{old}/ holds runs or traces of MLflow's old file store, which are not in {DEFAULT_TRACKING_URI}; "
+            "to take them along: `mlflow-cost migrate mlruns mlflow.db`",
+            log,
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -50,7 +50,9 @@ class Limits:
     export_stalled_s: float = 2.0
     """After this long, nobody waits for an export from which nothing has moved: its store is away."""
     health_check_s: float = 3.0
-    """How long a tracking server may take to answer its health check."""
+    """How long a tracking server may take to answer its health check, and `configure` to look at a database."""
+    set_up_s: float = 5.0
+    """How long a tracking server may take to say whether an experiment exists."""
     presidio_text_s: float = 10.0
     """How long the presidio engine may take for one text before the payload is dropped."""
 

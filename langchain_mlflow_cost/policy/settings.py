@@ -30,6 +30,7 @@ from langchain_mlflow_cost.policy.reading import path_of, read_file, read_mappin
 from langchain_mlflow_cost.policy.resolution import Resolution
 from langchain_mlflow_cost.pricing.book import ModelRates, PriceBook
 from langchain_mlflow_cost.pricing.doubts import PriceDoubt, price_doubts
+from langchain_mlflow_cost.tracking_stores import doubt_about
 from langchain_mlflow_cost.written import SETTINGS, Expanded, Fraction, Text, Usd, expand
 
 if TYPE_CHECKING:
@@ -422,29 +423,16 @@ _KEYS: Final[dict[str, Any]] = {
 }
 
 
-_ARTIFACT_STORES: Final = frozenset(
-    {"s3", "gs", "wasb", "wasbs", "abfs", "abfss", "adl", "hdfs", "viewfs", "ftp", "sftp", "r2"}
-)
 _RUN_NAME_PARTS: Final = ("timestamp", "workflow_name")
 
 
 def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
     """What is allowed but will not do what is probably meant."""
     doubts: list[tuple[Location, str, type[Warning]]] = []
-    uri = policy.tracking_uri or ""
-    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
-    if scheme == "file" or uri.startswith(("./", "../", "/")) or uri == "mlruns":
-        text = (
-            "tracking_uri names a directory, and MLflow is giving up its file store; move to "
-            "tracking_uri: sqlite:///mlflow.db, and take the old traces along with `mlflow-cost migrate`"
-        )
-        doubts.append((("tracking_uri",), text, DeprecationWarning))
-    elif scheme in _ARTIFACT_STORES:
-        text = (
-            f"tracking_uri: MLflow keeps artifacts in {scheme}:// stores, but no traces; "
-            "name a server (http://...) or a database (sqlite:///mlflow.db)"
-        )
-        doubts.append((("tracking_uri",), text, PolicyWarning))
+    doubt = doubt_about(policy.tracking_uri or "")
+    if doubt is not None:
+        # Not a DeprecationWarning: Python shows those in `__main__` alone.
+        doubts.append((("tracking_uri",), doubt, PolicyWarning))
     for part in re.findall(r"\{([^{}]*)\}", policy.run_name or ""):
         if part not in _RUN_NAME_PARTS:
             text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import socketserver
+import sqlite3
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -12,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pytest
 from fake_models import FakeChat
-from stored_traces import all_traces, only_trace
+from servers import serving
+from stored_traces import all_traces, forget_stores, only_trace
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler, PolicyError, configure, cost_summary
+from langchain_mlflow_cost.limits import replaced
+from langchain_mlflow_cost.tracking_stores import why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +56,9 @@ DEFAULT = "sqlite:///mlflow.db"
 @pytest.fixture
 def default_store(new_process: Path, store_uri: str) -> Iterator[Path]:
     """The same with a database that MLflow finds as the default one."""
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry as stores
-
-    # MLflow keeps one store for a URI, which as a relative one means another file in each folder.
-    stores._get_store_with_resolved_uri.cache_clear()
+    forget_stores()
     yield new_process
-    stores._get_store_with_resolved_uri.cache_clear()
+    forget_stores()
 
 
 def ask(handler: MlflowCostHandler) -> None:
@@ -151,11 +155,47 @@ def test_run_name(here: dict[str, Any], run_name: str, pattern: str) -> None:
 # --- a server that is away -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+class Answering(socketserver.BaseRequestHandler):
+    """Answers every request with the same bytes, with a pause between them."""
+
+    def handle(self) -> None:
+        server: Any = self.server
+        with contextlib.suppress(OSError):
+            self.request.recv(4096)
+            for byte in server.answer:
+                self.request.sendall(bytes([byte]))
+                if server.stopping.wait(server.pause_s):
+                    return
+
+
+@contextlib.contextmanager
+def answering(answer: bytes, pause_s: float = 0.0) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        server.daemon_threads = True
+        own: Any = server
+        own.answer, own.pause_s, own.stopping = answer, pause_s, threading.Event()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://user:hunter2@127.0.0.1:{server.server_address[1]}/prefix"
+        own.stopping.set()
+        server.shutdown()
+
+
+def http(status: str, body: bytes, *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+STRANGERS = {
+    "silent": (b" ", 60.0, "within 3 s"),
+    "dripping": (http("200 OK", b"OK"), 1.0, "within 3 s"),
+    "dripping body": (b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"O" * 200, 0.02, "not as MLflow does"),
+    "not found": (http("404 Not Found", b"no such page"), 0.0, "status 404"),
+    "page": (http("200 OK", b"<html>OK</html>"), 0.0, "not as MLflow does"),
+    "sent elsewhere": (http("302 Found", b"", "Location: /login"), 0.0, "status 302"),
+    "ill": (http("503 Service Unavailable", b"OK"), 0.0, "status 503"),
+    "no HTTP": (b"220 mail.example.com ESMTP\r\n", 0.0, "did not answer its health check"),
+    "healthy stranger": (http("200 OK", b"OK\n"), 0.0, "does not say which experiments it has"),
+}
 
 
 def away(uri: str) -> tuple[MlflowCostHandler, list[str], float]:
@@ -167,11 +207,9 @@ def away(uri: str) -> tuple[MlflowCostHandler, list[str], float]:
     return handler, ours, time.monotonic() - began
 
 
-@pytest.mark.parametrize("kind", ["dead", "silent"])
-def test_server_that_is_away(default_store: Path, silent_server: str, kind: str) -> None:
-    """SQLite takes over within seconds, with one warning that names both, and traces are stored there."""
-    uri = silent_server if kind == "silent" else "http://user:hunter2@127.0.0.1:9/prefix"
-    handler, told, seconds = away(uri)
+def test_dead_server(default_store: Path) -> None:
+    """SQLite takes over at once, with one warning that names both, and traces are stored there."""
+    handler, told, seconds = away("http://user:hunter2@127.0.0.1:9/prefix")
     ask(handler)
 
     assert len(told) == 1
@@ -180,6 +218,43 @@ def test_server_that_is_away(default_store: Path, silent_server: str, kind: str)
     assert "hunter2" not in told[0]
     assert seconds < 6
     assert cost_summary() == handler.summary()
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_server_that_is_no_mlflow(default_store: Path, kind: str) -> None:
+    """So it does where somebody answers, but not as MLflow does, or not in time."""
+    answer, pause_s, reason = STRANGERS[kind]
+    with answering(answer, pause_s) as uri, replaced(set_up_s=1.0):
+        handler, told, seconds = away(uri)
+        ask(handler)
+
+    assert [True] == [reason in text and DEFAULT in text and "hunter2" not in text for text in told]
+    # Three for the health check; the rest is set-up on a busy machine.
+    assert seconds < 3 + 3
+    assert cost_summary() == handler.summary()
+
+
+def test_name_that_is_looked_up_for_ever(default_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up the server's name is within the three seconds."""
+    found = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(60) and [])
+    _, told, seconds = away("http://mlflow.example.com")
+    found.set()
+
+    assert ["within 3 s" in text for text in told] == [True]
+    assert seconds < 3 + 3
+
+
+@pytest.mark.nightly
+def test_real_server(new_process: Path, store_uri: str) -> None:
+    """MLflow's own server is taken, and traces are stored there."""
+    with serving(new_process, store_uri) as server:
+        handler, told, _ = away(server.uri)
+        ask(handler)
+
+        assert told == []
+        assert mlflow.get_tracking_uri() == server.uri
+        assert cost_summary() == handler.summary()
 
 
 def test_warning_is_told_where_configure_was_called(default_store: Path) -> None:
@@ -209,16 +284,103 @@ def test_never_raises(new_process: Path, uri: str) -> None:
     assert handler.summary().llm_calls == 1
 
 
-def test_file_store(new_process: Path) -> None:
-    """A `file:` store gives a `DeprecationWarning` that names SQLite, and no exception."""
+def test_folder_that_cannot_be_written(new_process: Path) -> None:
+    """A database that cannot be made is told within seconds, and neither `configure` nor the graph waits for it."""
+    began = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="cannot be written.*tracing is off"):
+        handler = configure({"tracking_uri": "sqlite:////proc/nowhere/mlflow.db"})
+    ask(handler)
+
+    assert handler.summary().llm_calls == 1
+    assert time.monotonic() - began < 5
+
+
+def test_file_that_is_no_database(new_process: Path) -> None:
+    """Nor for a file that is something else."""
+    (new_process / "mlflow.db").write_text("notes of last week, which are no database at all\n" * 40)
+    with pytest.warns(RuntimeWarning, match="file is not a database"):
+        handler = configure({"tracking_uri": DEFAULT})
+    ask(handler)
+
+    assert handler.summary().llm_calls == 1
+
+
+def test_database_that_is_being_written(new_process: Path, store_uri: str) -> None:
+    """A database in which another process has a transaction open can be written."""
+    with contextlib.closing(sqlite3.connect(new_process / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert why_unusable(store_uri) is None
+
+
+# --- what older configurations name ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uri", ["file://./mlruns", "file://mlruns", "file:./mlruns", "./mlruns", "mlruns", "s3://a/b"])
+@pytest.mark.parametrize("place", ["policy", "environment"])
+def test_store_of_older_mlflow(default_store: Path, monkeypatch: pytest.MonkeyPatch, uri: str, place: str) -> None:
+    """SQLite takes over from a folder or a bucket, with one warning that everybody sees and that says how to move."""
+    if place == "environment":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        handler = configure({"tracking_uri": f"file://{new_process}/mlruns", "async_logging": False})
+        handler = configure({"async_logging": False} | ({"tracking_uri": uri} if place == "policy" else {}))
         ask(handler)
+    ours = [w for w in told if "tracking_uri" in str(w.message)]
 
-    ours = [str(w.message) for w in told if w.category is DeprecationWarning and str(w.message).startswith("policy:")]
-    assert ["sqlite:///" in text for text in ours] == [True]
-    assert handler.summary().llm_calls == 1
+    assert [True] == [DEFAULT in str(w.message) for w in ours]
+    assert not issubclass(ours[0].category, DeprecationWarning)
+    assert uri.startswith("s3") or "mlflow-cost migrate mlruns mlflow.db" in str(ours[0].message)
+    assert mlflow.get_tracking_uri() == DEFAULT
+    assert cost_summary() == handler.summary()
+    assert not (default_store / "mlruns").exists()
+
+
+@pytest.mark.parametrize("uri", ["file://./mlruns", "./mlruns"])
+def test_file_store_that_mlflow_is_told_to_use(new_process: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """With MLflow's allow flag it is the folder here, not one in the root of the disk."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    with pytest.warns(UserWarning, match="giving up its file store"):
+        handler = configure({"tracking_uri": uri, "async_logging": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MLflow's own, of its file store
+        ask(handler)
+        assert cost_summary() == handler.summary()
+
+    assert list((new_process / "mlruns").glob("*/traces/*/trace_info.yaml"))
+
+
+def old_store(folder: Path) -> None:
+    """A file store with a run, as MLflow 2 wrote it."""
+    for place in ("mlruns/0", f"mlruns/0/{'a1' * 16}"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "meta.yaml").write_text("artifact_location: here\n")
+
+
+def hints(told: list[warnings.WarningMessage]) -> list[str]:
+    return [str(w.message) for w in told if "old file store" in str(w.message)]
+
+
+def test_hint_at_an_old_store(default_store: Path) -> None:
+    """Where no URI is given and `./mlruns` has data, a hint says how to take it along; traces go to SQLite."""
+    old_store(default_store)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        configure({"async_logging": False})
+
+    assert ["mlflow-cost migrate mlruns mlflow.db" in text for text in hints(told)] == [True]
+    assert mlflow.get_tracking_uri() == DEFAULT
+
+
+def test_no_hint_when_it_was_taken_along(default_store: Path) -> None:
+    """Not where the database has its runs, nor where the folder has nothing but files of SQLite's runs."""
+    old_store(default_store)
+    with contextlib.closing(sqlite3.connect(default_store / "mlflow.db")) as database, database:
+        database.execute("INSERT INTO runs (run_uuid, experiment_id) VALUES (?, 0)", ("a1" * 16,))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        configure({"async_logging": False})
+
+    assert hints(told) == []
 
 
 def test_disabled_changes_nothing(new_process: Path) -> None:

@@ -16,7 +16,19 @@ PACKAGE = "langchain_mlflow_cost"
 ROOT = Path(__file__).resolve().parents[2] / PACKAGE
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "limits", "money", "notices", "nodes", "node_patterns", "written", "messages", "attributes"),
+    (
+        "errors",
+        "limits",
+        "money",
+        "notices",
+        "nodes",
+        "node_patterns",
+        "written",
+        "messages",
+        "attributes",
+        "bounded",
+        "tracking_stores",
+    ),
     ("pricing", "budgets", "redaction"),
     ("policy",),
     ("adapters",),

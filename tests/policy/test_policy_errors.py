@@ -562,8 +562,8 @@ def test_environment_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest
 
 DOUBTS = {
     "old tracing": ("use_mlflow_39_tracing: true\n", PolicyWarning, ":1: use_mlflow_39_tracing is accepted, but it is"),
-    "file store": ("tracking_uri: file://./mlruns\n", DeprecationWarning, ":1: tracking_uri names a directory"),
-    "file store, a path": ("\ntracking_uri: ./mlruns\n", DeprecationWarning, ":2: tracking_uri names a directory"),
+    "file store": ("tracking_uri: file://./mlruns\n", PolicyWarning, ":1: tracking_uri names a folder, mlruns"),
+    "file store, a path": ("\ntracking_uri: ./mlruns\n", PolicyWarning, ":2: tracking_uri names a folder, mlruns"),
     "artifact store": ("tracking_uri: s3://a/b\n", PolicyWarning, ":1: tracking_uri: MLflow keeps artifacts in s3://"),
     "run name": ('run_name: "{flow}"\n', PolicyWarning, ":1: run_name: {flow} stays as it is; known are {timestamp}"),
 }

@@ -24,8 +24,8 @@ real_files = pytest.mark.skipif(not EXPECTED, reason=f"the real configuration fi
 ODDITIES = {
     "fragments/readme_research_agent.yaml": (PolicyWarning, 'key "config" stands here again, first in line 7'),
     "fragments/spec_enterprise_retention_redact.yaml": (PolicyWarning, "MLflow keeps artifacts in s3:// stores"),
-    "fragments/spec_full_schema.yaml": (DeprecationWarning, "tracking_uri names a directory"),
-    "fragments/upgrade_old_config.yaml": (DeprecationWarning, "tracking_uri names a directory"),
+    "fragments/spec_full_schema.yaml": (PolicyWarning, "tracking_uri names a folder, mlruns"),
+    "fragments/upgrade_old_config.yaml": (PolicyWarning, "tracking_uri names a folder, mlruns"),
     "whole/mlflow_optimization.yaml": (PolicyWarning, "settings under config.mlflow are not read; move them to"),
 }
 

@@ -129,6 +129,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def forget_stores() -> None:
+    """Let MLflow open the default database anew: it keeps one for a URI, which as a relative one means a file here."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    engine = SqlAlchemyStore._engine_map.pop("sqlite:///mlflow.db", None)
+    if engine is not None:
+        engine.dispose()
+
+
 def use_experiment(name: str) -> None:
     """Make it, and store traces there from now on."""
     mlflow.set_experiment(experiment_id=mlflow.create_experiment(name))

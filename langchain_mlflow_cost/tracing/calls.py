@@ -40,7 +40,9 @@ ASSUMED_OUTPUT_TOKENS: Final = 1_000
 RESERVED_OUTPUT_TOKENS: Final = 4_000
 """Reserved at most: langchain-anthropic asks for the model's maximum by itself, which few answers come near."""
 STREAM_CHECK_CHUNKS: Final = 16
-"""A stream's running cost is told, and checked against budgets, once in so many chunks."""
+"""A stream's running cost is told, and checked against budgets, once in so many chunks,"""
+STREAM_CHECK_CHARS: Final = 256
+"""or once in so many characters: some clients send thousands in one chunk."""
 _ALMOST_NOTHING: Final = Decimal("1e-9")
 _NOTHING: Final = Decimal(0)
 
@@ -74,7 +76,9 @@ class ModelCall:
         "_run",
         "_streamed_tokens",
         "_told",
+        "_told_chunks",
         "_tools",
+        "_untold_chars",
         "audio_format",
         "chunks",
         "first_chunk_ns",
@@ -107,6 +111,8 @@ class ModelCall:
         self._streamed_tokens = 0
         self._told: list[Any] = []
         """The chunks of a stream that say something beside their text."""
+        self._told_chunks = 0
+        self._untold_chars = 0
         self._reservations: dict[Budgets, Reservation] = {}
         for state in run.handlers:
             run.trace.ledger_of(state).enter(key, run.node)
@@ -188,7 +194,8 @@ class ModelCall:
         message = getattr(chunk, "message", None)
         if message is not None and (message.usage_metadata or message.response_metadata):
             self._told.append(chunk)
-        if len(self.chunks) % STREAM_CHECK_CHUNKS == 0:
+        self._untold_chars += len(text)
+        if self._untold_chars >= STREAM_CHECK_CHARS or len(self.chunks) - self._told_chunks >= STREAM_CHECK_CHUNKS:
             try:
                 self._tell_running()
             except BudgetExceededError as refusal:
@@ -196,7 +203,8 @@ class ModelCall:
                 raise
 
     def _tell_running(self) -> None:
-        latest = self.chunks[-STREAM_CHECK_CHUNKS:]
+        latest = self.chunks[self._told_chunks :]
+        self._told_chunks, self._untold_chars = len(self.chunks), 0
         # A chunk is a token at least, most often; some clients send hundreds in one.
         self._streamed_tokens += max(estimate_answer_tokens("".join(latest)), sum(map(bool, latest)))
         output_tokens, input_tokens = self._streamed_tokens, self.prompt_tokens

@@ -42,7 +42,7 @@ class Session:
                     self.text.add(told.text)
                 elif told.kind == "file":
                     self._files.add(_digest(told.data))
-                    self.text.add(told.text, encoded=False)
+                    self.text.add(told.text)
         except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything; what is not heard may leak
             self.text.withhold_everything()
             log.warning(

@@ -1,0 +1,133 @@
+"""Which letters of a text are of ordinary words, which many texts share, and which tell one text from another."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_WORDS_FILE: Final = Path(__file__).with_name("common_words.txt")
+
+_WORD = re.compile(r"[^\W\d_]+")
+_ADDRESS = re.compile(r"(?P<local>[\w.+-]{1,64})@(?P<domain>[\w-]{1,63}(?:\.[\w-]{1,63})+)")
+_HOST = re.compile(r"\b(?:https?|wss?|ftp)://(?:www\.)?[\w.-]{1,255}|\bwww\.[\w.-]{1,255}")
+_SENTENCE_END = re.compile('[.!?…\u3002\uff01\uff1f]+["\'”\u2019)\\]]*(?:\\s+|$)|[\n\r\t|;:"“”\u3002\uff01\uff1f]+')
+_CAPITALS: Final = frozenset({"ID", "OK", "AM", "PM", "FAQ", "PIN", "URL", "US", "USD", "API", "IDs"})
+"""Words that everybody writes so."""
+_WITHIN: Final = frozenset(",'\u2019-/&")
+"""What stands between two words of one sentence."""
+_MOMENT = re.compile(
+    r"(?<![\w-])(?:\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
+    r"|\d{1,2}:\d{2}(?::\d{2})?"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4})(?![\w-])"
+)
+
+
+@functools.cache
+def common_words() -> frozenset[str]:
+    """The most common words of English; a text in another language has hardly any, and so no ordinary ones."""
+    lines = _WORDS_FILE.read_text("ascii").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def is_ordinary(text: str) -> bool:
+    """Whether a short text is a number, a date, a time, or ordinary words: `approved`, `thank you`, `2026-11-21`."""
+    text = text.strip()
+    if text.isdigit() or _MOMENT.fullmatch(text):
+        return True
+    if text.isalpha() and text.lower() != text.upper() and (text.isupper() or text[1:].islower()):
+        return True
+    return not telling_characters(text).any()
+
+
+_PROGRAM_NAME = re.compile(r"[A-Za-z_$@][A-Za-z_.$:-]{0,127}[0-9]{0,2}")
+_NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_AFFIXES = re.compile(r"^(?:non|un|re|sub|pre|multi|auto|de|dis)?(.{3,}?)(?:s|es|d|ed|ing|er|or|able|ly)?$")
+_ABBREVIATION: Final = 3
+
+
+def is_program_name(text: str) -> bool:
+    """Whether a text is a name as programs give them: one word made of ordinary ones, such as `departure_time_est`."""
+    if not _PROGRAM_NAME.fullmatch(text):
+        return False
+    common = common_words()
+    for spelled in _NAME_WORD.findall(text):
+        word = spelled.casefold()
+        if len(word) > _ABBREVIATION and word not in common:
+            stem = _AFFIXES.fullmatch(word)
+            if stem is None or not any(each in common for each in (stem[1], stem[1] + "e", word[:-1])):
+                return False
+    return True
+
+
+def telling_characters(text: str) -> NDArray[np.bool_]:
+    """Which characters are not those of an ordinary word: digits, names, words that are rare or of another language.
+
+    A word with a capital is a name, unless it begins a sentence or is in a label, such as `Flight Number:`.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    telling = _TELLS[np.minimum(codes, 128)]
+    common = common_words()
+    marked: list[tuple[int, int]] = []
+    before = label_end = -1
+    for word in _WORD.finditer(text):
+        spelled = word[0]
+        if spelled not in common:
+            start, end = word.span()
+            if spelled != "I" and spelled not in _CAPITALS:
+                is_common = spelled.casefold() in common and (spelled[1:].islower() or spelled == "A")
+                if is_common and start >= label_end and (before < 0 or _is_break(text[before:start])):
+                    label = _LABEL.match(text, start)
+                    label_end = end if label is None else label.end()
+                if not (is_common and start < label_end):
+                    marked.append((start, end))
+        before = word.end()
+    if marked:
+        steps = np.zeros(len(text) + 1, dtype=np.int32)
+        both = np.array(marked, dtype=np.intp)
+        steps[both[:, 0]] = 1
+        np.add.at(steps, both[:, 1], -1)
+        telling |= np.cumsum(steps[:-1]) > 0
+    if not text.isalpha():
+        for moment in _MOMENT.finditer(text):
+            telling[moment.start() : moment.end()] = False
+    return telling
+
+
+def _is_break(between: str) -> bool:
+    """Whether a sentence or line begins behind what stands between two words."""
+    signs = between.strip()
+    return "\n" in between or (bool(signs) and signs[-1] not in _WITHIN)
+
+
+_TELLS = np.array([chr(code).isdigit() for code in range(128)] + [True])
+"""Of the characters of ASCII, the digits; the last stands for all others, which no word of the list has."""
+_LABEL = re.compile(r"(?:[A-Za-z][\w'/]*[ ()]{0,2}){1,5}[*_]{0,2}:")
+"""From the beginning of a sentence or line to a colon."""
+
+
+def shared_stretches(text: str) -> Iterator[tuple[int, int, int]]:
+    """Where a text names a host, which many addresses share: where its own part begins, the host's start and end."""
+    for address in _ADDRESS.finditer(text) if "@" in text else ():
+        yield address.start(), address.start("domain"), address.end()
+    for host in _HOST.finditer(text) if "://" in text or "www." in text else ():
+        yield host.start(), host.start(), host.end()
+
+
+def units(text: str) -> Iterator[tuple[int, int]]:
+    """Where the sentences and lines of a text begin and end, and the text itself."""
+    begin = 0
+    for end in _SENTENCE_END.finditer(text):
+        yield begin, end.start()
+        begin = end.end()
+    if begin:
+        yield begin, len(text)
+    yield 0, len(text)

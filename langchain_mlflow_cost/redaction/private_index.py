@@ -1,0 +1,238 @@
+"""What is kept of private text: the runs of letters by which it is recognised, and no text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from langchain_mlflow_cost.redaction.letters import characters, letters_of, text_of
+from langchain_mlflow_cost.redaction.ordinary import is_ordinary, shared_stretches, telling_characters, units
+from langchain_mlflow_cost.redaction.shingles import ORDINARY, SHINGLE, Hashes, Known, hashes_of, joined, long_hashes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from langchain_mlflow_cost.redaction.json_tokens import Token
+    from langchain_mlflow_cost.redaction.letters import Codes, Letters, Positions
+
+SHORTEST: Final = 6
+"""Letters and digits of the shortest private string that is recognised as a whole."""
+
+Spans = list[tuple[int, int]]
+
+
+class Index:
+    """The runs of letters by which private text is recognised."""
+
+    def __init__(self) -> None:
+        self.telling = Known()
+        """Of `SHINGLE` letters."""
+        self.ordinary = Known()
+        """Of `ORDINARY` letters."""
+        self.heads = Known()
+        """The first `SHINGLE` letters of whole sentences, lines and texts."""
+        self.beginnings = Known()
+        """The runs of `SHINGLE` letters in the first `ORDINARY` of those."""
+        self.units: dict[int, dict[int, set[int]]] = {}
+        """Of each head, by their length, the hashes of those that are shorter than `LONGEST_UNIT`."""
+        self.short: dict[int, Known] = {}
+        """Whole strings shorter than `SHINGLE`, by their length."""
+
+    def __len__(self) -> int:
+        return len(self.telling) + len(self.ordinary) + len(self.heads) + len(self.beginnings)
+
+    def settle(self) -> None:
+        """Make what was added known to `covered`."""
+        for known in (self.telling, self.ordinary, self.heads, self.beginnings, *self.short.values()):
+            known.settle()
+
+    def add_json(self, text: str, tokens: Sequence[Token]) -> None:
+        """Remember those runs of letters of a JSON document that hold something telling of its values."""
+        seen = characters(text)
+        letters, _ = letters_of(seen)
+        if len(letters.codes) < SHINGLE:
+            return
+        telling = np.zeros(len(text) + 1, dtype=bool)
+        for token in tokens:
+            if token.kind != "key":
+                telling[token.start : token.end] = telling_characters(text[token.start : token.end])
+        told = telling[letters.starts]
+        short = hashes_of(letters.codes, SHINGLE)
+        long = long_hashes(short)
+        # All answers of a tool have keys, and many have a short value, in common.
+        self.telling.add(short[_sums(told, SHINGLE) >= SHORTEST])
+        self.ordinary.add(long[_sums(told, ORDINARY) >= ORDINARY // 4])
+        if told.any():
+            self._add_unit(short, 0, len(told))
+
+    def add(self, text: str) -> None:
+        """Remember the runs of letters of a text, and its sentences and lines."""
+        seen = characters(text)
+        letters, at = letters_of(seen)
+        count = len(letters.codes)
+        if count < SHINGLE:
+            if count >= SHORTEST and not is_ordinary(text_of(seen)):
+                self.short.setdefault(count, Known()).add(hashes_of(letters.codes, count))
+            return
+        plain = text_of(seen)
+        telling = telling_characters(plain)[at]
+        short = hashes_of(letters.codes, SHINGLE)
+        wanted = np.ones(len(short), dtype=bool)
+        long = long_hashes(short)
+        wanted_long = np.ones(len(long), dtype=bool)
+        for begin, host, end in shared_stretches(plain):
+            first, middle, last = (int(place) for place in np.searchsorted(at, (begin, host, end)))
+            telling[middle:last] = False
+            # What begins behind the address's own part would be found in every address at that host.
+            wanted[max(first + (begin < host), middle - SHINGLE + 1) : last] = False
+            wanted_long[middle : max(last - ORDINARY + 1, middle)] = False
+            if first < middle:
+                self._add_unit(short, first, last - first)
+        self._add_runs(short, wanted, telling)
+        self.ordinary.add(long[wanted_long])
+        for begin, end in units(plain):
+            first, last = (int(place) for place in np.searchsorted(at, (begin, end)))
+            self._add_unit(short, first, last - first)
+        closed = without_breaks(plain, letters, at)
+        if closed is not None:
+            codes, places = closed
+            short = hashes_of(codes, SHINGLE)
+            told = np.where(codes == BREAK, False, telling[places])
+            wanted, wanted_long = _clear_of_breaks(codes)
+            self._add_runs(short, wanted, told)
+            self.ordinary.add(long_hashes(short)[wanted_long])
+
+    def _add_runs(self, short: Hashes, wanted: NDArray[np.bool_], telling: NDArray[np.bool_]) -> None:
+        self.telling.add(short[wanted & (_sums(telling, SHINGLE) >= FEWEST_TELLING)])
+
+    def _add_unit(self, short: Hashes, first: int, length: int) -> None:
+        if length < SHINGLE:
+            return
+        self.heads.add(short[first : first + 1])
+        self.beginnings.add(short[first + 1 : first + min(length, ORDINARY) - SHINGLE + 1])
+        if length < LONGEST_UNIT:
+            head = short[first]
+            self.units.setdefault(int(head), {}).setdefault(length, set()).add(_unit_hash(short, first, length))
+
+    def covered(self, codes: Codes, is_open: Callable[[int, int], bool], cut_at: int = 0) -> NDArray[np.bool_]:
+        """Which letters stand in a run that is recognised.
+
+        Args:
+            codes: Of the letters.
+            is_open: Whether a word begins at a letter, and one ends before another.
+            cut_at: How many letters there are before the place where the text was cut off; 0 where it was not.
+            telling_only: Let runs of ordinary words be.
+        """
+        steps = np.zeros(len(codes) + 1, dtype=np.int32)
+        short = hashes_of(codes, SHINGLE)
+        _cover(steps, self.telling.found_in(short), SHINGLE)
+        long = long_hashes(short)
+        if len(long):
+            # Not where all is covered: looking up takes longest where something is found.
+            open_to = np.nonzero(_sums(np.cumsum(steps[:-1]) == 0, ORDINARY))[0]
+            _cover(steps, open_to[self.ordinary.found_in(long[open_to])], ORDINARY)
+        for first in self.heads.found_in(short).tolist():
+            for length, hashes in self.units.get(int(short[first]), {}).items():
+                if first + length <= len(codes) and _unit_hash(short, first, length) in hashes:
+                    steps[first] += 1
+                    steps[first + length] -= 1
+            behind = cut_at - SHINGLE - first
+            if 0 <= behind <= ORDINARY - SHINGLE and (
+                len(self.beginnings.found_in(short[first + 1 : first + 1 + behind])) == behind
+            ):
+                # The beginning of a sentence whose rest is gone.
+                steps[first] += 1
+                steps[cut_at] -= 1
+        for length, known in self.short.items():
+            found = known.found_in(hashes_of(codes, length)).tolist()
+            _cover(steps, np.array([at for at in found if is_open(at, at + length)], dtype=np.intp), length)
+        return np.cumsum(steps[:-1]) > 0
+
+
+FEWEST_TELLING: Final = 3
+"""Telling letters among `SHINGLE` in a row."""
+LONGEST_UNIT: Final = 64
+"""From here on what is whole is recognised by its pieces."""
+
+
+def _sums(telling: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
+    """How many of each run of `length` letters are telling."""
+    if len(telling) < length:
+        return np.empty(0, dtype=np.intp)
+    told = np.concatenate(([0], np.cumsum(telling)))
+    return told[length:] - told[:-length]
+
+
+def _unit_hash(short: Hashes, first: int, length: int) -> int:
+    offsets = (*range(0, length - SHINGLE, SHINGLE), length - SHINGLE)
+    return int(joined((short[first + offset : first + offset + 1] for offset in offsets), length)[0])
+
+
+def _cover(steps: NDArray[np.int32], starts: Positions, length: int) -> None:
+    # No place is there twice.
+    steps[starts] += 1
+    steps[starts + length] -= 1
+
+
+BREAK: Final = 0xE001
+"""Stands between letters that are not neighbours."""
+_BETWEEN = re.compile(r"</?[A-Za-z!][^<>]{0,200}>|(?<![^\W_])\d+(?:[.,]\d+)*(?![^\W_])")
+"""A tag, or a number that stands alone."""
+
+
+def without_breaks(
+    plain: str, letters: Letters, at: Positions, keys: Spans | None = None
+) -> tuple[Codes, Positions] | None:
+    """The letters around tags and numbers that stand between words, closed up; and which they are.
+
+    None where there are none. Only so many as a run across one can have: elsewhere nothing has changed.
+
+    Args:
+        plain: The characters of the text.
+        letters: Its letters.
+        at: Which character each of them comes from.
+        keys: Where in the text JSON's keys are, which are left out too.
+    """
+    spans = [each.span() for each in _BETWEEN.finditer(plain)]
+    if not spans and not keys:
+        return None
+    outside = _outside(len(plain), spans)[at]
+    if keys:
+        outside &= _outside(int(letters.ends[-1]) if len(at) else 0, keys)[letters.starts]
+    kept = np.nonzero(outside)[0]
+    if len(kept) < SHINGLE or len(kept) == len(at):
+        return None
+    seams = np.nonzero(np.diff(kept) > 1)[0]
+    near = np.zeros(len(kept) + 1, dtype=np.int32)
+    np.add.at(near, np.maximum(seams - ORDINARY + 1, 0), 1)
+    np.add.at(near, np.minimum(seams + ORDINARY + 1, len(kept)), -1)
+    chosen = np.nonzero(np.cumsum(near[:-1]) > 0)[0]
+    if not len(chosen):
+        return None
+    gaps = np.nonzero(np.diff(chosen) > 1)[0] + 1
+    places = np.insert(kept[chosen], gaps, kept[chosen[gaps]])
+    codes = letters.codes[places].copy()
+    codes[gaps + np.arange(len(gaps))] = BREAK
+    return codes, places
+
+
+def _outside(length: int, spans: Spans) -> NDArray[np.bool_]:
+    steps = np.zeros(length + 1, dtype=np.int32)
+    if spans:
+        both = np.minimum(np.array(spans, dtype=np.intp), length)
+        np.add.at(steps, both[:, 0], 1)
+        np.add.at(steps, both[:, 1], -1)
+    return np.cumsum(steps[:-1]) == 0
+
+
+def _clear_of_breaks(codes: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which runs of either length have no break in them."""
+    broken = np.concatenate(([0], np.cumsum(codes == BREAK)))
+    return tuple(  # type: ignore[return-value]  # two of them
+        broken[length:] == broken[:-length] if len(codes) >= length else np.empty(0, dtype=bool)
+        for length in (SHINGLE, ORDINARY)
+    )

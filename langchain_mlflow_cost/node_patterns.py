@@ -16,8 +16,8 @@ outwards: a full name beats a glob, a glob with more letters one with fewer, tha
 The order in the file decides nothing.
 
 A compiled graph's own name within a path (`nodes.GraphName`) is a segment like any other, and one that a pattern may
-leave out: `tools/model` covers `tools/doctor/model`, where `doctor` is an agent that a tool called. Of two patterns that
-cover the path without these names, the one that is the more specific there is so with them: an entry that knows
+leave out: `tools/model` covers `tools/doctor/model`, where `doctor` is an agent that a tool called. Of two patterns
+that cover the path without these names, the one that is the more specific there is so with them: an entry that knows
 nothing of agents never loses to another such entry by them.
 
 Matching never backtracks: a glob's pieces are looked for one after the other, each as far left as it can be.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import pytest
 from fake_models import MINI, FakeChat, FakeStream
@@ -13,9 +14,6 @@ from stored_traces import all_traces
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TWO_CALLS = 0.0009
 """USD: what two calls of MINI cost."""

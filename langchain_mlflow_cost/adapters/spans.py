@@ -166,7 +166,7 @@ def replace_fields(
 def add_to_ended(span: SdkSpan, attributes: Mapping[str, Any]) -> None:
     """Write attributes into a span that has ended, whose own are frozen; MLflow stores what it finds in them."""
     with span._lock:  # noqa: SLF001
-        span._attributes = {**(span._attributes or {}), **attributes}  # type: ignore[assignment]  # noqa: SLF001
+        span._attributes = {**(span._attributes or {}), **attributes}  # noqa: SLF001
 
 
 def replace_status(span: SdkSpan, description: str | None) -> None:

@@ -44,7 +44,9 @@ def storing(spans: Sequence[LiveSpan]) -> Callable[[], None]:
     exporters = [getattr(processor, "span_exporter", None) for processor in processors]
 
     def store() -> None:
-        for exporter in exporters if experiment_id is not None else ():
+        if experiment_id is None:
+            return
+        for exporter in exporters:
             if not isinstance(exporter, MlflowV3SpanExporter) or is_databricks_uri(exporter._client.tracking_uri):  # noqa: SLF001
                 continue
             told: list[Span] = list(spans)

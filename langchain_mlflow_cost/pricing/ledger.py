@@ -144,21 +144,6 @@ class Ledger:
             self._running.pop(key, None)
             self._entered.pop(key, None)
 
-    def _with(self, others: Iterable[Ledger]) -> Ledger:
-        together = Ledger()
-        for ledger in (self, *others):
-            with ledger._lock:
-                together._totals = _joined(together._totals, ledger._totals)
-                for name, node in ledger._nodes.items():
-                    sums = together._nodes.setdefault(name, _NodeTotals())
-                    sums.totals = _joined(sums.totals, node.totals)
-                    sums.models |= node.models
-                    sums.retries += node.retries
-                together._unpriced_models |= ledger._unpriced_models
-                together._running.update(ledger._running)
-                together._entered.update(ledger._entered)
-        return together
-
     def add(self, call: Call, spans: Iterable[Totals] = (), *, key: object = None) -> None:
         """Add a finished call to the trace, its node, and the span totals given (its own and those above it)."""
         with self._lock:
@@ -196,10 +181,8 @@ class Ledger:
         with self._lock:
             return replace(self._totals)
 
-    def summary(self, trace_id: str = "", *others: Ledger, stopped_by: str | None = None) -> CostSummary:
-        """The sums at this moment, running estimates included; with those of other invocations in the same trace."""
-        if others:
-            return self._with(others).summary(trace_id, stopped_by=stopped_by)
+    def summary(self, trace_id: str = "", *, stopped_by: str | None = None) -> CostSummary:
+        """The sums at this moment, running estimates included."""
         with self._lock:
             totals = replace(self._totals)
             nodes = {
@@ -237,18 +220,3 @@ class Ledger:
                 for name, node in nodes.items()
             },
         )
-
-
-def _joined(one: Totals, other: Totals) -> Totals:
-    return Totals(
-        EXACT.add(one.input_usd, other.input_usd),
-        EXACT.add(one.output_usd, other.output_usd),
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.llm_calls + other.llm_calls,
-        one.cached_calls + other.cached_calls,
-        one.unpriced_calls + other.unpriced_calls,
-        one.estimated_calls + other.estimated_calls,
-        EXACT.add(one.estimated_usd, other.estimated_usd),
-        EXACT.add(one.tool_usd, other.tool_usd),
-    )

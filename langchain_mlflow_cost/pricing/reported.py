@@ -205,7 +205,7 @@ class Reading:
             if name != "thoughts":  # Vertex: `reasoning` has them.
                 self.counts.setdefault(name, count)
 
-    def settle_totals(self, *, is_raw: bool, is_openai: bool) -> bool:
+    def settle_totals(self, *, is_raw: bool, is_openai: bool, is_perplexity: bool = False) -> bool:
         """Complete the totals; true if the output still has to be counted from the text."""
         totals = self.totals
         thoughts = self.counts.pop("thoughts", 0)
@@ -216,7 +216,7 @@ class Reading:
         if is_raw:
             if "input" in totals and not is_openai:
                 totals["input"] += self.not_in_input
-            if "output" in totals:
+            if "output" in totals and not is_perplexity:  # `settle_output` adds them.
                 totals["output"] += thoughts
         whole = totals.get("total")
         if whole is not None:
@@ -354,7 +354,8 @@ def usage_of(
         reading.add_missing(raw)
     # OpenAI's shape has the cached tokens in its prompt tokens. Bedrock's InvokeModel has the same names, and not.
     is_openai = "prompt_tokens" in reported and "cache_write_input_tokens" not in reported
-    partly = reading.settle_totals(is_raw=is_raw, is_openai=is_openai)
+    is_perplexity = request.provider == PERPLEXITY
+    partly = reading.settle_totals(is_raw=is_raw, is_openai=is_openai, is_perplexity=is_perplexity)
     totals, counts = reading.totals, reading.counts
     if "input" not in totals:
         problems.append("input tokens were not reported")
@@ -370,7 +371,7 @@ def usage_of(
         reading.settle_total()
         reading.settle_input()
     if not counts.keys().isdisjoint(_OUTPUT_PARTS):
-        reading.settle_output(is_perplexity=request.provider == PERPLEXITY)
+        reading.settle_output(is_perplexity=is_perplexity)
     return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
 
 

@@ -76,15 +76,6 @@ def test_order_changes_nothing(added: list[Call], random: st.Random) -> None:  #
 
 
 @few
-@given(CALLS, st.integers(0, 12))
-def test_batches_change_nothing(added: list[Call], cut: int) -> None:
-    """Calls in two ledgers, told together, are the calls in one."""
-    together = ledger_of(added[:cut]).summary("tr-1", ledger_of(added[cut:]))
-
-    assert told(together) == told(ledger_of(added).summary("tr-1"))
-
-
-@few
 @given(CALLS)
 def test_sums_are_exact(added: list[Call]) -> None:
     """USD are the exact sum of all priced calls, whatever the thread's decimal context rounds to."""

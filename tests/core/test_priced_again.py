@@ -72,7 +72,7 @@ def test_every_call_of_a_way_is_priced_again(exported_in_threads: str, name: str
     )
 
 
-POLICY = {
+POLICY: dict[str, Any] = {
     "prices": {
         "overrides": {"house": {"input": "0.7", "output": "1.3", "request": "0.002"}},
         "discounts": {"anthropic": "0.15"},
@@ -110,7 +110,7 @@ def test_what_a_price_depends_on_is_stored(store: str, name: str) -> None:
     one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(MlflowCostHandler(POLICY)))
     (span,) = spans_of_calls()
 
-    assert priced_again(span, Policy(**POLICY)) == pytest.approx(written(span), rel=EXACTLY)
+    assert priced_again(span, Policy.load(POLICY)) == pytest.approx(written(span), rel=EXACTLY)
     assert usd is None or written(span) == pytest.approx(usd, rel=1e-9)
 
 
@@ -119,7 +119,7 @@ def test_own_prices_are_asked_again(store: str) -> None:
     model = Saying(about={"model_name": "house"})
     one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(MlflowCostHandler(POLICY)))
     (span,) = spans_of_calls()
-    dearer = Policy(prices={"overrides": {"house": {"input": 1000, "output": 0}}})
+    dearer = Policy.load({"prices": {"overrides": {"house": {"input": 1000, "output": 0}}}})
 
     # 1,000 at 0.7 and 500 at 1.3 a million, and 0.002 for the request.
     assert written(span) == pytest.approx(0.00335, rel=EXACTLY)
@@ -212,7 +212,8 @@ def test_nobody_else_writes_what_is_ours(store: str) -> None:
                 span.set_attribute(key, secret)
         return {"messages": []}
 
-    graph: Any = StateGraph(MessagesState).add_node("ask", ask).add_node("tell", tell)
+    nodes: list[Any] = [ask, tell]
+    graph: Any = StateGraph(MessagesState).add_node("ask", nodes[0]).add_node("tell", nodes[1])
     graph.add_edge(START, "ask").add_edge("ask", "tell")
     policy = {"artifact_level": "full", "nodes": {"ask": {"log_prompts": False}}}
     graph.compile().invoke(ASK, given(MlflowCostHandler(policy)))

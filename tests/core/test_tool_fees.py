@@ -128,7 +128,8 @@ def test_an_interrupted_call_costs_once(store: str) -> None:
     def node(_: MessagesState) -> Any:
         return {"messages": [("ai", ask.invoke({"word": "may I?"}))]}
 
-    graph: Any = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    waiting: Any = node
+    graph: Any = StateGraph(MessagesState).add_node("node", waiting).add_edge(START, "node")
     graph = graph.compile(checkpointer=InMemorySaver())
     handler = MlflowCostHandler({"prices": {"tools": {"ask": 1}}})
     config = given(handler, configurable={"thread_id": "t"})

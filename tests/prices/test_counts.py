@@ -229,7 +229,7 @@ def test_unknown_output_is_an_estimate() -> None:
 COUNTS = st.one_of(st.none(), st.integers(-10, 10_000), st.floats(), st.text(max_size=5), st.booleans())
 KEYS = (
     "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
-    "cache_creation_input_tokens_above_1hr", "reasoning_tokens", "llm.token_count.prompt_details.audio",
+    "cache_creation_input_tokens_above_1hr", "reasoning_tokens", "thoughts_token_count", "llm.token_count.prompt_details.audio",
 )  # fmt: skip
 
 

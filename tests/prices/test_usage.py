@@ -310,6 +310,14 @@ def test_parts_add_up(prompt: int, output: int, parts: list[int]) -> None:
     assert min(count for _, count in classes_of(usage)) > 0
 
 
+def test_thoughts_of_perplexity_count_once() -> None:
+    """Thoughts that Perplexity's raw usage has beside its output are added to it once."""
+    raw = {"prompt_tokens": 10, "completion_tokens": 20, "thoughts_token_count": 5}
+    usage = call_result(CallRequest(provider="perplexity"), answer({}, {"token_usage": raw}), None).usage
+
+    assert Usage(10, 25, reasoning=5) == usage
+
+
 class Hostile:
     """An object that raises at every look."""
 

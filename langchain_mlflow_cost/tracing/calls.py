@@ -335,6 +335,7 @@ def settle_tool(run: Run, error: BaseException | None) -> None:
             made = state.budgets.reserve(
                 trace=run.trace,
                 node=run.node,
+                path=run.path,
                 session=run.session_id,
                 estimate_usd=usd,
                 call=run.run_id,

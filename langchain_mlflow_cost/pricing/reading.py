@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -256,8 +257,13 @@ def _response_model(response: Mapping[str, Any], llm_output: Mapping[str, Any]) 
     for source in (response, llm_output):
         for key in ("model_name", "model", "model_id", "model_version"):
             if (name := _name(source.get(key))) is not None:
-                return model_id(_unrepeated(name))
+                return _model_of(name)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _model_of(name: str) -> str:
+    return model_id(_unrepeated(name))
 
 
 def _unrepeated(text: str) -> str:
@@ -624,7 +630,13 @@ _NAME: Final = re.compile(r"[\w.:/@+~=-]{1,200}")
 
 def _name(value: Any) -> str | None:
     """Read what a response calls something. It stands on spans and in warnings: what is no name is ignored."""
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+    return value if isinstance(value, str) and _is_name(value) else None
+
+
+@lru_cache(maxsize=1024)
+def _is_name(text: str) -> bool:
+    # The same few names come with every answer.
+    return _NAME.fullmatch(text) is not None
 
 
 def _first_text(source: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

@@ -28,6 +28,10 @@ RAW_KEYS = frozenset(
 TYPES = frozenset(f'"{value}"' for key, value in vars(SpanType).items() if key.isupper()) | {"null"}
 """MLflow's span types, as it writes them."""
 MODEL_TYPE_VALUES = frozenset(f'"{name}"' for name in MODEL_TYPES)
+OPERATION_KEY, MODEL_OPERATIONS = "gen_ai.operation.name", ("chat", "text_completion", "generate_content", "embeddings")
+"""How OpenTelemetry's GenAI conventions say that a span is a call of a model."""
+KIND_KEY, MODEL_KINDS = "openinference.span.kind", ("LLM", "EMBEDDING")
+"""The same of OpenInference's."""
 NAME_KEYS = frozenset(
     {
         SpanAttributeKey.SPAN_TYPE,
@@ -39,13 +43,17 @@ NAME_KEYS = frozenset(
         "gen_ai.provider.name",
         "gen_ai.request.model",
         "gen_ai.response.model",
-        "gen_ai.operation.name",
+        OPERATION_KEY,
+        KIND_KEY,
+        "llm.model_name",
+        "llm.provider",
+        "llm.system",
         "gen_ai.tool.name",
         "gen_ai.agent.name",
         "error.type",
     }
 )
-"""Names, which stay at every level, redacted; the `gen_ai` ones are OpenTelemetry's GenAI conventions."""
+"""Names, which stay at every level, redacted: MLflow's, OpenTelemetry's GenAI conventions', OpenInference's."""
 COUNT_KEYS = frozenset({SpanAttributeKey.CHAT_USAGE, SpanAttributeKey.LLM_COST})
 """JSON objects of numbers, which stay at every level as they are."""
 _CHANNELS = {
@@ -59,7 +67,7 @@ _EXCEPTION_TYPE = "exception.type"
 def admit_attributes(state: SpanState, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that may stay, in the form in which they may."""
     admitted: dict[str, Any] = {}
-    if "gen_ai.operation.name" in attributes or "gen_ai.request.model" in attributes:
+    if not attributes.keys().isdisjoint((OPERATION_KEY, "gen_ai.request.model", "llm.model_name")):
         state.is_model = True
     if attributes.get(SpanAttributeKey.SPAN_TYPE) in MODEL_TYPE_VALUES:
         state.is_model = True
@@ -81,7 +89,7 @@ def admit_attributes(state: SpanState, attributes: Mapping[str, Any]) -> dict[st
 def _admit_payload(state: SpanState, key: str, value: Any, admitted: dict[str, Any]) -> None:
     channel = _CHANNELS.get(key, "attributes")
     policy = state.policy
-    if key.startswith(_COUNT_PREFIX) and isinstance(value, int):
+    if key.startswith(COUNT_PREFIXES) and isinstance(value, int):
         admitted[key] = value
         return
     if not policy.log_prompts and state.is_model:
@@ -100,8 +108,8 @@ def _admit_payload(state: SpanState, key: str, value: Any, admitted: dict[str, A
     admitted[_key(state, key)] = written
 
 
-_COUNT_PREFIX = "gen_ai.usage."
-"""Token counts by OpenTelemetry's GenAI conventions."""
+COUNT_PREFIXES = ("gen_ai.usage.", "llm.token_count.")
+"""Token counts by OpenTelemetry's GenAI conventions, and by OpenInference's."""
 _SHORT_NUMBER = 10**6
 """Numbers below it can be no card, phone or account number, and need no scan."""
 

@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, fields_of, replace_fields, write_raw
-from langchain_mlflow_cost.attributes import MODEL_TYPES
+from langchain_mlflow_cost.attributes import CHAT_MODEL, EMBEDDING, MODEL_TYPES
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.pricing.reported import request_of_names, result_of_counts
+from langchain_mlflow_cost.tracing.admission import (
+    COUNT_PREFIXES,
+    KIND_KEY,
+    MODEL_KINDS,
+    MODEL_OPERATIONS,
+    OPERATION_KEY,
+)
 from langchain_mlflow_cost.tracing.calls import ModelCall, cost_attributes, sum_attributes, written_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_mlflow_cost.tracing.guard import GuardedSpan
 
+_MODELS = (SpanAttributeKey.MODEL, "gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_PROVIDERS = (SpanAttributeKey.MODEL_PROVIDER, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
 _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 
 
@@ -33,11 +44,13 @@ def count_span(span: GuardedSpan) -> None:
         return
     attributes = span.attributes or {}
     counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
-    model = _loaded(attributes.get(SpanAttributeKey.MODEL))
-    if not isinstance(counts, dict) or not isinstance(model, str):
+    is_mlflows = isinstance(counts, dict)
+    if not is_mlflows:
+        counts = {key: value for key, value in attributes.items() if key.startswith(COUNT_PREFIXES)}
+    model = _first_text(attributes, _MODELS)
+    if not counts or model is None:
         return
-    provider = _loaded(attributes.get(SpanAttributeKey.MODEL_PROVIDER))
-    request = request_of_names(provider if isinstance(provider, str) else None, model)
+    request = request_of_names(_first_text(attributes, _PROVIDERS), model)
     result = result_of_counts(counts, request)
     settled = ModelCall(run, request, key=span.context.span_id).settle_made(result)
     totals = Totals()
@@ -45,17 +58,32 @@ def count_span(span: GuardedSpan) -> None:
     written = cost_attributes(settled, request, lambda name: span.lmc_state.text(name, "names"))
     # What the library wrote itself stays as it is, but for what the store would price an unpriced call by.
     for key in (SpanAttributeKey.MODEL, SpanAttributeKey.MODEL_PROVIDER, SpanAttributeKey.CHAT_USAGE):
-        written.pop(key, None)
+        if key in attributes:
+            written.pop(key, None)
+    if _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in MODEL_TYPES:
+        # As MLflow's store has it for spans that tell their type by another convention.
+        is_embedding = attributes.get(OPERATION_KEY) == "embeddings" or attributes.get(KIND_KEY) == "EMBEDDING"
+        written[SpanAttributeKey.SPAN_TYPE] = written_json(EMBEDDING if is_embedding else CHAT_MODEL)
     if settled.priced.cost is None:
         fields = fields_of(span)[0]
         fields.pop(SpanAttributeKey.CHAT_USAGE, None)
         fields.pop(SpanAttributeKey.LLM_COST, None)
+        fields = {key: value for key, value in fields.items() if not key.startswith(COUNT_PREFIXES)}
         replace_fields(span, attributes=fields)
     write_raw(span, {**written, **sum_attributes(totals)})
 
 
 def _is_model(span: GuardedSpan) -> bool:
-    return _loaded((span.attributes or {}).get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
+    attributes = span.attributes or {}
+    return (
+        _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
+        or attributes.get(OPERATION_KEY) in MODEL_OPERATIONS
+        or attributes.get(KIND_KEY) in MODEL_KINDS
+    )
+
+
+def _first_text(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    return next((text for key in keys if isinstance(text := _loaded(attributes.get(key)), str) and text), None)
 
 
 def _is_below_a_model(span: GuardedSpan) -> bool:

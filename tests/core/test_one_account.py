@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from fake_models import FakeChat
 from mlflow.entities import SpanType
+from mlflow.tracing.provider import get_bridged_tracer_provider
 from stored_traces import all_traces, only_trace
 from ways import ASK, given, one_node
 
@@ -166,3 +167,88 @@ def test_one_trace_has_one_budget(store: str) -> None:
         graph.invoke(ASK, given(handler))
         with pytest.raises(BudgetExceededError):
             graph.invoke(ASK, given(handler))
+
+
+# --- spans by other conventions ------------------------------------------------------------------------------------------
+
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "OpenTelemetry": {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "PROVIDER",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 500,
+    },
+    "OpenInference": {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "gpt-4o-mini",
+        "llm.provider": "PROVIDER",
+        "llm.token_count.prompt": 1000,
+        "llm.token_count.completion": 500,
+    },
+}
+
+
+def bridged(convention: str, provider: str) -> Callable[[Any], dict[str, Any]]:
+    """A node in which an instrumented client records a call with OpenTelemetry, into MLflow."""
+    told = {key: provider if value == "PROVIDER" else value for key, value in CONVENTIONS[convention].items()}
+    tracer = get_bridged_tracer_provider().get_tracer("a client")
+
+    def node(_: Any) -> dict[str, Any]:
+        with tracer.start_as_current_span("call") as span:
+            for key, value in told.items():
+                span.set_attribute(key, value)
+        return {"messages": []}
+
+    return node
+
+
+@pytest.mark.parametrize("level", ["minimal", "full"])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_calls_of_bridged_libraries_count(
+    store: str, monkeypatch: pytest.MonkeyPatch, convention: str, level: str
+) -> None:
+    """A call that a span tells by OpenTelemetry's or OpenInference's names costs what it costs, in every sum."""
+    monkeypatch.setenv("MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT", "true")
+    handler = MlflowCostHandler({"artifact_level": level})
+    one_node(bridged(convention, "openai")).invoke(ASK, given(handler))
+    root = next(span for span in only_trace().data.spans if span.parent_id is None)
+
+    # 1,000 at 0.15 and 500 at 0.60 a million.
+    assert [0.00045] * 5 == pytest.approx(
+        [
+            handler.summary().total_cost_usd,
+            cost_summary().total_cost_usd,
+            root.attributes["cost.total_usd"],
+            stored_call().attributes["mlflow.llm.cost"]["total_cost"],
+            json.loads(only_trace().info.trace_metadata["mlflow.trace.cost"])["total_cost"],
+        ],
+        rel=1e-9,
+    )
+    assert cost_summary() == handler.summary()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_bridged_calls_without_a_price_have_none(store: str, monkeypatch: pytest.MonkeyPatch, convention: str) -> None:
+    """A model on one's own machine with a famous name: the store finds no usage by which it would price it."""
+    monkeypatch.setenv("MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT", "true")
+    handler = MlflowCostHandler({"artifact_level": "full"})
+    one_node(bridged(convention, "ollama")).invoke(ASK, given(handler))
+
+    assert "mlflow.llm.cost" not in stored_call().attributes
+    assert "mlflow.trace.cost" not in only_trace().info.trace_metadata
+    assert (1, 1500) == (cost_summary().unpriced_calls, cost_summary().total_tokens.total_tokens)
+    assert cost_summary() == handler.summary()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_client_below_its_model_counts_once(store: str, monkeypatch: pytest.MonkeyPatch, convention: str) -> None:
+    """An instrumented client inside LangChain's own model: one call, and the store adds no second."""
+    monkeypatch.setenv("MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT", "true")
+    handler, node = MlflowCostHandler(), bridged(convention, "openai")
+    model = FakeChat(before=lambda: node(None))
+    one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(handler))
+
+    assert handler.summary().llm_calls == cost_summary().llm_calls == 1
+    assert json.loads(only_trace().info.trace_metadata["mlflow.trace.cost"])["total_cost"] == pytest.approx(0.00045)
+    assert stored_call().attributes["mlflow.llm.cost"]["total_cost"] == 0

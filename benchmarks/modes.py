@@ -101,6 +101,29 @@ def _handler(policy: dict[str, Any], *, autolog: bool = True) -> Open:
     return opened
 
 
+def _everywhere(policy: dict[str, Any]) -> Open:
+    """The same without a callback: what `configure(policy, everywhere=True)` does beside its set-up of the store."""
+
+    @cache
+    def handler() -> Any:
+        from langchain_mlflow_cost import MlflowCostHandler
+
+        return MlflowCostHandler(policy)
+
+    @contextmanager
+    def opened() -> Iterator[list[Any]]:
+        from langchain_mlflow_cost.everywhere import govern_everywhere, govern_no_more
+
+        with _autolog():
+            govern_everywhere(handler())
+            try:
+                yield []
+            finally:
+                govern_no_more()
+
+    return opened
+
+
 def _peer(made: Callable[[], peers.Peer], about: str, needs: str) -> Mode:
     return Mode(lambda: made().open(), about, traced=False, peer=made, needs=needs)
 
@@ -134,6 +157,7 @@ MODES: Final[dict[str, Mode]] = {
         for name, (policy, about) in POLICIES.items()
         if name != "disabled"
     },
+    "everywhere": Mode(_everywhere({}), "no callback passed, the defaults hold everywhere", needs=OURS),
     "private": Mode(_handler(PRIVATE), "handler, one node `log_prompts: false`: the trace is held", needs=OURS),
     "langfuse": _peer(lambda: peers.langfuse(mask=False), "Langfuse", "langfuse"),
     "langfuse_mask": _peer(lambda: peers.langfuse(mask=True), "Langfuse, `mask` with four rules", "langfuse"),

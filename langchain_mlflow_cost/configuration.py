@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.bounded import within
+from langchain_mlflow_cost.everywhere import govern_everywhere
 from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import warn_or_log, without_credentials
+from langchain_mlflow_cost.policy.problems import PolicyWarning
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.tracking_stores import (
     DEFAULT_TRACKING_URI,
@@ -48,6 +51,7 @@ def configure(
     policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
     on_cost: Callable[[Call], None] | None = None,
+    everywhere: bool = False,
 ) -> MlflowCostHandler:
     """Point MLflow to the policy's store and experiment, switch autolog on, and make a handler.
 
@@ -59,29 +63,62 @@ def configure(
     Args:
         policy: As for `MlflowCostHandler`: a `Policy`, a mapping with its keys, or the path of a YAML file.
         on_cost: As for `MlflowCostHandler`: called after every model call, in its thread.
+        everywhere: Govern every LangChain run of this process without a callback being passed, and every MLflow span
+            that no LangChain run is above. A handler that is passed all the same wins for its invocation. Called again,
+            the new policy takes the place of the old one for what begins from then on; one with `enabled: false`
+            changes nothing.
 
     Returns:
-        The handler, to be passed in `config={"callbacks": [...]}`.
+        The handler, to be passed in `config={"callbacks": [...]}`; with `everywhere` it need not be.
 
     Raises:
         PolicyError: The policy cannot be used. Nothing else is raised: where MLflow fails, a warning says so.
     """
     loaded = Policy.load(policy)
     if loaded.enabled:
-        for name, value in EXPORT_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "true" if loaded.async_logging else "false")
-        try:
-            _point_mlflow(loaded)
-        except Exception as error:  # noqa: BLE001 - no fault of MLflow's may stop the user's program
-            fault = str(error) if isinstance(error, _NoStoreError) else f"{type(error).__name__}: {_first_line(error)}"
-            warn_or_log(
-                f"langchain_mlflow_cost could not set MLflow up ({without_credentials(fault)}); "
-                "costs and budgets work, traces may not be stored",
-                log,
-                RuntimeWarning,
-            )
-    return MlflowCostHandler(loaded, on_cost=on_cost)
+        _set_up(loaded, _point_mlflow)
+    handler = MlflowCostHandler(loaded, on_cost=on_cost)
+    if everywhere and loaded.enabled:
+        govern_everywhere(handler)
+    return handler
+
+
+def configure_unedited() -> None:
+    """Do what `configure(everywhere=True)` does for a program that was started by `mlflow-cost run`.
+
+    The program may choose its store and experiment itself, later: neither is made before it is used, and an experiment
+    that its environment names goes before the policy's default. What the policy warns of was told by the command.
+
+    Raises:
+        PolicyError: The policy cannot be used any more.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolicyWarning)
+        policy = Policy.load(None)
+        if not policy.enabled:
+            return
+        named = os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")
+        if not named or "experiment_name" in policy.model_fields_set:
+            os.environ["MLFLOW_EXPERIMENT_NAME"] = policy.experiment_name
+            os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        _set_up(policy, _point_if_told)
+        govern_everywhere(MlflowCostHandler(policy))
+
+
+def _set_up(policy: Policy, point: Callable[[Policy], None]) -> None:
+    for name, value in EXPORT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "true" if policy.async_logging else "false")
+    try:
+        point(policy)
+    except Exception as error:  # noqa: BLE001 - no fault of MLflow's may stop the user's program
+        fault = str(error) if isinstance(error, _NoStoreError) else f"{type(error).__name__}: {_first_line(error)}"
+        warn_or_log(
+            f"langchain_mlflow_cost could not set MLflow up ({without_credentials(fault)}); "
+            "costs and budgets work, traces may not be stored",
+            log,
+            RuntimeWarning,
+        )
 
 
 class _NoStoreError(Exception):
@@ -90,6 +127,23 @@ class _NoStoreError(Exception):
 
 def _point_mlflow(policy: Policy) -> None:
     import mlflow  # noqa: PLC0415 - slow, and it may be missing
+
+    _point_to_store(policy)
+    mlflow.set_experiment(policy.experiment_name)
+
+
+def _point_if_told(policy: Policy) -> None:
+    """Where nobody has named a store, the program may yet: the default is not tried, which may switch tracing off."""
+    import mlflow  # noqa: PLC0415 - as above
+
+    if policy.tracking_uri is None and _known_uri(mlflow) == DEFAULT_TRACKING_URI:
+        mlflow.set_tracking_uri(DEFAULT_TRACKING_URI)
+    else:
+        _point_to_store(policy)
+
+
+def _point_to_store(policy: Policy) -> None:
+    import mlflow  # noqa: PLC0415 - as above
 
     known = policy.tracking_uri or _known_uri(mlflow)
     uri = _meant(known, is_told=policy.tracking_uri is not None)
@@ -115,7 +169,6 @@ def _point_mlflow(policy: Policy) -> None:
         raise _NoStoreError(f"{uri} {fault}: tracing is off until mlflow.tracing.enable()")
     if known == DEFAULT_TRACKING_URI and policy.tracking_uri is None:
         _hint_at_old_store()
-    mlflow.set_experiment(policy.experiment_name)
 
 
 def _known_uri(mlflow: Any) -> str:

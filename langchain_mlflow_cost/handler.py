@@ -80,7 +80,8 @@ class MlflowCostHandler(BaseCallbackHandler):
     Pass it wherever LangChain takes callbacks. One handler may serve any number of invocations at once.
 
     Args:
-        policy: A `Policy`, a mapping with its keys, or the path of a YAML file; the defaults if None.
+        policy: A `Policy`, a mapping with its keys, or the path of a YAML file. None: the file that the environment
+            variable `LANGCHAIN_MLFLOW_COST_POLICY` names, else the defaults.
         on_cost: Called with a `Call` after every model call that was priced or counted, in the thread of the run.
             What it raises is logged, not raised.
 
@@ -131,6 +132,17 @@ class MlflowCostHandler(BaseCallbackHandler):
 
     def __reduce__(self) -> tuple[type[MlflowCostHandler], tuple[Policy]]:
         return MlflowCostHandler, (self.policy,)
+
+    def govern_everything(self) -> None:
+        """Govern what no other handler of this process governs, instead of the one that did so before."""
+        if self._state is not None:
+            self._state.is_everywhere = True
+            self._recorder.govern_everywhere(self._state)
+
+    def release_everything(self) -> None:
+        """Take `govern_everything` back."""
+        if self._state is not None:
+            self._recorder.govern_everywhere(None)
 
     # --- what it knows ----------------------------------------------------------------------------------------------
 

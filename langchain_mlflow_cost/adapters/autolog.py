@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -65,6 +66,26 @@ def yield_runs(owned: Callable[[UUID], bool], adopter: Callable[[UUID | None], A
         MlflowLangchainTracer._lmc_yields = True  # noqa: SLF001
 
 
+_muted = False
+
+
+def mute_tracer(on: bool) -> None:
+    """Make MLflow's own tracer leave all runs alone that it has not begun: a handler of ours is told of each."""
+    global _muted  # noqa: PLW0603 - one for the process
+    _muted = on
+
+
+_left_alone: OrderedDict[UUID, None] = OrderedDict()
+"""Runs of whose start the tracer was told and that it left alone: of their end it must not hear either, also where it
+is told behind the handler that has ended them. MLflow warns of each ("Span for run_id ... not found")."""
+
+
+def _leave_alone(run_id: UUID) -> None:
+    _left_alone[run_id] = None
+    if len(_left_alone) > _MOST_ADOPTED:
+        _left_alone.popitem(last=False)
+
+
 def _yielding(method: F, owned: Callable[[UUID], bool], adopter: Callable[[UUID | None], Any], name: str) -> F:
     starts = name.endswith("_start")
     ends = name.endswith(("_end", "_error"))
@@ -81,7 +102,9 @@ def _yielding(method: F, owned: Callable[[UUID], bool], adopter: Callable[[UUID 
                 _adopt(run_id, handler, owned)
         if handler is not None:
             return _forward(self, handler, name, args, run_id, kwargs)
-        if owned(run_id):
+        if owned(run_id) or (_muted and run_id not in _native_spans) or run_id in _left_alone:
+            if starts:
+                _leave_alone(run_id)
             return None
         if ends:
             _native_spans.pop(run_id, None)
@@ -127,6 +150,13 @@ def take_over_native_span(run_id: UUID) -> tuple[LiveSpan, Any] | None:
     if held is None or isinstance(held.span, NoOpSpan):
         return None
     return held.span, held.token
+
+
+def native_span(run_id: UUID | None) -> LiveSpan | None:
+    """The open span that MLflow's own tracer records a run in, if it does."""
+    tracer = None if run_id is None else _native_spans.get(run_id)
+    held = None if tracer is None else tracer._run_span_mapping.get(str(run_id))  # noqa: SLF001
+    return None if held is None or isinstance(held.span, NoOpSpan) else held.span
 
 
 def autolog_is_on() -> bool:

@@ -27,6 +27,13 @@ class _Known(threading.local):
 
 
 _known = _Known()
+_all_are_governed = False
+
+
+def shortcut_all(on: bool) -> None:
+    """Take every manager for one that carries a handler of ours: the handler comes by LangChain's own hook."""
+    global _all_are_governed  # noqa: PLW0603 - one for the process
+    _all_are_governed = on
 
 
 def shortcut_autolog() -> None:
@@ -49,7 +56,7 @@ def shortcut_autolog() -> None:
     original = gorilla.get_original_attribute(BaseCallbackManager, "__init__")
 
     def init(self: Any, handlers: Any, inheritable_handlers: Any = None, *args: Any, **kwargs: Any) -> None:
-        governed = _known.governed or any_standing_in(inheritable_handlers)
+        governed = _all_are_governed or _known.governed or any_standing_in(inheritable_handlers)
         (original if governed else patched)(self, handlers, inheritable_handlers, *args, **kwargs)
 
     init.lmc_shortcut = True  # type: ignore[attr-defined]
@@ -75,7 +82,7 @@ def _known_beforehand(original: Any, handlers_of: Callable[..., Any]) -> Any:
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _known.governed or not any_standing_in(handlers_of(*args)):
+        if _all_are_governed or _known.governed or not any_standing_in(handlers_of(*args)):
             return original(*args, **kwargs)
         _known.governed = True
         try:

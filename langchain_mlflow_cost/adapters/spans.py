@@ -110,6 +110,18 @@ def types_in_trace(span: SdkSpan) -> set[str]:
     return {each.span_type for each in known if id(each) not in above}
 
 
+def open_spans() -> list[LiveSpan]:
+    """All spans of this process that have not ended, the outer ones first."""
+    manager = InMemoryTraceManager.get_instance()
+    with manager._lock:  # noqa: SLF001
+        return [
+            live
+            for trace in list(manager._traces.values())  # noqa: SLF001
+            for live in list(trace.span_dict.values())
+            if live.end_time_ns is None
+        ]
+
+
 def open_ancestors(span: SdkSpan) -> list[LiveSpan]:
     """The spans above one in the same process and trace that have not ended, nearest first."""
     live = live_span(span)

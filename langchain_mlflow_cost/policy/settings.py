@@ -166,6 +166,10 @@ class NodeOverrides(BaseModel):
     budget: Budgets = ()
 
 
+POLICY_VARIABLE = "LANGCHAIN_MLFLOW_COST_POLICY"
+"""An environment variable: the path of the policy where a program names none."""
+
+
 class Policy(BaseModel):
     """All settings, checked.
 
@@ -259,12 +263,14 @@ class Policy(BaseModel):
     def load(cls, policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None) -> Policy:
         """Make a policy of whatever form it comes in: nothing, a path to YAML, a mapping, a policy.
 
+        Nothing is the path in the environment variable `LANGCHAIN_MLFLOW_COST_POLICY`, else the defaults.
+
         Raises:
             PolicyError: It is none of these, or not right.
         """
         match policy:
             case None:
-                return cls()
+                return cls._of_environment()
             case Policy():
                 return policy
             case str() | os.PathLike():
@@ -275,6 +281,16 @@ class Policy(BaseModel):
                 raise PolicyError(
                     f"policy: expected a Policy, a mapping or the path of a YAML file, found {described(policy)}"
                 )
+
+    @classmethod
+    def _of_environment(cls) -> Policy:
+        path = os.environ.get(POLICY_VARIABLE)
+        if not path:
+            return cls()
+        try:
+            return cls.from_yaml(path)
+        except PolicyError as error:
+            raise PolicyError(f"{error} (the file is named by the environment variable {POLICY_VARIABLE})") from None
 
     def for_node(self, path: NodePath) -> NodePolicy:
         """Return what applies at a node.

@@ -241,11 +241,12 @@ class ModelCall:
             for state in self._run.handlers:
                 state.warn_estimated(settled.priced.model, is_stream=bool(self.chunks))
 
-    def settle(self, result: CallResult, *, is_made: bool = False) -> Settled:
+    def settle(self, result: CallResult, *, around: Sequence[Totals] = (), is_made: bool = False) -> Settled:
         """Price the call for each handler, add it up, and replace what was reserved by what it cost.
 
         Args:
             result: What was used.
+            around: Sums that it is part of, beside those of the runs above.
             is_made: Another library made it, and no budget was asked: it counts, and can only refuse the calls to come.
         """
         run, settled, told = self._run, None, []
@@ -266,7 +267,7 @@ class ModelCall:
                 cached=result.cached,
                 estimated=result.estimated,
             )
-            spans = _totals_around(run) if settled is None else ()
+            spans = [*_totals_around(run), *around] if settled is None else ()
             run.trace.ledger_of(state).add(call, spans, key=self._key)
             reservation = self._reservations.get(state.budgets)
             if reservation is not None:
@@ -281,9 +282,9 @@ class ModelCall:
         assert settled is not None
         return settled
 
-    def settle_made(self, result: CallResult) -> Settled:
-        """Count a call of another library, which is made already."""
-        settled = self.settle(result, is_made=True)
+    def settle_made(self, result: CallResult, around: Sequence[Totals] = ()) -> Settled:
+        """Count a call of another library, which is made already; `around` are the sums of the spans around it."""
+        settled = self.settle(result, around=around, is_made=True)
         self._warn_if_estimated(settled)
         return settled
 

@@ -20,6 +20,8 @@ from langchain_mlflow_cost.adapters.spans import (
     SdkSpan,
     SpanAttributeKey,
     fields_of,
+    open_ancestors,
+    open_spans,
     otel,
     replace_fields,
     replace_status,
@@ -28,6 +30,7 @@ from langchain_mlflow_cost.adapters.spans import (
 from langchain_mlflow_cost.tracing import admission, release
 from langchain_mlflow_cost.tracing.active_run import active_now, resolved
 from langchain_mlflow_cost.tracing.span_state import SpanState, warn_dropped
+from langchain_mlflow_cost.tracing.unclaimed import note_trace_id, open_unclaimed, unclaimed_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +64,8 @@ class GuardedSpan(ConcreteSpan):
         """Write an attribute as far as the policy lets it through."""
         if key in admission.RAW_KEYS:
             super().set_attribute(key, value)
+            if key == SpanAttributeKey.REQUEST_ID:
+                note_trace_id(self, value)
         elif key == SpanAttributeKey.SPAN_TYPE and value in admission.TYPES:
             self.lmc_state.is_model = value in admission.MODEL_TYPE_VALUES
             super().set_attribute(key, value)
@@ -106,7 +111,7 @@ def _is_error(status: Any) -> bool:
 
 
 class SpanGuard(SpanProcessor):
-    """Binds every span that starts below a governed one."""
+    """Binds every span that starts below a governed one, and under `everywhere` all others."""
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
         """Bind the span if it is governed; one that cannot be bound is never exported."""
@@ -118,13 +123,45 @@ class SpanGuard(SpanProcessor):
                 parent = active_now()
             above = parent.lmc_state if isinstance(parent, GuardedSpan) else _spanless.get()
             if above is None or not (isinstance(parent, GuardedSpan) or _is_open(above)):
+                guard_unclaimed(span)
                 return
             state = above.below(parent if isinstance(parent, GuardedSpan) else None)
-        try:
-            bind(span, state)
-        except Exception as error:  # noqa: BLE001 - fail closed: an unguarded span must not be exported
-            withhold(span)
-            warn_dropped(type(error).__name__)
+        _bind_or_withhold(span, state)
+
+
+def guard_unclaimed(span: SdkSpan) -> None:
+    """Put a span that nobody governs under the handler that governs everything, if there is one."""
+    try:
+        state = unclaimed_state(span)
+    except Exception as error:  # noqa: BLE001 - fail closed, as below
+        withhold(span)
+        warn_dropped(type(error).__name__)
+        return
+    if state is not None:
+        _bind_or_withhold(span, state)
+        if isinstance(span, GuardedSpan):
+            open_unclaimed(span)
+
+
+def guard_open_spans() -> None:
+    """Put the spans that are open already under the handler that governs everything."""
+    for live in open_spans():
+        span = otel(live)
+        parent = next((otel(above) for above in open_ancestors(span)), None)
+        if isinstance(span, GuardedSpan):
+            continue
+        if isinstance(parent, GuardedSpan):
+            _bind_or_withhold(span, parent.lmc_state.below(parent))
+        else:
+            guard_unclaimed(span)
+
+
+def _bind_or_withhold(span: SdkSpan, state: SpanState) -> None:
+    try:
+        bind(span, state)
+    except Exception as error:  # noqa: BLE001 - fail closed: an unguarded span must not be exported
+        withhold(span)
+        warn_dropped(type(error).__name__)
 
 
 _spanless: ContextVar[SpanState | None] = ContextVar("langchain_mlflow_cost_spanless", default=None)

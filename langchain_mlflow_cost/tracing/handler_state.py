@@ -41,6 +41,8 @@ class HandlerState:
         self.policy = policy
         self.prices = prices
         self.budgets = budgets
+        self.is_everywhere = False
+        """It governs what no other handler of the process governs, and nothing else."""
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
         self._on_cost = on_cost

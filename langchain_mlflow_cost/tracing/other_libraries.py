@@ -18,6 +18,7 @@ from langchain_mlflow_cost.tracing.admission import (
     OPERATION_KEY,
 )
 from langchain_mlflow_cost.tracing.calls import ModelCall, cost_attributes, sum_attributes, written_json
+from langchain_mlflow_cost.tracing.unclaimed import find_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +32,11 @@ _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 
 def count_span(span: GuardedSpan) -> None:
     """Count the model call that a span stands for, if it does, from the usage and model that are written in it."""
-    run = span.lmc_state.owner
+    run = span.lmc_state.owner or span.lmc_state.account
     if not _is_model(span):
         return
     if run is None:
-        # Outside any invocation: the store prices it, and must go on adding the trace up.
+        # Outside any invocation, and nobody governs it: the store prices it, and must go on adding the trace up.
         span.lmc_state.trace.is_shared = True
         return
     if _is_below_a_model(span):
@@ -52,7 +53,9 @@ def count_span(span: GuardedSpan) -> None:
         return
     request = request_of_names(_first_text(attributes, _PROVIDERS), model)
     result = result_of_counts(counts, request)
-    settled = ModelCall(run, request, key=span.context.span_id).settle_made(result)
+    if run is span.lmc_state.account:
+        find_session(run, span)
+    settled = ModelCall(run, request, key=span.context.span_id).settle_made(result, _totals_of_spans_around(span))
     totals = Totals()
     totals.add(settled.call)
     written = cost_attributes(settled, request, lambda name: span.lmc_state.text(name, "names"))
@@ -96,6 +99,16 @@ def _is_below_a_model(span: GuardedSpan) -> bool:
             return True
         above = above.lmc_state.parent
     return False
+
+
+def _totals_of_spans_around(span: GuardedSpan) -> list[Totals]:
+    """The sums of the spans above that are no runs of LangChain's, up to the first that is, and the span's own."""
+    around: list[Totals] = []
+    above: GuardedSpan | None = span
+    while above is not None and above.lmc_state.is_foreign:
+        around.append(above.lmc_state.totals)
+        above = above.lmc_state.parent
+    return around
 
 
 def _loaded(value: Any) -> Any:

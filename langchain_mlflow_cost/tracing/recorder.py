@@ -20,12 +20,14 @@ from langchain_mlflow_cost.adapters.attachments import may_hold_file
 from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
+    mute_tracer,
+    native_span,
     records_traces,
     stand_in_for_tracer,
     take_over_native_span,
     yield_runs,
 )
-from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_autolog
+from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_all, shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
 from langchain_mlflow_cost.adapters.own_run import link_own_run
 from langchain_mlflow_cost.adapters.propagation import watch_headers
@@ -45,6 +47,7 @@ from langchain_mlflow_cost.adapters.spans import (
     types_in_trace,
     write_raw,
 )
+from langchain_mlflow_cost.adapters.thread_context import carry_into_threads
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
@@ -57,13 +60,17 @@ from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
 from langchain_mlflow_cost.tracing.span_state import SpanState
 from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
+from langchain_mlflow_cost.tracing.unclaimed import govern_unclaimed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from opentelemetry.trace import Span as ApiSpan
+
     from langchain_mlflow_cost.pricing.rates import ModelRates
     from langchain_mlflow_cost.tracing.calls import Settled
+    from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
 
 log = logging.getLogger("langchain_mlflow_cost")
@@ -118,15 +125,27 @@ class GuardedRecorder(Recorder):
         """The last place to look for a price: MLflow's own list."""
         return catalogue_rates(provider, model)
 
+    def govern_everywhere(self, state: HandlerState | None) -> None:
+        """Govern the spans that nobody else does, those that are open among them, and keep MLflow's tracer out."""
+        govern_unclaimed(state)
+        mute_tracer(state is not None)
+        shortcut_all(state is not None)
+        carry_into_threads(_is_of_a_run if state is not None and state.policy.has_private_nodes else None)
+        if state is not None:
+            ensure_installed()
+            shortcut_autolog()
+            guard.guard_open_spans()
+
     # --- runs -------------------------------------------------------------------------------------------------------
 
     def _parent_of(self, parent_run_id: UUID | None) -> tuple[Run | None, bool]:
         return _parent_of(parent_run_id)
 
-    def _trace_around(self, *, inherits: bool) -> Trace:
-        if not inherits:
+    def _trace_around(self, parent_run_id: UUID | None, *, inherits: bool) -> Trace:
+        native = native_span(parent_run_id)
+        if native is None and not inherits:
             return Trace()
-        active = active_now()
+        active = active_now() if native is None else otel(native)
         state = guard.state_of(active)
         if state is not None:
             return state.trace
@@ -254,6 +273,12 @@ class GuardedRecorder(Recorder):
             run.trace.session_of(run.session_id).remember_private(said)
 
 
+def _is_of_a_run(active: ApiSpan) -> bool:
+    """Whether what is active stands for an open run: what its threads are told may be private."""
+    state = guard.state_of(resolved(active))
+    return state is not None and state.owner is not None and state.owner.is_open
+
+
 def ensure_installed() -> None:
     """Put the guard back if somebody built a provider past it."""
     if not guarded(_GUARD):
@@ -274,7 +299,9 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     active = active_now()
     state = guard.state_of(active)
     if state is None:
-        return None, not (isinstance(active, SdkSpan) and ended(active))
+        # A guarded span that is over is not active any more, but stands in the context all the same.
+        stale = active if isinstance(active, SdkSpan) else active_span()
+        return None, not (isinstance(stale, SdkSpan) and (ended(stale) or guard.state_of(stale) is not None))
     if state.is_final or state.is_held:
         return None, False
     owner = state.owner
@@ -290,7 +317,9 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
 
 
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
-    parent_span = _parent_span(run.parent) if run.parent is not None else None
+    # Above a handler in a model's constructor MLflow's own tracer records the graph. In async code its spans are active
+    # in contexts that the model does not see.
+    parent_span = native_span(run.told_parent) if run.parent is None else _parent_span(run.parent)
     if parent_span is None and (run.parent is not None or not records_traces()):
         guard.govern_without_span(_spanless_state(run))
         return
@@ -346,6 +375,10 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
             policy = policy.with_everything_kept()
         guard.guard_open_span(live, SpanState(policy, trace, "root", is_foreign=True))
         above = otel(live)
+        if isinstance(above, GuardedSpan) and above.lmc_state.account is not None:
+            # Under guard already, by what holds everywhere: both hold, as both are about what is in it.
+            above.lmc_state.set_policy(above.lmc_state.policy.stricter(policy))
+            guard.reapply_policy(above)
         if isinstance(above, GuardedSpan) and above.lmc_state.trace is trace:
             trace.keepers.add(above)
             around.append(above.lmc_state.totals)

@@ -53,6 +53,9 @@ class Recorder:
     def switch_autolog_on(self) -> None:
         """Call `mlflow.langchain.autolog()` where it is off."""
 
+    def govern_everywhere(self, state: HandlerState | None) -> None:
+        """Put what no other handler governs under one, in the whole process; under none any more if None."""
+
     def catalogue_rates(self, provider: str | None, model: str) -> ModelRates | None:  # noqa: ARG002 - no list here
         """The last place to look for a price: MLflow's own list."""
         return None
@@ -78,13 +81,14 @@ class Recorder:
         """
         known = RUNS.get(run_id)
         if known is not None:
-            if known.add_handler(state):
+            if not state.is_everywhere and known.add_handler(state):
                 self._reapply_policy(known)
                 state.add_trace(known.trace)
             return None
         parent, inherits = self._parent_of(parent_run_id)
-        trace = self._trace_around(inherits=inherits) if parent is None else parent.trace
+        trace = self._trace_around(parent_run_id, inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
+        run.told_parent = parent_run_id
         before = RUNS.latest_call(run.place)
         if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
             # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.
@@ -198,7 +202,7 @@ class Recorder:
                 run.trace.roots.discard(run)
                 if not run.trace.roots:
                     self._end_trace(run.trace)
-                _tell_sums(run)
+                tell_sums(run)
 
     def _let_go(self, root: Run) -> None:
         """End the spans of a root that was idle for longest; what begins below it later is counted all the same."""
@@ -224,7 +228,7 @@ class Recorder:
         """The run above, and whether a root may continue what is active in MLflow's context."""
         return RUNS.parent(parent_run_id), False
 
-    def _trace_around(self, *, inherits: bool) -> Trace:  # noqa: ARG002 - nothing is around
+    def _trace_around(self, parent_run_id: UUID | None, *, inherits: bool) -> Trace:  # noqa: ARG002 - nothing is around
         """The trace that a root begins in."""
         return Trace()
 
@@ -264,7 +268,7 @@ class Recorder:
         """Remember what a model was told or said, if its node is private."""
 
 
-def _tell_sums(root: Run) -> None:
+def tell_sums(root: Run) -> None:
     """Tell the operator what an invocation has come to, in one line."""
     if not log.isEnabledFor(logging.INFO):
         return

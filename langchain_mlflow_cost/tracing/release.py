@@ -34,6 +34,7 @@ from langchain_mlflow_cost.tracing.calls import cost_json, sum_attributes
 from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.unclaimed import close_unclaimed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ def end(span: GuardedSpan, end_time: int | None) -> None:
             return
     if is_last:
         release(trace, last=span, end_time=end_time if end_time is not None else time.time_ns())
+        close_unclaimed(trace)
     else:
         _hand_on(span, end_time)
 
@@ -329,7 +331,13 @@ def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
     """
     trace = span.lmc_state.trace
     has_ended = span.parent is None or trace.ended_root is not None
-    totals = None if trace.is_shared or trace.late or not has_ended else trace.totals()
+    if trace.is_shared or trace.late or not has_ended:
+        return
+    if trace.root is not None and trace.root.context.trace_id != span.context.trace_id:
+        return  # of a library that begins a trace of its own below ours
+    # A span of the user's own around everything has all calls in it, whichever handlers govern them.
+    around = trace.ended_root or trace.root
+    totals = trace.totals() if around is None or around.lmc_state.account is None else around.lmc_state.totals
     if totals is not None and totals.has_any and totals.priced:
         metadata[TraceMetadataKey.COST] = cost_json(totals)
 

@@ -56,6 +56,7 @@ class Run:
         "span",
         "state",
         "task",
+        "told_parent",
         "tool",
         "tool_usd",
         "totals",
@@ -77,6 +78,8 @@ class Run:
         self.name = name
         self.handlers: tuple[HandlerState, ...] = ()
         self.session_id: str | None = None
+        self.told_parent: UUID | None = None
+        """The parent that LangChain told, which need not be recorded here."""
         self.trace: Trace
         self.policy: NodePolicy
         self.place = Place()
@@ -264,7 +267,7 @@ def make_run(
     else:
         run.session_id = parent.session_id
         run.handlers = parent.handlers
-        if state not in run.handlers:
+        if state not in run.handlers and not state.is_everywhere:
             run.handlers += (state,)
             trace.add_handler(state, run.session_id)
     run.policy = trace.policy_at(run.handlers, run.path)

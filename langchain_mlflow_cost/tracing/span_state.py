@@ -36,10 +36,12 @@ class SpanState:
         is_foreign: Not a run of LangChain's: the user's own, or another library's.
         parent: The guarded span that it started below.
         owner: The run that it is of, or was started in.
+        account: Where no run is above: what calls of other libraries are counted in, if anybody governs them.
         name_is_structure: Its name is that of a node of the graph.
     """
 
     __slots__ = (
+        "account",
         "around",
         "chunks",
         "end_time",
@@ -73,6 +75,7 @@ class SpanState:
         is_foreign: bool = False,
         parent: GuardedSpan | None = None,
         owner: Run | None = None,
+        account: Run | None = None,
         name_is_structure: bool = False,
     ) -> None:
         self.policy = policy
@@ -83,10 +86,11 @@ class SpanState:
         self.is_foreign = is_foreign
         self.parent = parent
         self.owner = owner
+        self.account = account
         self.name_is_structure = name_is_structure
         self.record = Record()
         self.totals = Totals()
-        """Of the invocations in it: of a span of the user's own around them."""
+        """Of the invocations and calls in it: of a span of the user's own around them."""
         self.around: tuple[Totals, ...] = ()
         """Those of the spans around an invocation's root."""
         self.is_held = False
@@ -107,7 +111,14 @@ class SpanState:
     def below(self, parent: GuardedSpan | None) -> SpanState:
         """The state of a span that somebody else starts below this one."""
         return SpanState(
-            self.policy, self.trace, "work", node=self.node, is_foreign=True, parent=parent, owner=self.owner
+            self.policy,
+            self.trace,
+            "work",
+            node=self.node,
+            is_foreign=True,
+            parent=parent,
+            owner=self.owner,
+            account=self.account,
         )
 
     def set_policy(self, policy: NodePolicy) -> None:

@@ -43,6 +43,7 @@ class Trace:
         "_policies",
         "_redactors",
         "_sessions",
+        "account",
         "counted_chars",
         "ended_root",
         "held",
@@ -72,6 +73,8 @@ class Trace:
         """MLflow's id; empty where nothing is recorded."""
         self.roots: set[Run] = set()
         """Open runs that LangChain knows no parent of."""
+        self.account: Run | None = None
+        """Stands for a run where none is: calls that no run of LangChain's is above are counted in it."""
         self.root: GuardedSpan | None = None
         """The span of the first of them: what is redacted beside the spans is noted there."""
         self.keepers: weakref.WeakSet[GuardedSpan] = weakref.WeakSet()

@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("adapters",),
     ("tracing", "live"),
     ("handler",),
+    ("everywhere",),
     ("configuration", "decorator", "stored"),
     ("demo",),
     ("cli",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, scan
+from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, run, scan
 from langchain_mlflow_cost.cli.app import CommandError, app
 from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.errors import PolicyError
@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.run_demo,
+    "run": run.run_program,
     "report": report.report_costs,
     "explain": explain.explain_policy,
     "scan": scan.scan_text,
@@ -30,7 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """In the order of `mlflow-cost --help`."""
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, context_settings=run.CONTEXT if _name == "run" else None)(_command)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Done]
 
-COMMANDS = ["demo", "report", "explain", "scan", "prices", "prune", "migrate"]
+COMMANDS = ["demo", "run", "report", "explain", "scan", "prices", "prune", "migrate"]
 POLICY = """\
 redact_pii: true
 artifact_level: full

@@ -87,6 +87,7 @@ IBAN_LENGTHS = {{
 
 # What the plans do not limit, or not as numbers are in use.
 PHONES_BY_HAND = {
+    "61": (9, 10),  # 1300 and 1800 numbers, which are dialled from abroad too
     "49": (5, 12),  # longer ones are direct dial-ins of switchboards
     # Satellites and networks of no country: shorter ones are in use than libphonenumber has.
     "870": (7, 12),

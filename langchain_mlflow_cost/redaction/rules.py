@@ -18,7 +18,7 @@ import re2
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.redaction import detectors
-from langchain_mlflow_cost.redaction.detectors import ENTITIES, SECRET, Found, Span
+from langchain_mlflow_cost.redaction.detectors import ENTITIES, NATIONAL_ENTITIES, SECRET, Found, Span
 from langchain_mlflow_cost.redaction.re2_search import text_pattern
 
 Counts = Mapping[str, int]
@@ -42,9 +42,7 @@ _DENSE = 32
 _ENTITY_OF = operator.itemgetter(2)
 
 _PROCESS_KEY = secrets.token_bytes(32)
-_PRESIDIO_ONLY = frozenset(
-    {"PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME", "URL", "US_PASSPORT", "US_ITIN", "UK_NHS"}
-)
+_PRESIDIO_ONLY = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME", "URL", "US_PASSPORT", "US_ITIN"})
 _DIGITS_ONLY = frozenset({"PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE", "MAC_ADDRESS"})
 # A masked number shows four digits, so that of fewer than nine more than half would be seen.
 _HIDES_HALF = 9
@@ -53,6 +51,9 @@ _LONGEST_TOKEN = 64 + 20
 # Names of fields that are remembered, so that ids which are used as names do not pile up.
 _LONGEST_NAME, _MOST_NAMES = 64, 10_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+_BUILTIN = {**ENTITIES, **NATIONAL_ENTITIES}
 
 
 class Leaf(NamedTuple):
@@ -100,12 +101,13 @@ class Rules:
         )
         self._patterns = patterns
         self._more = more
-        self._scanner = detectors.Scanner(entities) if entities else None
         # Most tokens say nothing of the value that they stand for.
         self._constant_tokens = {
             name: f"[{name}]" for name in (*entities, *patterns) if self.strategy(name) == "redact"
         }
         self._tokens = _token_pattern((*sorted(entities), *patterns, FIELD), presidio=more is not None)
+        plain = re.compile(self._tokens.pattern.encode())
+        self._scanner = detectors.Scanner(entities, tokens=plain) if entities else None
         self.names: dict[str, Name] = {}
         # A pattern of the user's may be about numbers of any length.
         self.finds_any_number = bool(patterns or more)
@@ -125,7 +127,7 @@ class Rules:
             {
                 "entity": name,
                 "strategy": self.strategy(name),
-                "rule": ENTITIES[name].what if name in ENTITIES else "found by Presidio",
+                "rule": _BUILTIN[name].what if name in _BUILTIN else "found by Presidio",
             }
             for name in sorted(self.entities)
         ]
@@ -144,12 +146,32 @@ class Rules:
         """Find everything in a text, in order and without overlaps; offsets count characters."""
         return [Found(*one) for one in self.find_all([text])[0]]
 
+    def explain(self, text: str) -> list[tuple[Found, str]]:
+        """Find as `find` does, and say of each stretch which rule found it; never what stands in it."""
+        reasons: dict[tuple[int, int], str] = {}
+        if self._scanner:
+            self._scanner.find(text, reasons)
+        told = []
+        for one in self.find(text):
+            inside = [rule for (start, end), rule in reasons.items() if start < one.end and one.start < end]
+            known = reasons.get((one.start, one.end))
+            if known is None and one.entity in self._patterns:
+                known = f"pattern {self._patterns[one.entity].pattern}"
+            if known is None:
+                known = ", ".join(dict.fromkeys(inside)) or ("Presidio" if one.entity not in _BUILTIN else one.entity)
+            told.append((one, known))
+        return told
+
     def find_all(self, texts: Sequence[str]) -> list[list[Span]]:
         """Find everything in each of many texts, which costs less than one by one; as plain tuples."""
         found = _found_in_each(self._scanner, texts) if self._scanner else [[] for _ in texts]
         if self._patterns or self._more:
             for text, here in zip(texts, found, strict=True):
                 self._find_custom(without_surrogates(text), here)
+        if self._scanner:
+            for text, here in zip(texts, found, strict=True):
+                if not here and len(text) & 3 == 0 and (meant := detectors.from_base64(text)) is not None:
+                    here.extend(_of_the_whole(len(text), len(meant), self._scanner.find(meant)))
         # Most payloads have no token in them: look for one only where there is something to protect it from.
         return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
 
@@ -314,7 +336,8 @@ def compile_rules(
     """Check a policy's rules and make them ready; equal arguments give the same object.
 
     Args:
-        entities: Names out of `ENTITIES`; with the presidio engine, also those that it supports. May be empty.
+        entities: Names out of `ENTITIES` and `NATIONAL_ENTITIES`; with the presidio engine, also those that it
+            supports. May be empty.
         strategies: One for all, or by entity, pattern name or `FIELD`; what is left out is `redact`.
         hash_key: For the strategy `hash`: the same key gives the same tokens. None: random, for this process.
         keys: Names of fields whose value always goes; globs, in any case.
@@ -343,7 +366,7 @@ def _compile(
     patterns: tuple[tuple[str, str], ...],
     engine: str,
 ) -> Rules:
-    known: set[str] = set(ENTITIES)
+    known: set[str] = set(_BUILTIN)
     if engine == "presidio":
         # Imported here because the extra is optional and takes seconds.
         from langchain_mlflow_cost.redaction import presidio  # noqa: PLC0415 - see above
@@ -357,10 +380,10 @@ def _compile(
     compiled = {name: _pattern(name, pattern) for name, pattern in patterns}
     by_entity = _strategies(strategies, entities, known | set(compiled) | {FIELD}, tuple(compiled))
     more = None
-    if engine == "presidio" and entities - set(ENTITIES):
-        more = presidio.analyzer(frozenset(entities - set(ENTITIES)))
+    if engine == "presidio" and entities - set(_BUILTIN):
+        more = presidio.analyzer(frozenset(entities - set(_BUILTIN)))
     key = hashlib.sha256(hash_key).digest()
-    return Rules(entities & set(ENTITIES) if more is None else entities, by_entity, key, keys, compiled, more)
+    return Rules(entities & set(_BUILTIN) if more is None else entities, by_entity, key, keys, compiled, more)
 
 
 def _strategies(
@@ -417,6 +440,15 @@ def _blank(text: str, found: Iterable[Span]) -> str:
         pieces += [text[done:start], " " * (end - start)]
         done = end
     return "".join((*pieces, text[done:]))
+
+
+def _of_the_whole(size: int, meant_size: int, found: Sequence[Span]) -> list[Span]:
+    """Give a value that is written as base64 as a whole, if it is private as a whole, or for the most part."""
+    if any(entity == SECRET for _, _, entity in found):
+        return [(0, size, SECRET)]
+    if not found or 2 * sum(end - start for start, end, _ in found) < meant_size:
+        return []
+    return [(0, size, max(found, key=lambda one: one[1] - one[0])[2])]
 
 
 def without_surrogates(text: str) -> str:

@@ -326,38 +326,86 @@ class _Walk:
         return dict(zip(names, kept, strict=True))
 
     def _field(
-        self, entity: str, name: str, item: Any, owner: Mapping[Any, Any], tree: dict[str, Any], depth: int
+        self,
+        entity: str,
+        name: str,
+        item: Any,
+        owner: Mapping[Any, Any],
+        tree: dict[str, Any] | list[Any],
+        depth: int,
+        slot: int | None = None,
     ) -> Any:
-        """Give what stands for the value of a field whose name says what it holds."""
-        slot = name
+        """Give what stands for the value of a field whose name says what it holds, in its place or in `slot`."""
+        place: Any = name if slot is None else slot
         if entity == SIBLING:
             # As in a form or an environment: the name is the value of `name`, and the value that of `value`.
             name = next((one for one in map(owner.get, ("name", "key", "field")) if isinstance(one, str)), "")
             entity = self._rules.name(name).entity or SIBLING
+        if entity == detectors.NO_ADDRESS:
+            if type(item) is str and detectors.is_four_part_version(item):
+                return item
+            return self._visit(item, tree, place, depth + 1)
         if entity == FIELD and item is not None:
             shown = item if isinstance(item, str) else type(item).__name__
             if self._rules.is_token(shown):
                 return shown
             self._count(_ONE_FIELD)
             return self._rules.token(FIELD, shown)
-        kind = type(item)
-        if kind is list or kind is tuple:
+        if isinstance(item, (list, tuple)) and not hasattr(item, "_fields"):
             parts: list[Any] = [None] * len(item)
             for i, part in enumerate(item):
                 token = self._field_token(entity, name, part)
                 parts[i] = token if token is not _NOT_A_VALUE else self._visit(part, parts, i, depth + 2)
             return parts
         token = self._field_token(entity, name, item)
-        return token if token is not _NOT_A_VALUE else self._visit(item, tree, slot, depth + 1)
+        return token if token is not _NOT_A_VALUE else self._visit(item, tree, place, depth + 1)
 
     def _field_token(self, entity: str, name: str, item: Any) -> Any:
         if item is None or isinstance(item, _NO_TEXT) or dataclasses.is_dataclass(item):
             return _NOT_A_VALUE
-        text = item if type(item) is str else str.__str__(item) if isinstance(item, str) else self._as_text(item)
+        if isinstance(item, (set, frozenset)):
+            # Written as one text: one value in it takes all of it along.
+            texts = [self._field_text(part) for part in item]
+            text = next((one for one in texts if detectors.is_field_value(entity, name, one)), "")
+        else:
+            text = self._field_text(item)
         if self._rules.is_token(text) or not detectors.is_field_value(entity, name, text):
             return _NOT_A_VALUE
         self._count({entity: 1})
         return self._rules.token(entity, text)
+
+    def _field_text(self, item: Any) -> str:
+        if isinstance(item, (bytes, bytearray)):
+            return bytes(item[: self._longest]).decode(errors="replace")
+        return item if type(item) is str else str.__str__(item) if isinstance(item, str) else self._as_text(item)
+
+    def _pair(self, name: Any, item: Any) -> Any:
+        """Give the token for the second of two values in a list, where the first is its name, as of a header."""
+        name, text = self._field_text(name), self._field_text(item)
+        if self._rules.name(name).entity != detectors.SECRET or self._rules.is_token(text):
+            return _NOT_A_VALUE
+        if not detectors.is_pair_value(name, text):
+            return _NOT_A_VALUE
+        self._count({detectors.SECRET: 1})
+        return self._rules.token(detectors.SECRET, text)
+
+    def _named_tuple(self, value: Any, depth: int) -> Any:
+        """Walk a tuple whose members have names: written as a list, and each member is what its name says."""
+        owner = dict(zip(value._fields, value, strict=False))
+        tree: list[Any] = [None] * len(value)
+        here = id(value)
+        if here in self._path or depth >= _MAX_DEPTH:
+            return _stopped(depth)
+        self._path.add(here)
+        for index, (name, item) in enumerate(owner.items()):
+            entity = self._rules.name(name).entity
+            tree[index] = (
+                self._visit(item, tree, index, depth + 1)
+                if entity is None
+                else self._field(entity, name, item, owner, tree, depth, index)
+            )
+        self._path.discard(here)
+        return tree
 
     def _sequence(self, value: Sequence[Any], depth: int) -> Any:
         path = self._path
@@ -369,6 +417,12 @@ class _Walk:
         if self._values_left < 0:
             value = self._kept(value)
         tree: list[Any] = [None] * len(value)
+        if len(value) == _PAIR and type(value[0]) in _NAMES and type(value[1]) in _NAMES:
+            token = self._pair(*value)
+            if token is not _NOT_A_VALUE:
+                tree[:] = self._visit(value[0], tree, 0, depth + 1), token
+                path.discard(here)
+                return tree
         for index, item in enumerate(value):
             tree[index] = self._visit(item, tree, index, depth + 1)
         path.discard(here)
@@ -392,6 +446,8 @@ class _Walk:
             return self._float(float(value), container, slot)
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return self._named_tuple(value, depth)
         if isinstance(value, (list, tuple)):
             return self._sequence(value, depth)
         if isinstance(value, uuid.UUID):
@@ -445,6 +501,8 @@ class _Walk:
 
 
 _ONE_FIELD = {FIELD: 1}
+_PAIR = 2
+_NAMES = (str, bytes)
 _NOT_A_VALUE = object()
 # What is written as a value of its own, not as a text.
 _NO_TEXT = (bool, float, Mapping, list, tuple, pydantic.BaseModel)

@@ -259,6 +259,9 @@ class _Maker:
         if len(number) == 15 and self.random.random() < 0.5:
             separator = self.random.choice(" -")
             return separator.join((number[:4], number[4:10], number[10:]))
+        if len(number) == 19:
+            # In one piece it is an id of 64 bits as often: then a word must say what it is.
+            return " ".join((number[:4], number[4:8], number[8:12], number[12:16], number[16:]))
         if len(number) == 14 and self.random.random() < 0.5:
             return f"{number[:4]} {number[4:10]} {number[10:]}"
         return number

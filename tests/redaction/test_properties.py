@@ -230,6 +230,10 @@ HOSTILE = (
     "a@a.", ":", "+1 ", "0 ", "1-", "password", "password=", 'password="', "token is ", "://a:", "://a:b@", "sk-", "T3BlbkFJ", "a1Q~", "1:AA",
     "\u200b", "１", "ａ＠", "é@é.", "4111 1111 ", "ab-ab-", "abcd.", "(12)", "--token ", "bearer ", "[EMAIL_ADDRESS] ", "[", '{"a":', "a%40",
     "\x1f", "13800138000 ", "0x12345678", "1234567|aaaaaaaa", "phone 1", "–", " ", "\n", '"a"@',
+    "curl ", "curl -u a:b ", "echo a | docker ", "mysql -p", "_eyJ", "ghs_1_eyJ", "a_AbCdEfGhIjKlMnOpQrStUv0x", "password,\n", "a,password\n1,2\n", "password | ", "| key |\n",
+    "?code=", "&sig=aB3", "password -> ", "password: word\n", "password\nZx8\n", "api key ", "пароль это ", "密码是", "482913 is your code ", "verification code is ", "user: a / b ",
+    "identified by 'x' ", "a:123:b:c:d\n", "login a password b ", "seed phrase: abc ", "https://a", "://a:b/c#d?e@", "-----BEGIN PRIVATE KEY-----\nMIIEow", "A" * 70 + "\n", "4111_", "4111\n", "4111 1111\n> ",
+    "1-800-A", "&#64;", "\\u0040", "=40a.", "=3D", "%2540", "iVBORw0KGgo", "$2b$12$", "JQQJ99AB", "972-50-", "%2B1", "1.2.3.4 version ", "[EMAIL_ADDRESS] 1.2.3.4 ", "name: x\n  value: ", "Ym9i",
 )  # fmt: skip
 
 

@@ -4,6 +4,8 @@ Each entity looks for cheap anchors (an `@`, a run of digits, a provider's prefi
 second, exact look (check digits, lengths by country, words before it) at the few places where one is.
 """
 
+# ruff: noqa: E501, PLR0911, PLR2004 - a pattern or a row of a table is read more easily on one line
+
 from __future__ import annotations
 
 import bisect
@@ -12,22 +14,31 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_mlflow_cost.redaction.detectors.accounts import find_ibans, find_wallets
 from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresses, find_mac_addresses
-from langchain_mlflow_cost.redaction.detectors.credentials import (
-    FORMAT_ANCHORS,
+from langchain_mlflow_cost.redaction.detectors.credentials import FORMAT_ANCHORS, find_secrets
+from langchain_mlflow_cost.redaction.detectors.disguises import decoded, from_base64, original, windows
+from langchain_mlflow_cost.redaction.detectors.emails import find_emails
+from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
+from langchain_mlflow_cost.redaction.detectors.named_values import NAMED
+from langchain_mlflow_cost.redaction.detectors.national import NATIONAL, finder
+from langchain_mlflow_cost.redaction.detectors.numbers import (
+    NINE_DIGITS,
+    SSN_NAME,
+    find_cards,
+    find_social_security,
+    passes_luhn,
+)
+from langchain_mlflow_cost.redaction.detectors.phones import PHONE_NAME, PHONE_VALUE, find_phones
+from langchain_mlflow_cost.redaction.detectors.pictures import outside, pictures
+from langchain_mlflow_cost.redaction.detectors.secret_names import (
     KEY,
-    NAMED,
     PASSWORD,
     PLACEHOLDER,
-    find_secrets,
+    is_label,
     is_secret_value,
     name_kind,
     plain_name,
 )
-from langchain_mlflow_cost.redaction.detectors.emails import find_emails
-from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
-from langchain_mlflow_cost.redaction.detectors.numbers import find_cards, find_social_security, passes_luhn
-from langchain_mlflow_cost.redaction.detectors.phones import find_phones
-from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, HEX_GROUPS, SHORT, Found, Span, View
+from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, SHORT, WORDS, Found, Span, View
 from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
 
 if TYPE_CHECKING:
@@ -35,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENTITIES",
+    "NATIONAL_ENTITIES",
+    "NO_ADDRESS",
     "PII_ENTITIES",
     "SECRET",
     "Entity",
@@ -42,7 +55,10 @@ __all__ = [
     "Scanner",
     "Span",
     "field_entity",
+    "from_base64",
     "is_field_value",
+    "is_four_part_version",
+    "is_pair_value",
     "passes_luhn",
     "without_overlaps",
 ]
@@ -124,11 +140,16 @@ ENTITIES: dict[str, Entity] = {
 
 PII_ENTITIES = frozenset(ENTITIES) - {SECRET}
 
+# Of states: found only where a policy lists them. Where two are equally long, the one that was listed names the stretch.
+NATIONAL_ENTITIES: dict[str, Entity] = {
+    name: Entity(row.what, finder(name), row.examples, ()) for name, row in NATIONAL.items()
+}
+
 # What four searches look for, in one: a short text rarely has any of it. In a long one all together are slower than
 # each by itself: base64 makes more states than RE2 has room for.
-_ANCHORS = any_of(FORMAT_ANCHORS, NAMED, ACCOUNTS, HEX_GROUPS)
+_ANCHORS = any_of(FORMAT_ANCHORS, NAMED, ACCOUNTS, WORDS)
 
-_RANK = {name: rank for rank, name in enumerate(ENTITIES)}
+_RANK = {name: rank for rank, name in enumerate((*NATIONAL_ENTITIES, *ENTITIES))}
 
 
 def without_overlaps(found: Iterable[Span]) -> list[Span]:
@@ -154,19 +175,28 @@ def without_overlaps(found: Iterable[Span]) -> list[Span]:
 class Scanner:
     """Finds the chosen entities in texts. Immutable."""
 
-    def __init__(self, entities: Iterable[str], *, short: int = SHORT) -> None:
-        """Choose rows of `ENTITIES`; a text of at most `short` characters is looked at as a whole first."""
+    def __init__(self, entities: Iterable[str], *, short: int = SHORT, tokens: re.Pattern[bytes] | None = None) -> None:
+        """Choose rows of `ENTITIES`.
+
+        Args:
+            entities: Their names.
+            short: A text of at most so many characters is looked at as a whole first.
+            tokens: What an earlier redaction put in, which says nothing of what stands beside it.
+        """
+        self._tokens = tokens
         chosen = frozenset(entities)
         self._short = short
-        self._finders = [entity.find for name, entity in ENTITIES.items() if name in chosen]
+        self._finders = [
+            entity.find for name, entity in (*ENTITIES.items(), *NATIONAL_ENTITIES.items()) if name in chosen
+        ]
 
-    def find(self, text: str) -> list[Span]:
-        """Find everything, in order and without overlaps."""
+    def find(self, text: str, reasons: dict[tuple[int, int], str] | None = None) -> list[Span]:
+        """Find everything, in order and without overlaps; note in `reasons` which rule found each stretch."""
         if text.isascii():
-            return self._find(text)
+            return self._find(text, reasons)
         folded, hidden = fold(text)
         if not hidden:
-            return self._find(folded)
+            return self._find(folded, reasons)
         hidden.sort()
         shown = INVISIBLE.sub("", folded)
         # Where the text without them is as far along as each of them.
@@ -176,51 +206,114 @@ class Scanner:
             for start, end, entity in self._find(shown)
         ]
 
-    def _find(self, text: str) -> list[Span]:
+    def _find_disguised(self, view: View) -> list[Span]:
+        """Find what is there in the text as it is meant, around the places where something is written otherwise."""
+        text = view.text
+        added: list[Span] = []
+        for low, high in windows(view.marks, len(text)):
+            meant = decoded(text[low:high])
+            if meant is None:
+                continue
+            shown, places, longer = meant
+            for start, end, entity in self._find(shown, marked=False):
+                # What a window cuts off is not judged.
+                if (start or not low) and (end < len(shown) or high == len(text)):
+                    first, last = original(start, end, places, longer)
+                    added.append((low + first, low + last, entity))
+                    view.because(low + first, low + last, f"{entity}, written otherwise")
+        return added
+
+    def _find(self, text: str, reasons: dict[tuple[int, int], str] | None = None, *, marked: bool = True) -> list[Span]:
         view = View(text, self._short)
+        view.tokens = self._tokens
+        view.reasons = reasons
         view.is_plain = len(text) <= self._short and not is_in(_ANCHORS, view.bytes)
         found: list[Span] = []
         for find in self._finders:
             find(view, found)
+        if marked and view.marks:
+            found += self._find_disguised(view)
+        if found and (kept := pictures(view.ascii, view.bytes)):
+            found = outside(found, kept)
         return without_overlaps(found) if found else []
 
 
 # A name that holds more, such as a `=`, is a text that was made a key.
 _NAME = re.compile(r"[\w .:/@$-]{1,80}")
-_SSN_NAME = re.compile(r"(?:^|_)(?:ssn|social_security(?:_(?:number|no|num))?|us_ssn)$")
-_PHONE_NAME = re.compile(
-    r"(?:^|_)(?:phone|phones|telephone|mobile|cell|fax|tel|phone_?(?:number|no)|mobile_?(?:number|no)|whatsapp|msisdn)[0-9]?$"
+
+
+NO_ADDRESS = "NO_ADDRESS"
+"""Of a field whose name says that its value is a version: four numbers in it are no machine's address."""
+
+_CARD_NAME = re.compile(
+    r"(?:^|_)(?:(?:credit_?|debit_?|payment_?|bank_?)?card_?(?:number|num|nr|no)|cc_?(?:number|num|no|n)|pan|primary_account_number|credit_?card)$"
 )
-_NINE_DIGITS = re.compile(r"[0-9]{3}[ .-]?[0-9]{2}[ .-]?[0-9]{4}", re.ASCII)
-_PHONE_VALUE = re.compile(r"\+?[0-9(][0-9 ().\-/]{5,24}(?:\D{0,6}[0-9]{1,6})?", re.ASCII)
+_VERSION_NAME = re.compile(r"(?:^|_|[a-z])(?:version|versions|ver|firmware|release|revision|build|build_?number)$")
+_FOUR_NUMBERS = re.compile(r"v?[0-9]{1,5}(?:\.[0-9]{1,6}){3}", re.ASCII)
 
 
 def field_entity(name: str, entities: frozenset[str]) -> str | None:
-    """Say which of the entities the name of a field announces."""
+    """Say which of the entities the name of a field announces; `NO_ADDRESS` where it says that it is a version."""
     if not _NAME.fullmatch(name):
         return None
     if SECRET in entities and name_kind(name):
         return SECRET
     plain = plain_name(name)
-    if "US_SSN" in entities and _SSN_NAME.search(plain):
+    if "US_SSN" in entities and SSN_NAME.search(plain):
         return "US_SSN"
-    if "PHONE_NUMBER" in entities and _PHONE_NAME.search(plain):
+    if "PHONE_NUMBER" in entities and PHONE_NAME.search(plain):
         return "PHONE_NUMBER"
+    if "CREDIT_CARD" in entities and _CARD_NAME.search(plain):
+        return "CREDIT_CARD"
+    if "IP_ADDRESS" in entities and _VERSION_NAME.search(plain):
+        return NO_ADDRESS
     return None
+
+
+def is_four_part_version(value: str) -> bool:
+    """Say whether a value is four numbers and nothing else."""
+    return _FOUR_NUMBERS.fullmatch(value) is not None
+
+
+def is_pair_value(name: str, value: str) -> bool:
+    """Say whether the second of two strings in a list is the value that the first one names: a header's, an environment's."""
+    kind = name_kind(name)
+    if kind is None or kind.strength <= 1 or not any(map(str.isdigit, value)):
+        return False
+    return is_field_value(SECRET, name, value) and (kind is not PASSWORD or is_secret_value(kind, value, quoted=True))
+
+
+# A catalogue's text, a rule of a form.
+_LABEL = re.compile(
+    r"(?:[\w:]+\|)+[\w:,]+|(?:required|optional|string|nullable|sometimes|min|max):?[\w:]*", re.ASCII | re.IGNORECASE
+)
 
 
 def is_field_value(entity: str, name: str, value: str) -> bool:
     """Say whether the value of such a field is what its name says."""
     if entity == "US_SSN":
-        return _NINE_DIGITS.fullmatch(value.translate(FOLD_TABLE)) is not None
+        return NINE_DIGITS.fullmatch(value.translate(FOLD_TABLE)) is not None
     if entity == "PHONE_NUMBER":
-        return _PHONE_VALUE.fullmatch(value.translate(FOLD_TABLE)) is not None
+        return PHONE_VALUE.fullmatch(value.translate(FOLD_TABLE)) is not None
+    if entity == "CREDIT_CARD":
+        digits = value.translate(FOLD_TABLE).translate(_NO_SEPARATORS)
+        return 12 <= len(digits) <= 19 and digits.isdigit() and digits.isascii() and passes_luhn(digits)
     kind = name_kind(name)
+    written = _BYTES.fullmatch(value)
+    value = written[2] if written else value
     if kind is None or not value.strip() or PLACEHOLDER.fullmatch(value):
         return False
     if kind is PASSWORD:
-        return True
+        if plain_name(name).endswith(("code", "codes")):
+            return any(map(str.isdigit, value)) and len(value) <= _LONGEST_CODE
+        return not (_LABEL.fullmatch(value) or is_label(value))
     if kind is KEY and " " in value.strip():
         # A header (`Bearer abc`, `a=b; c=d`), not a description.
         return "=" in value or (any(map(str.isdigit, value)) and value.count(" ") == 1)
     return is_secret_value(kind, value, quoted=True)
+
+
+# Bytes, as they are written in what was redacted once.
+_BYTES = re.compile(r"b(['\"])(.*)\1", re.DOTALL)
+_NO_SEPARATORS = str.maketrans("", "", " -./_")
+_LONGEST_CODE = 200

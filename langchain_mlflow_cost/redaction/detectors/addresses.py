@@ -1,6 +1,6 @@
 """Addresses of machines: IPv4, IPv6, MAC."""
 
-# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+# ruff: noqa: PLR2004, E501 - numbers of digits and letters, as the formats themselves have them; a pattern or a row of a table is read more easily on one line
 
 from __future__ import annotations
 
@@ -14,16 +14,45 @@ IPV4 = re.compile(
     rf"(?<![0-9])(?<![0-9]\.)(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9])(?!\.[0-9])(?:/(?:3[0-2]|[12]?[0-9])(?![0-9]))?",
     re.ASCII,
 )
+# Words right before a number that make it a version whatever it looks like.
 _VERSION_WORDS = text_pattern(
-    r"(?:\b(?:version|versions|ver|v|release|rev(?:ision)?|build|firmware|section|sect?|chapter|clause|figure|fig|table|"
-    r"oid|appendix|paragraph|para|article|update|upgrade[ds]?|package|driver|bump(?:ed)?|tag)"
-    r"(?: number| no| to| from| is|[\"'])?[ .:=#\"'(]*|[=~!<>]= ?|~>? ?|[\^§] ?|[a-z]/|[a-z]-)$"
+    r"(?:(?:version|versions|revision|firmware)|\b(?:ver|v|release|rev|sections?|sect?|chapter|clause|figure|fig|table|oid|"
+    r"appendix|paragraph|para|article))(?: number| no| to| from| is|[\"'])*[ .:=#\"'(\[>|\n\t]*$|~>? ?$|[\^§] ?$"
 )
-_ADDRESS_WORDS = text_pattern(r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://")
+_ADDRESS_COMPARED = text_pattern(
+    r"(?:\b|_)(?:ip|host|addr(?:ess)?|src|dst|remote|client|peer|ipv4)(?:_?(?:ip|addr|address))? ?[=!]= ?[\"']?$"
+)
+_COMPARED = text_pattern(r"[=~!<>]= ?[\"']?$")
+# Those that stand before an address as well; then it depends on what it looks like.
+_MAYBE_VERSION = text_pattern(
+    r"(?:\b(?:build|update|upgrade[ds]?|package|driver|bump(?:ed)?|tag|installed|requires?|using|with|from|to|and|nginx|apache|httpd|"
+    r"openssl|openssh|php|python|java|jdk|jre|node(?:\.js)?|ruby|perl|mysql|mariadb|postgres(?:ql)?|redis|mongodb?|chrome|"
+    r"chromium|firefox|safari|edge|opera|windows|macos|android|ios|linux|kernel|docker|kubernetes|electron|dotnet|cuda|cudnn|"
+    r"bios|plugin|sdk|gcc|clang|llvm|cmake|git|curl|wget|vim|elasticsearch|kafka|spark|hadoop|tomcat|jetty|spring|oracle|db2|"
+    r"sqlite|zlib|grub|vmware|virtualbox|nvidia|intel|amd|realtek|office|outlook|teams|zoom|slack|jar|lib|library|product|app|"
+    r"application|agent|runtime|engine|compiler|toolchain|patch|hotfix|changelog|section|step|item|level)[ .:=#\"'(\[/@,-]*|[a-z]/|[a-z][-._]|!/:)$"
+)
+_NAMED_VERSION = text_pattern(
+    # Of browsers and in changes of what is required: whatever it looks like.
+    r"\bbump(?:s|ed)?\b|\b(?:chrome|chromium|crios|edg|edge|firefox|fxios|opr|opera|safari|version|headlesschrome|electron)/$|\.jar!?/:$|@$"
+)
+_ADDRESS_WORDS = text_pattern(
+    r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://|\blisten|\bbind|\bping|\bssh\b|router|proxy|lease|route|network|from=|remote|login"
+)
+_MONEY_BEFORE = text_pattern(r"(?:\b(?:eur|usd|idr|rp|vnd|brl|clp|cop|ars|try|isk|dkk|chf)|[$€£¥₫₩]) ?$")
+_MONEY_AFTER = re.compile(
+    r"[ ]?(?:,[0-9]{2}\b|(?:EUR|USD|IDR|VND|BRL|CLP|COP|ARS|TRY|ISK|DKK|CHF|€|£|₫)(?![A-Za-z]))", re.ASCII
+)
+_THOUSANDS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){3}", re.ASCII)
+_FILE_AFTER = re.compile(
+    r"[.-](?:jar|war|nupkg|dll|exe|msi|zip|tgz|tar|gz|whl|deb|rpm|apk|dmg|pkg|so|egg|gem|crate|vsix|xpi|crx|iso|img|bin|snap|ebuild|pom|min|js|css)\b",
+    re.ASCII,
+)
+_HEADING = re.compile(r"\](?:\(|[ ]*-[ ]*(?:[0-9]{4}|unreleased))", re.IGNORECASE | re.ASCII)
 
 
 def find_ip_addresses(view: View, found: list[Span]) -> None:
-    """Find IPv4 and IPv6 addresses, but not what the words before it make a version."""
+    """Find IPv4 and IPv6 addresses, but not what the nearest word makes a version."""
     text = view.ascii
     for start, end in view.runs.dotted:
         for match in IPV4.finditer(text, start, end):
@@ -33,14 +62,40 @@ def find_ip_addresses(view: View, found: list[Span]) -> None:
                 (here > 0 and text[here - 1] in WORD)
                 or (following[:1] in WORD and following)
                 or (following[:1] == "-" and following[1:].isalpha())
+                or _is_version(view, here, stop)
             ):
                 continue
-            before = view.before(here, 24)
-            if is_in(_VERSION_WORDS, before) and not is_in(_ADDRESS_WORDS, before):
-                continue
             found.append((here, stop, "IP_ADDRESS"))
+            view.because(here, stop, "IPv4 address")
     if b":" in view.bytes:
         _ipv6_addresses(view, found)
+
+
+def _is_version(view: View, start: int, end: int) -> bool:
+    """Say whether four numbers are a version, a section or an amount of money."""
+    text = view.ascii
+    if _FILE_AFTER.match(text, end) or _HEADING.match(text, end):
+        return True
+    before = view.before(start, 40)
+    if is_in(_VERSION_WORDS, before):
+        return True
+    if _THOUSANDS.fullmatch(text, start, end) and (_MONEY_AFTER.match(view.text, end) or is_in(_MONEY_BEFORE, before)):
+        return True
+    line = before[before.rfind(b"\n") + 1 :]
+    if is_in(_NAMED_VERSION, line) or (is_in(_COMPARED, line) and not is_in(_ADDRESS_COMPARED, line)):
+        return True
+    return is_in(_MAYBE_VERSION, line) and not _looks_like_address(text[start:end], line)
+
+
+def _looks_like_address(value: str, before: bytes) -> bool:
+    """Say whether four numbers are more likely a machine's: a private range, large numbers, a word that says so."""
+    parts = [int(part) for part in value.partition("/")[0].split(".")]
+    first, second = parts[:2]
+    private = first in {10, 127} or (first, second) in {(192, 168), (169, 254)} or (first == 172 and 16 <= second < 32)
+    if "/" in value or private or is_in(_ADDRESS_WORDS, before[-16:]):
+        return True
+    large = sum(part >= 100 for part in parts)
+    return large > 2 or (large == 2 and 0 not in parts[1:3])
 
 
 _V6_RUN = re.compile(r"[0-9A-Fa-f:.]+", re.ASCII)
@@ -70,6 +125,7 @@ def _ipv6_addresses(view: View, found: list[Span]) -> None:
         if _is_ipv6(text, first, stop):
             tail = _ZONE_AND_PREFIX.match(text, stop)
             found.append((first, tail.end() if tail else stop, "IP_ADDRESS"))
+            view.because(first, found[-1][1], "IPv6 address")
 
 
 def _is_ipv6(text: str, start: int, end: int) -> bool:
@@ -114,6 +170,9 @@ _MAC = re.compile(
 _MAC_WORDS = text_pattern(r"mac|hardware|physical|ether|\bhw")
 
 
+_TIME_WORDS = text_pattern(r"\b(?:time|timestamp|date|at|duration|elapsed|clock|utc)\b[ :=]*$")
+
+
 def find_mac_addresses(view: View, found: list[Span]) -> None:
     """Find six pairs, or three groups of four."""
     text = view.ascii
@@ -141,4 +200,7 @@ def find_mac_addresses(view: View, found: list[Span]) -> None:
             and not is_in(_MAC_WORDS, view.before(first, 40))
         ):
             continue  # 20-11-12-13-14-15 is a time, 1234.5678.9012 a number
+        if separator == ":" and value.replace(":", "").isdigit() and is_in(_TIME_WORDS, view.before(first, 24)):
+            continue
         found.append((first, done, "MAC_ADDRESS"))
+        view.because(first, done, "MAC address")

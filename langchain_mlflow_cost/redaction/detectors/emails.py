@@ -1,6 +1,6 @@
 """E-mail addresses: a local part, an at sign, a domain whose top level exists."""
 
-# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+# ruff: noqa: PLR2004, E501 - numbers of digits and letters, as the formats themselves have them; a pattern or a row of a table is read more easily on one line
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def find_emails(view: View, found: list[Span]) -> None:
         start = _local_start(view, at, max(done, 0), encoded=after - at > 1)
         if start < 0:
             continue
+        if view.ascii.startswith(("x-oauth-basic@", "x-token-auth@", "x-access-token@", "oauth2@"), start):
+            continue  # https://token:x-oauth-basic@github.com
         if view.ascii.startswith("git@", start) and (
             view.ascii.startswith(":", end) or view.ascii.endswith("://", 0, start)
         ):
@@ -64,9 +66,22 @@ def _local_start(view: View, at: int, floor: int, *, encoded: bool) -> int:
     start = low + len(rest)
     if start > low and view.ascii[start - 1] == "?" and view.text[start - 1] != "?":
         start = _unicode_local_start(view.text, start, low)
+        if start == at:
+            start = _cjk_local_start(view.text, at, low)
     while start < at and view.text[start] in _LOCAL_EDGE:
         start += 1
     return start if start < at else -1
+
+
+_LONGEST_CJK = 8
+
+
+def _cjk_local_start(text: str, at: int, low: int) -> int:
+    """Take the Chinese, Japanese or Korean word right before the at sign: a name of one's own, or the end of a sentence."""
+    first = at
+    while first > max(low, at - _LONGEST_CJK) and text[first - 1] >= _FIRST_CJK and text[first - 1].isalnum():
+        first -= 1
+    return first
 
 
 def _unicode_local_start(text: str, start: int, low: int) -> int:

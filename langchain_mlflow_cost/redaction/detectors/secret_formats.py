@@ -3,6 +3,8 @@
 Written by hand, since no package has them as data (see `scripts/update_data.py`). To add one: a row here.
 """
 
+# ruff: noqa: E501 - a pattern or a row of a table is read more easily on one line
+
 from __future__ import annotations
 
 import re
@@ -22,10 +24,20 @@ class Format(NamedTuple):
     """The whole credential, tried where the anchor is."""
     before: int = 0
     """Letters, digits and `_-~.` in front of the anchor at most, where it is not the prefix."""
+    glued: bool = False
+    """Also behind a `_`: a token that another one is put together with."""
 
 
-def _format(name: str, anchor: str, pattern: str, before: int = 0) -> Format:
-    return Format(name, anchor, re.compile(pattern, re.ASCII), before)
+def _format(name: str, anchor: str, pattern: str, before: int = 0, *, glued: bool = False) -> Format:
+    return Format(name, anchor, re.compile(pattern, re.ASCII), before, glued)
+
+
+def _prefixed(name: str, prefix: str, members: str, fewest: int, most: int) -> Format:
+    """Make a row of a prefix and so many characters of a class, a digit and, where words could be, a capital among them."""
+    plain = re.escape(prefix).replace("\\-", "-")
+    capital = rf"(?={members}{{0,60}}[A-Z])" if members == _W else ""
+    body = rf"(?={members}{{0,60}}[0-9]){capital}{members}{{{fewest},{most}}}+"
+    return _format(name, rf"\b{plain}", rf"{plain}{body}(?![A-Za-z0-9])")
 
 
 _W = "[A-Za-z0-9_-]"
@@ -33,7 +45,7 @@ _A = "[A-Za-z0-9]"
 _H = "[0-9a-f]"
 _B = "[A-Za-z0-9+/]"
 
-FORMATS: tuple[Format, ...] = (
+_ROWS: tuple[Format, ...] = (
     # Models and their tools
     _format("openai", r"\bsk-", rf"sk-(?=[A-Za-z_-]{{0,60}}[0-9]){_W}{{20,250}}+"),
     _format("openai, inside", "T3BlbkFJ", rf"{_W}{{16,150}}T3BlbkFJ{_W}{{16,150}}", 150),
@@ -59,6 +71,7 @@ FORMATS: tuple[Format, ...] = (
     _format("cerebras", r"\bcsk-", rf"csk-{_A}{{40,60}}"),
     _format("voyage", r"\bpa-[A-Za-z0-9_-]{40}", rf"pa-{_W}{{40,50}}"),
     # Clouds
+    _format("aws, old", r"\bA3T[A-Z0-9]{9}", r"A3T[A-Z0-9]{17}(?![A-Za-z0-9])"),
     _format("aws access key", r"\bAKIA[A-Z0-9]{8}", r"AKIA[A-Z0-9]{16}"),
     _format("aws temporary key", r"\bASIA[A-Z0-9]{8}", r"ASIA[A-Z0-9]{16}"),
     _format("aws, other keys", r"\bABIA[A-Z0-9]{8}", r"ABIA[A-Z0-9]{16}"),
@@ -122,14 +135,19 @@ FORMATS: tuple[Format, ...] = (
     # Four segments more make it an encrypted token; an unsigned one has an empty last segment.
     _format(
         "json web token",
-        r"\beyJ[A-Za-z0-9_-]{8}",
-        r"eyJ[A-Za-z0-9_-]{8,}+={0,2}\.(?:ey|e30)[A-Za-z0-9_-]{2,}+={0,2}(?:\.[A-Za-z0-9_-]*+){0,1}|eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+",
+        "eyJ[A-Za-z0-9_-]{8}",
+        r"eyJ[A-Za-z0-9_-]{8,}+={0,2}\.(?:ey|e30)[A-Za-z0-9_-]{2,}+={0,2}(?:\.[A-Za-z0-9_-]*+){0,1}|eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"
+        # Flask's and Django's cookies: signed, with a time instead of a second object.
+        r"|eyJ[A-Za-z0-9_-]{8,}+[.:][A-Za-z0-9_-]{5,8}[.:][A-Za-z0-9_-]{27,}+",
+        glued=True,
     ),
     _format("json web token, padded twice", r"\bZXlK[A-Za-z0-9+/]{20}", r"ZXlK[A-Za-z0-9+/]{100,4000}+={0,2}"),
     # Code and packages
     _format("github", r"\bghp_", rf"ghp_{_A}{{30,255}}"),
     _format("github oauth", r"\bgho_", rf"gho_{_A}{{30,255}}"),
     _format("github user", r"\bghu_", rf"ghu_{_A}{{30,255}}"),
+    # Since 2026 with a JSON web token inside: ghs_<app>_<token>, dots included.
+    _format("github server, signed", r"\bghs_", rf"ghs_(?:[0-9]{{1,20}}_)?eyJ{_W}{{8,}}+\.{_W}{{2,}}+(?:\.{_W}*+)?"),
     _format("github server", r"\bghs_", rf"ghs_{_A}{{30,255}}"),
     _format("github refresh", r"\bghr_", rf"ghr_{_A}{{30,255}}"),
     _format("github fine-grained", r"\bgithub_pat_", r"github_pat_[A-Za-z0-9_]{40,255}"),
@@ -197,7 +215,7 @@ FORMATS: tuple[Format, ...] = (
         rf"EAA(?=[A-Za-z0-9_-]{{0,40}}[0-9])(?:{_W}{{61}}(?!{_W})|{_A}{{90,400}}+)",
     ),
     _format("shopify", r"\bshp(?:at|ca|pa|ss)_", r"shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}"),
-    _format("flutterwave", r"\bFLWSECK", rf"FLWSECK(?:_TEST)?-{_A}{{32}}-X"),
+    _format("flutterwave", r"\bFLWSECK", rf"FLWSECK(?:_TEST)?-(?:{_A}{{32}}-X|{_H}{{12}}(?!{_A}))"),
     _format("shippo", r"\bshippo_", rf"shippo_(?:live|test)_{_H}{{40}}"),
     _format("duffel", r"\bduffel_", rf"duffel_(?:live|test)_{_W}{{40,50}}"),
     _format("easypost", r"\bEZ[AT]K", rf"EZ[AT]K{_A}{{54}}"),
@@ -221,3 +239,163 @@ FORMATS: tuple[Format, ...] = (
     _format("facebook app", r"[0-9]{6}\|[A-Za-z0-9_-]{8}", rf"[0-9]{{15,16}}\|{_W}{{27}}(?!{_W})", 10),
     _format("discord", r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}", rf"[A-Z]{_W}{{23,25}}\.{_W}{{6}}\.{_W}{{27,38}}", 26),
 )
+
+_UUID = f"{_H}{{8}}-(?:{_H}{{4}}-){{3}}{_H}{{12}}"
+
+# What is told by its form alone, without a prefix that is a word of its own.
+_FORMS = (
+    # https://learn.microsoft.com/azure: keys that say what they are, and since when.
+    _format("azure, identifiable", "JQQJ99[A-Z0-9]{2}", r"[A-Za-z0-9]{40,70}JQQJ99[A-Z0-9]{2}[A-Za-z0-9]{18,38}", 70),
+    _format("azure search", "AzSe[A-D]", r"[A-Za-z0-9]{42}AzSe[A-D][A-Za-z0-9]{5}(?![A-Za-z0-9])", 42),
+    _format(
+        "mailgun, private", "[0-9a-f]-[0-9a-f]{8}-[0-9a-f]{8}", rf"{_H}{{32}}-{_H}{{8}}-{_H}{{8}}(?![0-9A-Za-z-])", 31
+    ),
+    _format(
+        "zhipu", r"[0-9a-f]{8}\.[A-Za-z0-9]{16}\b", rf"{_H}{{32}}\.(?=[A-Za-z]*[0-9]){_A}{{16}}(?![A-Za-z0-9.])", 24
+    ),
+    _format("bitwarden", r"\b0\.[0-9a-f]{8}-", rf"0\.{_UUID}\.{_A}{{30}}:{_B}{{20,30}}={{0,2}}"),
+    _format("launchdarkly sdk", rf"\bsdk-{_H}{{8}}-", rf"sdk-{_UUID}"),
+    _format("axiom", rf"\bxa[ap]t-{_H}{{8}}-", rf"xa[ap]t-{_UUID}"),
+    _format("fal", r"-[0-9a-f]{12}:[0-9a-f]{32}\b", rf"{_UUID}:{_H}{{32}}", 23),
+    _format("rapidapi", "[0-9a-f]msh[0-9a-f]{8}", rf"{_H}{{10}}msh{_H}{{15}}p1{_H}{{5}}jsn{_H}{{12}}", 9),
+    _format("paseto", r"\bv[1-4]\.local\.", rf"v[1-4]\.local\.{_W}{{60,4000}}+(?:\.{_W}{{1,400}}+)?"),
+    _format("paseto, signed", r"\bv[1-4]\.public\.", rf"v[1-4]\.public\.{_W}{{60,4000}}+(?:\.{_W}{{1,400}}+)?"),
+    _format("harness", r"\b[ps]at\.[A-Za-z0-9_-]{22}\.", rf"[ps]at\.{_W}{{22}}\.{_A}{{24}}\.{_A}{{20}}"),
+    _format("snyk", r"\bsnyk_[us]at\.", rf"snyk_[us]at\.{_H}{{8}}\.{_W}{{60,120}}"),
+    _format("mapbox, secret", r"\bsk\.eyJ", rf"sk\.eyJ{_W}{{20,300}}\.{_W}{{10,60}}"),
+    _format(
+        "authress",
+        r"\b(?:sc|ext|scauth|authress)_[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-]",
+        r"(?:sc|ext|scauth|authress)_[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,120}",
+    ),
+    _format("salesforce session", r"\b00D[A-Za-z0-9]{12,15}!", rf"00D{_A}{{12,15}}![A-Za-z0-9._]{{60,150}}"),
+    _format("twitter bearer", r"\bA{19}", r"A{19,24}[A-Za-z0-9%]{70,120}+"),
+    _format("artifactory", r"\bAKCp", rf"AKCp{_A}{{60,80}}"),
+    _format("artifactory reference", r"\bcmVmdGtu", rf"cmVmdGtu{_A}{{50,62}}(?![A-Za-z0-9])"),
+    _format("intercom", r"\bdG9r[A-Za-z0-9+/]{40}", rf"dG9r{_B}{{50,60}}={{0,2}}(?![A-Za-z0-9+/])"),
+    _format("adyen", r"\bAQE[A-Za-z0-9+/]{40}", rf"AQE{_B}{{70,130}}(?:-{_B}{{30,50}}={{0,2}}-{_A}{{10,20}})?"),
+    _format("brave", r"\bBSA[A-Za-z0-9_-]{20}", rf"BSA(?={_W}{{0,27}}[0-9])(?={_W}{{0,27}}[a-z]){_W}{{27,29}}(?!{_W})"),
+    _format("grafana, old", r"\beyJrIjoi", rf"eyJrIjoi{_A}{{70,400}}={{0,3}}"),
+    _format("softlayer", r"\bapi\.softlayer\.com/", r"api\.softlayer\.com/soap/v3(?:\.1)?/[A-Za-z0-9]{64}"),
+    _format("trello", r"\bATTA[0-9a-f]{8}", rf"ATTA{_H}{{64}}[0-9A-F]{{8}}"),
+    _format("klaviyo, clickup", r"\bpk_[0-9a-f]{5}", rf"pk_(?:{_H}{{34}}|[0-9]{{5,10}}_[A-Z0-9]{{32}})(?![A-Za-z0-9])"),
+    _format("google authorisation code", r"\b4/0A", rf"4/0A{_W}{{28,90}}"),
+    _format("portkey", r"\bpk-[A-Za-z0-9+/]{28}", rf"pk-(?=[A-Za-z+/]*[0-9]){_B}{{28}}(?![A-Za-z0-9_-])"),
+    _format("retell, runway", r"\bkey_[0-9a-f]{28}", rf"key_(?:{_H}{{128}}|{_H}{{28}})(?![0-9A-Za-z])"),
+    _format("baidu", r"\bbce-v3/ALTAK-", rf"bce-v3/ALTAK-{_A}{{10,30}}/{_H}{{40}}"),
+    _format(
+        "convex",
+        r"\b(?:prod|dev|preview):[a-z]+-[a-z]+-[0-9]{1,4}\|",
+        rf"(?:prod|dev|preview):[a-z]+-[a-z]+-[0-9]{{1,4}}\|{_B}{{40,200}}={{0,2}}",
+    ),
+    # Hashes of passwords: crypt(3), Apache, Django, passlib, Argon2.
+    _format(
+        "password hash",
+        r"\$(?:2[abxy]|apr1|[156y]|gy|7)\$",
+        r"\$(?:2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}|(?:apr1|[156])\$(?:rounds=[0-9]{1,9}\$)?[./A-Za-z0-9_-]{1,16}\$[./A-Za-z0-9]{20,86}|(?:y|gy|7)\$[./A-Za-z0-9]{3,20}\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43})",
+    ),
+    _format(
+        "password hash, argon",
+        r"\$(?:argon2|scrypt|pbkdf2|bcrypt)",
+        r"\$(?:argon2(?:id?|d)|scrypt|pbkdf2(?:-sha[0-9]{1,3})?|bcrypt-sha256)\$[A-Za-z0-9+/.,=$-]{40,300}+",
+    ),
+    _format(
+        "password hash, django",
+        r"\bpbkdf2_sha(?:1|256)\$",
+        rf"pbkdf2_sha(?:1|256)\$[0-9]{{3,8}}\${_A}{{6,40}}\${_B}{{27,44}}={{0,2}}",
+    ),
+)
+
+# Name, prefix, characters, fewest, most. Sources: the providers' documentation of their keys, GitHub's list of secret
+# scanning patterns, gitleaks' and detect-secrets' rules.
+_PREFIXES = (
+    # Models and their tools
+    ("openai session", "sess-", _A, 38, 60),
+    ("eleven labs", "sk_", _A, 32, 120),
+    ("novita and the like", "sk_", _W, 32, 120),
+    ("exa", "exa_", _A, 24, 60),
+    ("e2b", "e2b_", _H, 40, 60),
+    ("modal", "ak-", _A, 22, 24),
+    ("modal secret", "as-", _A, 22, 24),
+    ("composio", "ak_", _A, 18, 60),
+    ("mem0", "m0-", _W, 36, 60),
+    ("zep", "z_", "[A-Za-z0-9_.-]", 60, 400),
+    ("logfire", "pylf_", _W, 30, 80),
+    ("phoenix", "px_live_", _A, 24, 60),
+    ("friendli", "flp_", _A, 30, 80),
+    ("nomic", "nk-", _W, 36, 60),
+    ("turbopuffer", "tpuf_", _A, 24, 60),
+    ("chroma", "ck-", _A, 36, 60),
+    ("llama cloud", "llx-", _A, 40, 60),
+    ("runpod", "rpa_", _A, 36, 60),
+    ("apify", "apify_api_", _A, 30, 50),
+    ("browserbase", "bb_live_", _W, 20, 60),
+    ("anyscale", "esecret_", _A, 20, 60),
+    ("anyscale, other", "aph0_", _W, 30, 120),
+    ("helicone", "pk-helicone-", _W, 20, 60),
+    ("n8n", "n8n_api_", "[A-Za-z0-9_.-]", 40, 400),
+    ("kaggle", "KGAT_", _A, 28, 60),
+    ("langfuse, other", "sk-lf-", _W, 20, 60),
+    ("luma", "luma-", _W, 60, 140),
+    ("vercel gateway", "vck_", _A, 24, 80),
+    ("smithery, tracer and the like", "tr_dev_", _A, 16, 40),
+    ("trigger.dev", "tr_prod_", _A, 16, 40),
+    ("inngest", "signkey-prod-", _H, 32, 80),
+    # Clouds and data
+    ("cloudflare user token", "cfut_", _A, 40, 60),
+    ("cloudflare account token", "cfat_", _A, 40, 60),
+    ("cloudflare key", "cfk_", _A, 40, 60),
+    ("neon", "napi_", _A, 40, 80),
+    ("render", "rnd_", _A, 24, 48),
+    ("netlify", "nfc_", _A, 30, 60),
+    ("vercel, other", "vci_", _A, 24, 80),
+    ("vercel app", "vca_", _A, 24, 80),
+    ("xata", "xau_", _A, 30, 60),
+    ("cockroach", "CCDB1_", _A, 20, 80),
+    ("mongodb service account", "mdb_sa_sk_", _W, 36, 60),
+    ("aiven", "AVNS_", _W, 17, 24),
+    ("databricks, other", "dose", _H, 32, 32),
+    ("deno deploy", "ddp_", _A, 36, 40),
+    ("deno deploy organisation", "ddo_", _A, 36, 40),
+    ("dbt", "dbtc_", _W, 36, 60),
+    ("dbt user", "dbtu_", _W, 36, 60),
+    ("prefect", "pnu_", _A, 36, 36),
+    ("prefect service", "pnb_", _A, 36, 36),
+    ("tencent", "AKID", _A, 32, 36),
+    ("yandex", "AQVN", _W, 34, 40),
+    ("yandex oauth", "y0_", _W, 40, 70),
+    ("settlemint", "sm_aat_", _A, 16, 32),
+    ("settlemint personal", "sm_pat_", _A, 16, 32),
+    ("settlemint service", "sm_sat_", _A, 16, 32),
+    # Code and packages
+    ("atlassian, other", "ATCTT3", "[A-Za-z0-9_=-]", 100, 300),
+    ("buildkite agent", "bkt_", _A, 36, 60),
+    ("buildkite job", "bkaj_", _A, 30, 60),
+    ("circleci project", "CCIPRJ_", _W, 40, 90),
+    ("clojars", "CLOJARS_", _A, 60, 60),
+    ("nuget", "oy2", "[a-z0-9]", 43, 43),
+    ("segment", "sgp_", _A, 60, 68),
+    ("socket", "sktsec_", _W, 36, 60),
+    ("sentry integration", "sntryi_", _H, 64, 64),
+    ("statsig", "secret-", _A, 40, 60),
+    ("dynatrace", "dt0s01.", "[A-Z0-9.]", 60, 100),
+    ("honeycomb", "hcaik_", _A, 50, 64),
+    ("honeycomb ingest", "hcxik_", _A, 50, 64),
+    ("posthog", "phs_", _A, 40, 60),
+    ("rootly", "rootly_", _H, 60, 70),
+    # Talk, mail, work, money
+    ("brevo smtp", "xsmtpsib-", "[A-Za-z0-9-]", 70, 90),
+    ("stytch", "secret-live-", _W, 30, 50),
+    ("pinterest", "pina_", _A, 60, 120),
+    ("linkedin", "WPL_AP1.", "[A-Za-z0-9.=]", 16, 60),
+    ("adobe", "p8e-", _A, 32, 32),
+    ("frame.io", "fio-u-", "[A-Za-z0-9_=-]", 64, 64),
+    ("brex", "bxt_", _A, 36, 60),
+    ("razorpay", "rzp_live_", _A, 14, 24),
+    ("razorpay test", "rzp_test_", _A, 14, 24),
+    ("mercury", "secret-token:mercury_", "[A-Za-z0-9_.-]", 20, 100),
+    ("retool", "retool_", _W, 24, 60),
+    ("val town", "vtwn_", _A, 20, 60),
+)
+
+FORMATS: tuple[Format, ...] = (*_ROWS, *_FORMS, *(_prefixed(*row) for row in _PREFIXES))

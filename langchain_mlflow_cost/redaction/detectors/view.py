@@ -6,7 +6,7 @@ the text, so that offsets need no arithmetic and `\b` and `\d` mean the same to 
 No rule crosses the character U+001F, so that many texts can be joined with it and scanned as one.
 """
 
-# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them; a pattern or a row of a table is read more easily on one line
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ import functools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_mlflow_cost.redaction.detectors.commands import COMMAND
+from langchain_mlflow_cost.redaction.detectors.disguises import MARKS
+from langchain_mlflow_cost.redaction.detectors.tables import CELL, find_columns
 from langchain_mlflow_cost.redaction.re2_search import byte_pattern, first_start, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from langchain_mlflow_cost.redaction.detectors.tables import Cell
 
 
 class Found(NamedTuple):
@@ -48,7 +53,22 @@ class Runs(NamedTuple):
 class View:
     """A text as the detectors look at it, with its anchors, each searched for once and only if somebody asks."""
 
-    __slots__ = ("_accounts", "_at_signs", "_hex_groups", "_runs", "ascii", "bytes", "is_plain", "short", "text")
+    __slots__ = (
+        "_accounts",
+        "_at_signs",
+        "_columns",
+        "_hex_groups",
+        "_marks",
+        "_runs",
+        "_words",
+        "ascii",
+        "bytes",
+        "is_plain",
+        "reasons",
+        "short",
+        "text",
+        "tokens",
+    )
 
     def __init__(self, text: str, short: int) -> None:
         """Take the ASCII view, of the same length, of a text in which look-alikes are folded; `short` as `SHORT`."""
@@ -60,12 +80,19 @@ class View:
         else:
             self.bytes = text.encode("ascii", "replace")
             self.ascii = self.bytes.decode("ascii")
+        self._columns: list[Cell] | None = None
+        self.reasons: dict[tuple[int, int], str] | None = None
+        """Where somebody asks why something is found: the rule, by the stretch."""
+        self.tokens: re.Pattern[bytes] | None = None
+        """What stands for a value that went before: it says nothing of what stands beside it."""
         self.is_plain = False
         """Whether it is known that neither an account nor a group nor a credential can begin anywhere in it."""
         self._runs: Runs | None = None
         self._at_signs: list[int] | None = None
         self._accounts: list[int] | None = None
         self._hex_groups: list[int] | None = None
+        self._words: list[tuple[int, int]] = []
+        self._marks: list[int] = []
 
     @property
     def runs(self) -> Runs:
@@ -118,17 +145,59 @@ class View:
     def hex_groups(self) -> list[int]:
         """Give where hexadecimal digits stand between two colons, or something else that begins a MAC address."""
         if self._hex_groups is None:
-            self._hex_groups = [] if self.is_plain else [start for start, _ in spans(HEX_GROUPS, self.bytes)]
+            self._hex_groups = []
+            data = self.bytes
+            for span in () if self.is_plain else spans(WORDS, data):
+                if data[span[0]] in _MARK_STARTS:
+                    self._marks.append(span[0])
+                elif data[span[1] - 1] in _WORD_ENDS:
+                    self._words.append(span)
+                else:
+                    self._hex_groups.append(span[0])
         return self._hex_groups
 
+    @property
+    def columns(self) -> list[Cell]:
+        """Give the cells of tables whose header names what is looked for."""
+        if self._columns is None:
+            self._columns = find_columns(self) if not self.is_plain and b"\n" in self.bytes else []
+        return self._columns
+
+    @property
+    def marks(self) -> list[int]:
+        """Give where something is written otherwise than it is meant."""
+        if self._hex_groups is None:
+            _ = self.hex_groups
+        return self._marks
+
+    @property
+    def words(self) -> list[tuple[int, int]]:
+        """Give where a command or the end of a table's header cell is, to the blank or the mark behind it."""
+        if self._hex_groups is None:
+            _ = self.hex_groups
+        return self._words
+
+    def because(self, start: int, end: int, rule: str) -> None:
+        """Note which rule found a stretch, if somebody asks."""
+        if self.reasons is not None:
+            self.reasons.setdefault((start, end), rule)
+
     def before(self, start: int, length: int) -> bytes:
-        """Give what stands before a place in the same text, in lower case, as UTF-8."""
+        """Give what stands before a place in the same text, in lower case, as UTF-8, without tokens of our own."""
         if self.text is self.ascii:
             piece = self.bytes[max(0, start - length) : start]
+            if b"]" in piece or b"[" in piece:
+                piece = self._without_tokens(self.bytes[max(0, start - length - _LONGEST_TOKEN) : start])[-length:]
             cut = piece.rfind(b"\x1f")
             return (piece[cut + 1 :] if cut >= 0 else piece).lower()
         text = self.text[max(0, start - length) : start]
+        if "]" in text or "[" in text:
+            longer = self.text[max(0, start - length - _LONGEST_TOKEN) : start].encode(errors="replace")
+            text = self._without_tokens(longer).decode(errors="replace")[-length:]
         return text[text.rfind("\x1f") + 1 :].lower().encode(errors="replace")
+
+    def _without_tokens(self, piece: bytes) -> bytes:
+        return self.tokens.sub(b"", piece) if self.tokens is not None else piece
 
 
 def positions(data: bytes, wanted: bytes) -> Iterator[int]:
@@ -147,16 +216,33 @@ def is_glued(text: str, start: int, end: int) -> bool:
     return (start > 0 and text[start - 1] in WORD) or (end < len(text) and text[end] in WORD)
 
 
+_ROW = re.compile(r"[ \t,|]*(?:-?[0-9.]+[ \t,|]+){2,}-?[0-9.]+[ \t,|]*\r?", re.ASCII)
+
+
+def in_row(text: str, start: int, end: int, fewest: int) -> bool:
+    """Say whether so many more numbers stand right beside a number on its line, or above or below it: a table."""
+    lines = text[max(0, start - 80) : start].rpartition("\x1f")[2].rsplit("\n", 2)
+    below = text[end : end + 80].partition("\x1f")[0].split("\n", 2)
+    before, after = lines[-1].split() if len(lines[-1]) < 80 else lines[-1][-24:].split(), below[0][:24].split()
+    if not before and not after:
+        above = lines[-2] if len(lines) > 2 or (len(lines) > 1 and start <= 80) else ""
+        return bool(_ROW.fullmatch(above) or (len(below) > 2 and _ROW.fullmatch(below[1])))
+    return sum(one.strip(",|").isdigit() for one in (*before[-3:], *after[:3])) >= fewest
+
+
 SHORT = 8_192
 """Characters of a text in which each search costs more to begin than to carry out: RE2 lets go of the interpreter's
 lock for each, and where many threads scan, they wait for one another."""
+_LONGEST_TOKEN = 64 + 20
 _DIGITS = b"0123456789"
 # An IPv4 address has no more, all else at least seven.
 _FEWEST_DIGITS = 4
 _NUMBER_RUN = byte_pattern(r"[0-9][0-9 ().\-/]{5,}[0-9]")
 # Every digit as 0: what a stretch looks like is told faster than what it is, and most look alike.
 _SHAPE = bytes.maketrans(b"123456789", b"000000000")
-_CARD_SHAPE = re.compile(rb"0{12}|0{4}[ .-]0{4}[ .-]0{4}|0{4}[ .-]0{6}[ .-]0{4}")
+_CARD_SHAPE = re.compile(
+    rb"0{12}|0{4}(?: {1,2}|[./-])0{4}(?: {1,2}|[./-])0{4}|0{4}(?: {1,2}|[./-])0{6}(?: {1,2}|[./-])0{4}"
+)
 _SOCIAL_SHAPE = re.compile(rb"000([ .-])00\1(?=0000)")
 # Longer ones are rare, and not worth the memory.
 _LONG_RUN = 40
@@ -180,8 +266,14 @@ ACCOUNTS = byte_pattern(
     r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}"
     r"|\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11}|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11}"
     r"|\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b|\b0x[0-9a-fA-F]{40}\b"
+    # A card in pieces, a telephone number in letters.
+    r"|\b[0-9]{4}(?:_[0-9]{4}|[ .-]?\r?\n[ \t>|*#/-]*[0-9]{4})|\b1-8[0-9][0-9]-[A-Z0-9]"
 )
-HEX_GROUPS = byte_pattern(
+# Groups of hexadecimal digits, commands and cells are looked for in one pass, which costs no more than one of them.
+WORDS = byte_pattern(
     r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]"
     r"|\b[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-|\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b"
+    rf"|{COMMAND}|{CELL}|{MARKS}"
 )
+_MARK_STARTS = frozenset(b"&\\=%")
+_WORD_ENDS = frozenset(b" \t\r\n,;|")

@@ -1,0 +1,50 @@
+"""Pictures, sound and fonts in base64: not searched and not changed, since chance makes a key's shape in megabytes of it."""
+
+# ruff: noqa: E501 - a pattern or a row of a table is read more easily on one line
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, spans
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.redaction.detectors.view import Span
+
+# What a file begins with, in base64: PNG, JPEG, GIF, WebP and WAV (RIFF), BMP with its usual header, TIFF, MP4 and its
+# kin, MP3 (ID3, or a frame), Ogg, FLAC, WebM, AVIF and HEIC, WOFF, ICO, PDF is text and not one of them.
+_MAGIC = byte_pattern(
+    r"(?:iVBORw0KGgo|/9j/[234]|R0lGOD[dl]h|UklGR|Qk[01][A-Za-z0-9+/]{4}AAAA|SUkqA|TU0AK|AAAA[A-Za-z0-9+/]{3}mdHlw|SUQz[AB]|//[uv][QUk]|"
+    r"T2dnUw|ZkxhQw|GkXfo|d09GM|d09GR|AAABAA)[A-Za-z0-9+/]{48}"
+)
+_RUN = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
+_GLUED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
+
+
+def pictures(text: str, data: bytes) -> list[tuple[int, int]]:
+    """Give where strict base64 of a known kind of file stands, whole: from its first letter to its last."""
+    result: list[tuple[int, int]] = []
+    done = 0
+    for start, _ in spans(_MAGIC, data):
+        if start < done or (start and text[start - 1] in _GLUED):
+            continue
+        run = _RUN.match(text, start)
+        assert run is not None
+        done = run.end()
+        # Strict: four letters for three bytes, the end filled up; what was cut off says nothing of itself.
+        if (done - start) % 4 == 0 and (done == len(text) or text[done] not in _GLUED):
+            result.append((start, done))
+    return result
+
+
+def outside(found: list[Span], kept: list[tuple[int, int]]) -> list[Span]:
+    """Leave out what was found inside of a picture."""
+    result = []
+    number = 0
+    for one in sorted(found):
+        while number < len(kept) and kept[number][1] <= one[0]:
+            number += 1
+        if number == len(kept) or not (kept[number][0] < one[1] and one[0] < kept[number][1]):
+            result.append(one)
+    return result

@@ -1,0 +1,110 @@
+"""Columns of tables whose header says what they hold: CSV, tab-separated, Markdown, what a database prints."""
+
+# ruff: noqa: PLR2004 - numbers of cells; a pattern or a row of a table is read more easily on one line
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.redaction.detectors.view import View
+
+
+class Cell(NamedTuple):
+    """A value in a table, and what its column is called."""
+
+    name: str
+    start: int
+    end: int
+
+
+CELL = (
+    r"(?i:(?:pass(?:word|wd|phrase|code|wort)?|pwd|secret|token|key|pin|otp|cvv2?|cvc2?|senha|wachtwoord|kennwort|contrase.a|"
+    r"phone|telephone|telefon[oe]?|mobile|cell|fax|tel|whatsapp|msisdn|ssn|tax[ _]?id|social[ _]security|number|no|num)"
+    r"s?[0-9]?[\"'* ]*[,;|\t\r\n])"
+)
+"""In RE2's syntax: the end of a cell that may name a column, to the mark behind it."""
+
+_LONGEST_HEADER = 1_000
+_LONGEST_ROW = 4_000
+_CODE = re.compile(r"[(){}\[\]=<>\\@]")
+_NAME = re.compile(r"[\w .#/-]{0,40}", re.ASCII)
+_RULER = re.compile(r"[ |:+=-]+", re.ASCII)
+
+
+def find_columns(view: View) -> list[Cell]:
+    """Give the cells of the columns that are called after something that is looked for."""
+    text = view.ascii
+    cells: list[Cell] = []
+    done = 0
+    for start, anchor_end in view.words:
+        if start < done or text[anchor_end - 1] == " ":
+            continue
+        low = max(0, start - _LONGEST_HEADER)
+        first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
+        first = first or low
+        end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
+        if end < 0 or (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
+            continue
+        # Whatever comes of it, the line is looked at once.
+        done = end
+        header = text[first:end].rstrip("\r")
+        if _CODE.search(header):
+            continue
+        mark = max(",;|\t", key=header.count)
+        names = _split(header, 0, len(header), mark)
+        if (
+            len(names) < 2
+            or not any(a < b for a, b in names[1:])
+            or not all(_NAME.fullmatch(header[a:b].strip("*")) for a, b in names)
+        ):
+            continue
+        done = _rows(text, end + 1, mark, [header[a:b].strip("*") for a, b in names], cells)
+    return cells
+
+
+def _rows(text: str, position: int, mark: str, names: list[str], cells: list[Cell]) -> int:
+    """Add the cells of the rows below a header, as long as they have as many; give where they end."""
+    while position < len(text):
+        end = text.find("\n", position, position + _LONGEST_ROW)
+        last = end if end >= 0 else min(len(text), position + _LONGEST_ROW)
+        separator = text.find("\x1f", position, last)
+        last = separator if separator >= 0 else last
+        row_end = last - text.endswith("\r", position, last)
+        if not _RULER.fullmatch(text, position, row_end):
+            row = _split(text, position, row_end, mark)
+            if len(row) != len(names):
+                return position
+            cells += [Cell(name, *cell) for name, cell in zip(names, row, strict=True) if cell[1] > cell[0]]
+        if separator >= 0 or end < 0:
+            return last
+        position = end + 1
+    return position
+
+
+def _split(text: str, start: int, end: int, mark: str) -> list[tuple[int, int]]:
+    """Give where the cells of a row stand, without blanks and quotes around them."""
+    if mark == "|":
+        while start < end and text[start] in " \t":
+            start += 1
+        while end > start and text[end - 1] in " \t":
+            end -= 1
+        start += text.startswith("|", start, end)
+        end -= text.endswith("|", start, end)
+    cells = []
+    while True:
+        while start < end and text[start] in " \t" and text[start] != mark:
+            start += 1
+        quote = text[start] if start < end and text[start] in "\"'" else ""
+        closing = text.find(quote, start + 1, end) if quote else -1
+        at = text.find(mark, closing, end) if closing >= 0 else -1
+        if closing >= 0 and not text[closing + 1 : at if at >= 0 else end].strip():
+            cells.append((start + 1, closing))
+        else:
+            at = text.find(mark, start, end)
+            stop = at if at >= 0 else end
+            cells.append((start, start + len(text[start:stop].rstrip(" \t"))))
+        if at < 0:
+            return cells
+        start = at + 1

@@ -1,0 +1,69 @@
+"""Credentials in URLs: `scheme://user:password@host`, `https://token@host`."""
+
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from langchain_mlflow_cost.redaction.detectors.secret_names import KEY, PLACEHOLDER, is_key, is_wordy
+from langchain_mlflow_cost.redaction.detectors.view import positions
+
+if TYPE_CHECKING:
+    from langchain_mlflow_cost.redaction.detectors.view import Span, View
+
+# To the last at sign that a host follows: a password may have at signs, slashes and hashes of its own.
+_USER = re.compile(
+    r"://(?P<user>[^\s/?#@:\"'<>\x1f]{0,256})(?::(?P<password>[^\s\"'<>\x1f]{1,256}))?"
+    r"@(?=\[?[A-Za-z0-9*_.-]+\]?(?::[0-9]{1,5})?(?:[/?#,;)\]}|\s\"'<>`\x1f\\]|\.?$|\Z))",
+    re.ASCII,
+)
+# The end of an authority without a user: what follows is a port, a path, a query.
+_PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)", re.ASCII)
+_VARIABLE = re.compile(r"\$\{?\w|<|\{\{?|%\(|\*{3}|\[|x{3}|\.{3}|\u2022", re.ASCII)
+_TOKEN_USERS = frozenset({"x-oauth-basic", "x-token-auth", "x-access-token", "oauth2", "", "x"})
+
+
+def find_url_secrets(view: View, found: list[Span]) -> None:
+    """Find passwords and tokens in front of the host of a URL."""
+    text = view.ascii
+    done = -1
+    for start in positions(view.bytes, b"://"):
+        if start < done:
+            continue
+        match = _USER.match(text, start)
+        if not match:
+            continue
+        user, password = match["user"], match["password"]
+        if password is not None and "://" in password:
+            # Two URLs with nothing but a comma between them.
+            match = _USER.match(text, start, start + 3 + len(user) + 1 + password.index("://"))
+            if not match:
+                continue
+            user, password = match["user"], match["password"]
+        if password is not None and (_PORT.match(password) and "/" in password + "/" and _is_port(password)):
+            continue
+        done = match.end()
+        if password is not None and password not in _TOKEN_USERS:
+            if not _VARIABLE.match(password):
+                found.append((*match.span("password"), "SECRET"))
+                view.because(*match.span("password"), "password of a URL")
+        elif _is_token(user):
+            found.append((*match.span("user"), "SECRET"))
+            view.because(*match.span("user"), "user of a URL that is a token")
+
+
+def _is_port(password: str) -> bool:
+    """Say whether what follows the colon is a port and more, and the at sign stands in a path: host:8080/a@b."""
+    return any(mark in password for mark in "/?#")
+
+
+def _is_token(user: str) -> bool:
+    return (
+        len(user) >= 16
+        and not _VARIABLE.match(user)
+        and not PLACEHOLDER.fullmatch(user)
+        and not is_wordy(user)
+        and is_key(KEY, user)
+    )

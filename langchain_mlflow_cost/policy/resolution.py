@@ -18,7 +18,7 @@ from langchain_mlflow_cost.notices import nearest, warn, without_credentials
 from langchain_mlflow_cost.policy.node_policy import NodePolicy
 from langchain_mlflow_cost.policy.problems import PolicyWarning, Problem, dotted, problem_of
 from langchain_mlflow_cost.redaction import FIELD, Rules, compile_rules
-from langchain_mlflow_cost.redaction.detectors import PII_ENTITIES, SECRET
+from langchain_mlflow_cost.redaction.detectors import NATIONAL_ENTITIES, PII_ENTITIES, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -91,7 +91,7 @@ def _all_personal(engine: str) -> frozenset[str]:
     # Imported here because the extra is optional and takes seconds.
     from langchain_mlflow_cost.redaction import presidio  # noqa: PLC0415 - see above
 
-    return PII_ENTITIES | presidio.supported_entities()
+    return PII_ENTITIES | presidio.default_entities()
 
 
 def _says_of_redaction(overrides: NodeOverrides) -> bool:
@@ -280,8 +280,8 @@ def _unknown_entities(location: Location, written: Policy | NodeOverrides, layer
         return  # What presidio knows depends on its version and set-up: it says itself what it does not.
     known = (*sorted(PII_ENTITIES), SECRET, *(name for each in written_redaction for name in each.patterns))
     for entity, place in named:
-        if entity not in known:
-            near = nearest(entity, known)
+        if entity not in known and entity not in NATIONAL_ENTITIES:
+            near = nearest(entity, (*known, *NATIONAL_ENTITIES))
             remedy = f"known are {', '.join(known)}, and others with engine: presidio"
             if near:
                 remedy = f'did you mean "{near}"?'

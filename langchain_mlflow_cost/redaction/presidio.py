@@ -7,9 +7,12 @@ else a spaCy model that is installed, else a blank one, with which it finds no P
 Read in presidio-analyzer 2.2.366.
 """
 
+# ruff: noqa: E501 - a pattern or a row of a table is read more easily on one line
+
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import warn
-from langchain_mlflow_cost.redaction.detectors import ENTITIES, Found
+from langchain_mlflow_cost.redaction.detectors import ENTITIES, NATIONAL_ENTITIES, Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,14 @@ SLICE_CHARS = 20_000
 
 NEEDS_MODEL = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION"})
 """What only a trained model finds."""
+
+# Those of its national ids that have a check digit: without one, any word of the right length will do.
+_CHECKED = frozenset({
+    "UK_NHS", "AU_ABN", "AU_ACN", "AU_TFN", "AU_MEDICARE", "SG_NRIC_FIN", "IN_AADHAAR", "IN_GSTIN", "ES_NIF", "ES_NIE", "IT_FISCAL_CODE",
+    "IT_VAT_CODE", "PL_PESEL", "FI_PERSONAL_IDENTITY_CODE", "KR_RRN", "KR_FRN", "TH_TNIN", "SE_PERSONNUMMER", "DE_TAX_ID", "CA_SIN", "TR_TCKN",
+})  # fmt: skip
+# Names of tools and models, ids, paths, code: what no person and no place is called.
+_IDENTIFIER = re.compile(r"[0-9_/\\{}()\[\]=<>#$@:`|]|\w\.\w|[a-z][A-Z]|--|^[a-z]+(?:-[a-z]+)+$")
 
 _LANGUAGE = "en"
 _lock = threading.Lock()
@@ -53,9 +64,17 @@ def supported_entities() -> frozenset[str]:
     return frozenset(_registry().get_supported_entities(languages=[_LANGUAGE])) | NEEDS_MODEL
 
 
+def default_entities() -> frozenset[str]:
+    """Give what is asked for where a policy lists nothing: names, places, groups, national ids with a check digit.
+
+    Not its dates and URLs, for which it takes `gpt-4o-mini-2024-07-18` and `config.py`.
+    """
+    return (frozenset({"PERSON", "LOCATION", "NRP"}) | _CHECKED) & supported_entities()
+
+
 def analyzer(entities: frozenset[str]) -> Callable[[str], list[Found]]:
     """Give a function that finds the entities that the built-in table does not have."""
-    wanted = sorted(entities - set(ENTITIES))
+    wanted = sorted(entities - set(ENTITIES) - set(NATIONAL_ENTITIES))
     blind = sorted(NEEDS_MODEL & set(wanted))
     if blind and _nlp_engine is None and not _installed_model():
         warn(
@@ -74,8 +93,24 @@ def _find(text: str, entities: list[str]) -> list[Found]:
         if time.monotonic() > end_s:
             raise TimeoutError
         results = engine.analyze(piece, language=_LANGUAGE, entities=entities, score_threshold=SCORE_THRESHOLD)
-        found += [Found(offset + one.start, offset + one.end, one.entity_type) for one in results]
+        found += [
+            Found(offset + one.start, offset + one.end, one.entity_type)
+            for one in results
+            if one.entity_type not in NEEDS_MODEL or not is_identifier(piece, one.start, one.end)
+        ]
     return found
+
+
+def is_identifier(text: str, start: int, end: int) -> bool:
+    """Say whether a stretch is a name in a program, or a part of one, and no name of a person or place."""
+    before, after = text[start - 1 : start], text[end : end + 2]
+    return (
+        _IDENTIFIER.search(text, start, end) is not None
+        or _IDENTIFIER.search(text[start:end]) is not None
+        or (before != "" and before in "_`/.@#$-<{=")
+        or (after[:1] != "" and after[0] in "_`(/@=")
+        or (after[:1] in {".", "-"} and after[1:].isalnum())
+    )
 
 
 def _slices(text: str) -> Iterator[tuple[int, str]]:

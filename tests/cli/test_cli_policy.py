@@ -223,6 +223,17 @@ def test_scan_shows_when_asked(cli: Cli, text: Path) -> None:
     assert "EMAIL_ADDRESS: 'ada@example.com'" in cli("scan", "--text", text, "--show").out
 
 
+def test_scan_says_why(cli: Cli, text: Path) -> None:
+    """With --why each find has its rule and what stands around it, and not what was found."""
+    done = cli("scan", "--text", text, "--why")
+
+    assert "EMAIL_ADDRESS  # " in done.out
+    assert "[EMAIL_ADDRESS]" in done.out
+    assert "shape of a key: " in done.out or "value of the name" in done.out
+    assert "ada@example.com" not in done.out + done.err
+    assert "sk-" not in done.out + done.err
+
+
 def test_scan_follows_the_policy(cli: Cli, text: Path, policy: Path) -> None:
     """Only what the policy redacts is told."""
     policy.write_text("redact_secrets: false\nredact_pii: true\n", "utf-8")

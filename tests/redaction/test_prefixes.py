@@ -10,7 +10,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_formats import FORMATS
 # gitleaks' rules (2026-07-22, b58d3f1) that begin with a literal, and detect-secrets' (5e14193).
 GITLEAKS = (
     "A3-", "ops_eyJ", "p8e-", "AGE-SECRET-KEY-1", "pat", "LTAI", "sk-ant-admin01-", "sk-ant-api03-", "AKCp", "cmVmd", "sc_", "ext_", "scauth_", "authress_", "A3T", "AKIA", "ASIA",
-    "ABIA", "ACCA", "ABSK", "bedrock-api-key-", "Q~", "4b1d", "CLOJARS_", "v1.0-", "dapi", "doo_v1_", "dop_v1_", "dor_v1_", "dp.pt.", "duffel_", "dt0c01.", "EZAK", "EZTK", "EAA",
+    "ABIA", "ACCA", "ABSK", "bedrock-api-key-", "Q~", "4b1d", "CLOJARS_", "v1.0-", "dapi", "doo_v1_", "dop_v1_", "dor_v1_", "dp.pt.", "duffel_", "dt0c01.", "EZAK", "EZ", "EAA",
     "FLWSECK_TEST-", "FLWPUBK_TEST-", "fo1_", "fm1", "fm2_", "fio-u-", "AIza", "ghu_", "ghs_", "github_pat_", "gho_", "ghp_", "ghr_", "glcbt-", "gldt-", "glffct-", "glft-", "glimt-",
     "glagent-", "gloas-", "glpat-", "glptt-", "GR1348941", "glrt-", "glsoat-", "_gitlab_session=", "eyJrIjoi", "glc_", "glsa_", "sat.", ".atlasv1.", "HRKU-", "hf_", "api_org_",
     "ico-", "s-s4t2", "ey", "ZXlK", "lin_api_", "_mmk", ".webhook.office.com/", "ntn_", "npm_", "API-", "sk-", "sha256~", "pplx-", "pscale_", "PMAK-", "pnu_", "pul-", "pypi-AgE",

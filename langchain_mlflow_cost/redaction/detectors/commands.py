@@ -171,8 +171,8 @@ def find_command_secrets(view: View, found: list[Span]) -> None:
         assert name is not None
         called = name.group().lower().removesuffix(".exe")
         if called in {"echo", "printf"}:
-            first = _echoed(text, start, end)
-            spans_here = [first] if first else []
+            piped = _echoed(text, start, end)
+            spans_here = [piped] if piped else []
         else:
             stop = _AT_LINE_END.search(text, start, end)
             line_end = stop.start() if stop else end
@@ -213,9 +213,9 @@ def _arguments(
     words = [one for one in _WORDS.finditer(text, start, end) if not one.group().startswith("-")]
     if row.form == "slash":
         for one in words[:3]:
-            match = _ORACLE.fullmatch(one.group())
-            if match:
-                return [(one.start() + match.start(1), one.start() + match.end(1))]
+            account = _ORACLE.fullmatch(one.group())
+            if account:
+                return [(one.start() + account.start(1), one.start() + account.end(1))]
         return []
     if then is not None and row.form == "word":
         at = then.search(text, start, end)

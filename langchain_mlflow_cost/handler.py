@@ -210,6 +210,10 @@ class MlflowCostHandler(BaseCallbackHandler):
         run = self._begin(
             "state", keys.CHAIN, run_id, parent_run_id, name or _name(serialized, "chain"), metadata, tags
         )
+        known = run or RUNS.get(run_id)
+        if known is not None:
+            # Also where another handler was told first: this one's policy may be the private one.
+            self._recorder.remember_given(known, inputs)
         if run is None:
             return
         self._recorder.write_start(run, inputs, _details(kwargs, metadata, tags))
@@ -219,6 +223,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         """End it. Inputs come again where they were a stream at the start."""
         run = RUNS.get(run_id)
         if run is not None:
+            self._recorder.remember_returned(run, outputs)
             self._recorder.write_inputs(run, inputs)
             self._recorder.end(run, error=None, outputs=outputs, has_outputs=True)
 
@@ -227,6 +232,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         """End it with an error, unless it is an interrupt or a closed stream."""
         run = RUNS.get(run_id)
         if run is not None:
+            self._recorder.remember_returned(run, error)
             self._recorder.write_inputs(run, inputs)
             self._recorder.end(run, error=error)
 
@@ -250,6 +256,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         run = self._begin("work", keys.TOOL, run_id, parent_run_id, name or _name(serialized, "tool"), metadata, tags)
         if run is not None:
             run.tool = _name(serialized, name or "tool")
+            run.trace.declared.add(_name(serialized, "tool"))
             value = inputs if isinstance(inputs, dict) else _literal(input_str)
             self._recorder.write_start(run, value, _details(kwargs, metadata, tags))
 
@@ -289,6 +296,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         run = RUNS.get(run_id)
         if run is None:
             return
+        self._recorder.remember_returned(run, documents)
         found: Sequence[Any] = documents
         if run.policy.keeps_payload(run.kind):
             found = [
@@ -386,6 +394,9 @@ class MlflowCostHandler(BaseCallbackHandler):
             raise
         if is_new:
             self._write_model_start(run, prompt, params, kwargs, metadata, tags)
+        else:
+            # Another handler was told first, and wrote it; this one's policy may be the private one.
+            self._hear_model_start(run, prompt, params)
 
     @_open_to_failure
     def _write_model_start(
@@ -397,10 +408,14 @@ class MlflowCostHandler(BaseCallbackHandler):
         metadata: Mapping[str, Any] | None,
         tags: list[str] | None,
     ) -> None:
-        self._recorder.remember_private(run, prompt)
-        self._recorder.remember_private(run, params)
+        self._hear_model_start(run, prompt, params)
         details = {key: value for key, value in kwargs.items() if key != "invocation_params"}
         self._recorder.write_model_start(run, prompt, params, _details(details, metadata, tags))
+
+    def _hear_model_start(self, run: Run, prompt: Any, params: Mapping[str, Any]) -> None:
+        self._recorder.remember_private(run, prompt)
+        self._recorder.remember_private(run, params)
+        self._recorder.note_declared(run, params)
 
     @_open_to_failure
     def on_llm_new_token(self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
@@ -411,6 +426,8 @@ class MlflowCostHandler(BaseCallbackHandler):
         """
         run = RUNS.get(run_id)
         if run is not None and run.call is not None:
+            if chunk is not None and not run.policy.log_prompts:
+                run.call.heard.append(chunk)
             run.call.stream(token if token and type(token) is str else chunk_text(token, chunk), chunk)
 
     @_open_to_failure
@@ -446,6 +463,8 @@ class MlflowCostHandler(BaseCallbackHandler):
             failure = outcome.exception()
             attributes["exception_type"] = type(failure).__name__
             attributes["exception"] = str(failure)
+        elif outcome is not None and run.policy.artifact_level == "full":
+            attributes["result"] = str(outcome.result())
         self._recorder.add_event(run, "retry", attributes)
 
     @_open_to_failure
@@ -506,6 +525,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         run = RUNS.get(run_id)
         if run is not None:
+            self._recorder.remember_returned(run, outputs if error is None else error)
             self._recorder.end(run, error=error, outputs=outputs, has_outputs=has_outputs)
 
 

@@ -33,6 +33,8 @@ class Limits:
     private_chars: int = 4_000_000
     """Private text that one session remembers, and all together, at about 40 bytes a character; past it everything
     counts as private."""
+    outliving_s: float = 30.0
+    """How long a held trace waits, after its last invocation, for threads that are still at work in it."""
     sessions: int = 4_096
     """Sessions whose private text is remembered."""
     remembered_nodes: int = 10_000

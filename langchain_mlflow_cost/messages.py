@@ -21,6 +21,8 @@ from uuid import UUID
 
 import orjson
 
+from langchain_mlflow_cost.record_names import FIELDS, KINDS
+
 # --- text, to count its tokens ---------------------------------------------------------------------------------------
 
 _REASONING_KEYS: Final = ("reasoning_content", "reasoning")
@@ -217,8 +219,8 @@ class Told(NamedTuple):
 
     text: str
     kind: Literal["words", "name", "file"]
-    """`words`: anybody's. `name`: an identifier that the program may have declared, such as a tool's or a field's.
-    `file`: base64."""
+    """`words`: anybody's. `name`: an identifier, somebody's as well unless the program declares it (`declared_names`),
+    such as a tool's name or a field's. `file`: base64."""
     data: bytes = b""
     """The bytes of a file."""
 
@@ -229,6 +231,7 @@ _DATA: Final = 1
 """Somebody's own fields, as in arguments: none is structure."""
 _COUNTS: Final = 2
 """Usage: numbers are structure, text is text."""
+
 
 _DATA_KEYS: Final = frozenset(
     {"args", "arguments", "input", "artifact", "parsed", "metadata", "default", "enum", "examples", "const", "kwargs"}
@@ -242,40 +245,6 @@ _COUNT_KEYS: Final = frozenset(
 )  # fmt: skip
 _SCHEMA_NAMES: Final = frozenset({"required", "propertyOrdering", "$ref", "$defs", "$schema"})
 
-_KINDS: Final = frozenset(
-    {
-        # blocks of content, and what is in them
-        "text", "text-plain", "plain_text", "text_delta", "image", "image_url", "input_image", "audio", "input_audio",
-        "video", "file", "input_file", "document", "media", "base64", "url", "file_id", "tool_use", "tool_result",
-        "tool_call", "tool_call_chunk", "invalid_tool_call", "server_tool_use", "server_tool_call",
-        "server_tool_call_chunk", "server_tool_result", "web_search_call", "web_search_tool_result",
-        "web_search_result", "web_search_tool_result_error", "file_search_call", "code_interpreter_call",
-        "code_execution_tool_result", "computer_call", "image_generation_call", "mcp_call", "mcp_list_tools",
-        "mcp_tool_use", "mcp_tool_result", "custom_tool_call", "thinking", "thinking_delta", "signature_delta",
-        "redacted_thinking", "reasoning", "reasoning_content", "summary_text", "reasoning_text", "input_text",
-        "output_text", "refusal", "function", "function_call", "function_call_output", "input_json_delta",
-        "non_standard", "non_standard_annotation", "citation", "url_citation", "file_citation", "char_location",
-        "page_location", "content_block_location", "search_result", "search_result_location", "citations_delta",
-        "ephemeral", "json_schema", "json_object", "search", "open_page", "find_in_page", "custom", "message",
-        # who speaks, and LangChain's classes
-        "human", "ai", "system", "tool", "chat", "developer", "user", "assistant", "model", "remove",
-        "humanmessagechunk", "aimessagechunk", "systemmessagechunk", "toolmessagechunk", "chatmessagechunk",
-        "functionmessagechunk",
-        "llmresult", "generation", "generationchunk", "chatgeneration", "chatgenerationchunk", "document_chunk",
-        # JSON Schema
-        "object", "string", "integer", "number", "boolean", "array", "null", "date", "time", "date-time", "email",
-        "uri", "uuid",
-        # how an answer ended
-        "stop", "length", "end_turn", "tool_calls", "max_tokens", "stop_sequence", "content_filter", "content_filtered",
-        "pause_turn", "safety", "recitation", "finish_reason_unspecified", "other", "eos", "model_length", "complete",
-        "completed", "incomplete", "in_progress", "failed", "success", "error",
-        # tiers, details, formats, and what an API calls its records
-        "default", "standard", "standard_only", "on_demand", "auto", "flex", "priority", "batch", "low", "high",
-        "medium", "original", "minimal", "none", "any", "wav", "mp3", "flac", "opus", "pcm16", "png", "jpeg", "webp",
-        "pdf",
-        "chat.completion", "chat.completion.chunk", "text_completion", "response", "list",
-    }
-)  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z_$][\w$.-]{0,63}")
 _REFERENCE: Final = re.compile(r"#?(?:/[\w$.-]{1,64}){1,6}|https?://json-schema\.org/[\w/#.-]{1,64}")
 _MIME: Final = re.compile(r"[a-z]{4,12}/[a-z0-9.+-]{2,40}(?:; ?charset=[a-zA-Z0-9-]{3,12})?")
@@ -289,10 +258,24 @@ _ID: Final = re.compile(
 """Ids that LangChain and the providers make: a UUID, or a prefix of theirs and letters with a digit among them."""
 
 
+def _is_short_word(key: str) -> bool:
+    """Whether a key is a word that is recognised nowhere, whoever said it."""
+    return len(key) < _SHORT_WORD and key.isalpha() and key.islower()
+
+
+_SHORT_WORD: Final = 12
+"""Letters from which a word by itself is recognised (`redaction/private_text.py`)."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text could be an identifier of a program."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _is_kind(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return all(isinstance(member, str) and member.casefold() in _KINDS for member in value)
-    return isinstance(value, str) and value.casefold() in _KINDS
+        return all(isinstance(member, str) and member.casefold() in KINDS for member in value)
+    return isinstance(value, str) and value.casefold() in KINDS
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:
@@ -313,6 +296,20 @@ _STRUCTURE: Final = (
 )  # fmt: skip
 _IS_STRUCTURE: Final = {name: check for names, check in _STRUCTURE for name in names}
 
+
+def is_structural(field: str, value: Any) -> bool:
+    """Whether a value in a field of this name is structure: a role, a type, an id of theirs, a count, a cost."""
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool) and (
+            field in _COUNT_FIELDS or field.endswith(("_tokens", "_cost", "_count"))
+        )
+    check = _IS_STRUCTURE.get(field)
+    return check is not None and bool(check(value))
+
+
+_COUNT_FIELDS: Final = frozenset(
+    {"input_tokens", "output_tokens", "total_tokens", "index", "cost", "reasoning", "audio"}
+)
 _MAX_JSON_IN_STRINGS: Final = 4
 """JSON in a string in JSON: tool arguments, rarely twice."""
 _FEWEST_DIGITS: Final = 6
@@ -387,7 +384,7 @@ def _children(  # noqa: PLR0911 - the order counts
 ) -> tuple[Iterable[Told], _Children]:
     """What a value's own names say, and its members with their field and mode."""
     if isinstance(value, Mapping):
-        return _members(value.items(), mode, are_names=field.endswith("headers"))
+        return _members(value.items(), mode)
     if isinstance(value, (list, tuple, set, frozenset, deque)) or (
         isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, str)
     ):
@@ -412,6 +409,57 @@ def _children(  # noqa: PLR0911 - the order counts
     return (), [(_shown(value), "", _DATA)]
 
 
+_NAMED: Final = frozenset({"parameters", "input_schema", "inputSchema", "schema", "description", "function", "strict"})
+"""What stands beside the name of a tool or of an answer's form, in its definition."""
+_FIELDS_OF_SCHEMA: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
+
+
+def declared_names(params: Any) -> Iterator[str]:
+    """Names that the program declares in what it sends with a call: of parameters, tools, and the fields of schemas.
+
+    Args:
+        params: LangChain's `invocation_params`.
+    """
+    if isinstance(params, Mapping):
+        yield from (key for key in params if isinstance(key, str))
+    seen = _Seen()
+    pending: list[Any] = [params]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, (str, bytes, int, float)) or value is None or not seen.is_new(value, _CONTENT):
+            continue
+        if isinstance(value, type):
+            yield value.__name__
+            schema = getattr(value, "model_json_schema", None)
+            pending.append(schema() if callable(schema) else {"properties": getattr(value, "__annotations__", {})})
+        elif isinstance(value, Mapping):
+            yield from _names_in_definition(value)
+            pending.extend(member for key, member in value.items() if key not in _DATA_KEYS)
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)
+
+
+def _names_in_definition(definition: Mapping[Any, Any]) -> Iterator[str]:
+    name = definition.get("name") or (definition.get("title") if "properties" in definition else None)
+    if isinstance(name, str) and not _NAMED.isdisjoint(definition):
+        yield name
+    for key in _FIELDS_OF_SCHEMA:
+        fields = definition.get(key)
+        if isinstance(fields, Mapping):
+            yield from (field for field in fields if isinstance(field, str))
+
+
+def merged_chunks(chunks: Sequence[Any]) -> list[Any]:
+    """What the chunks of a stream say together, field by field; each alone as well where they do not fit together."""
+    if not chunks:
+        return []
+    try:
+        return [chunks[0] if len(chunks) == 1 else chunks[0] + list(chunks[1:])]
+    except Exception:  # noqa: BLE001 - an integration's own chunks: their words in a row say the same
+        words = "".join(told.text for told in private_strings(list(chunks)) if told.kind != "file")
+        return [*chunks, words]
+
+
 def _shown(value: Any) -> str:
     """What an object's text says; the address of one that has none of its own says nothing."""
     bases = [vars(base) for base in type(value).__mro__ if base not in (object, SimpleNamespace)]
@@ -428,10 +476,11 @@ def _members(items: Iterable[tuple[Any, Any]], mode: int, *, are_names: bool = F
             elif len(number := str(key)) >= _FEWEST_DIGITS:
                 told.append(Told(number, "words"))
             key = ""  # noqa: PLW2901 - no field of ours
-        elif not are_names and not key.isidentifier() and key not in _SCHEMA_NAMES and key not in _COUNT_KEYS:
-            told.append(Told(key, "words"))
-        elif mode == _DATA and not are_names:
-            told.append(Told(key, "name"))
+        elif not are_names and (
+            mode == _DATA
+            or (not _is_short_word(key) and key not in FIELDS and key not in _SCHEMA_NAMES and key not in _COUNT_KEYS)
+        ):
+            told.append(Told(key, "name" if _NAME.fullmatch(key) else "words"))
         if mode == _DATA:
             children.append((member, key, _DATA))
             continue

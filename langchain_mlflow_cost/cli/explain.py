@@ -99,5 +99,7 @@ def _redacted(applied: Mapping[str, Any]) -> str:
         by_strategy.setdefault(applied["strategy"].get(entity, "redact"), []).append(entity)
     parts = [f"{', '.join(entities)} ({strategy})" for strategy, entities in by_strategy.items()]
     parts += [f"fields named {', '.join(applied['keys'])}"] if applied["keys"] else []
+    if applied["allow_keys"] is not None:
+        parts.append(f"all but fields named {', '.join(applied['allow_keys']) or '(none)'}")
     parts += [f"by {applied['engine']}"] if applied["engine"] != "builtin" else []
     return "; ".join(parts) or "nothing"

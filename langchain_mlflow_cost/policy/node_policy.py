@@ -78,8 +78,9 @@ class NodePolicy:
     @cached_property
     def attributes(self) -> dict[str, str]:
         """The `policy.*` attributes that say what applied, as JSON text, MLflow's form of every attribute."""
+        level = self.artifact_level if self.log_prompts else "minimal"
         return {
-            "policy.artifact_level": f'"{self.artifact_level}"',
+            "policy.artifact_level": f'"{level}"',
             "policy.log_prompts": "true" if self.log_prompts else "false",
         }
 

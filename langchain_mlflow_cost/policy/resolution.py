@@ -39,6 +39,7 @@ class _RuleSettings(TypedDict):
     strategies: dict[str, str] | str
     hash_key: bytes | None
     keys: tuple[str, ...]
+    allow_keys: tuple[str, ...] | None
     patterns: dict[str, str]
     engine: str
 
@@ -50,6 +51,7 @@ def _rule_settings(layers: Layers) -> _RuleSettings:
     by_entity: dict[str, str] = {}
     hash_key: SecretStr | None = None
     keys: dict[str, None] = {}
+    allow_keys: tuple[str, ...] | None = None
     patterns: dict[str, str] = {}
     strategy, engine = "redact", "builtin"
     for layer in layers:
@@ -59,6 +61,7 @@ def _rule_settings(layers: Layers) -> _RuleSettings:
         if redaction is None:
             continue
         keys |= dict.fromkeys(redaction.keys)
+        allow_keys = allow_keys if redaction.allow_keys is None else tuple(redaction.allow_keys)
         patterns |= redaction.patterns
         if redaction.entities is not None:
             chosen = frozenset(redaction.entities).difference({SECRET}, patterns)
@@ -80,6 +83,7 @@ def _rule_settings(layers: Layers) -> _RuleSettings:
         "strategies": {**dict.fromkeys(every, strategy), **by_entity} if by_entity else strategy,
         "hash_key": None if hash_key is None else hash_key.get_secret_value().encode(),
         "keys": tuple(keys),
+        "allow_keys": allow_keys,
         "patterns": patterns,
         "engine": engine,
     }
@@ -245,6 +249,7 @@ class Resolution:
             if isinstance(strategies, str)
             else strategies,
             "keys": list(rules["keys"]),
+            "allow_keys": None if rules["allow_keys"] is None else list(rules["allow_keys"]),
             "patterns": rules["patterns"],
             "engine": rules["engine"],
             "max_payload_chars": applied.max_payload_chars,

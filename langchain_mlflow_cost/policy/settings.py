@@ -114,7 +114,12 @@ class Redaction(BaseModel):
     environment variable."""
 
     keys: Names = ()
-    """Names of fields whose value always goes. A node's list is added to the defaults'."""
+    """Names of fields, of attributes of spans too, whose value always goes. A node's list is added to the defaults'."""
+
+    allow_keys: Names | None = None
+    """Names of fields of which alone the values are kept, in mappings at any depth; a value stays if its own field or
+    one around it is listed. Bare strings and the content of messages go unless `content` is listed; names and structure
+    (roles, types, ids, counts, cost) stay. A node's list takes the place of the defaults'. Default: all are kept."""
 
     patterns: Annotated[dict[str, str], BeforeValidator(_empty_if_nothing)] = {}
     """Name to regular expression (RE2's syntax): texts of your own to find. A node's are added to the defaults'."""

@@ -56,6 +56,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _BUILTIN = {**ENTITIES, **NATIONAL_ENTITIES}
 
 
+def _digest_of_key(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
 class Leaf(NamedTuple):
     """What became of a string: `text` is None where the strategy `drop` removed it."""
 
@@ -90,15 +94,16 @@ class Rules:
         keys: tuple[str, ...],
         patterns: Mapping[str, Any],
         more: Callable[[str], list[Found]] | None,
+        allow_keys: tuple[str, ...] | None = None,
     ) -> None:
         """Keep what `compile_rules` has checked."""
         self.entities = entities
         self._strategies = strategies
         self._hash_key = hash_key
         self._key_globs = keys
-        self._key_pattern = (
-            re.compile("|".join(f"(?:{fnmatch.translate(key.casefold())})" for key in keys)) if keys else None
-        )
+        self._key_pattern = _any_of(keys) if keys else None
+        self._allow_globs = allow_keys
+        self._allow_pattern = None if allow_keys is None else _any_of(allow_keys)
         self._patterns = patterns
         self._more = more
         # Most tokens say nothing of the value that they stand for.
@@ -139,6 +144,11 @@ class Rules:
             names = ", ".join(self._key_globs)
             rows.append(
                 {"entity": FIELD, "strategy": self.strategy(FIELD), "rule": f"the value of a field named {names}"}
+            )
+        if self._allow_globs is not None:
+            names = ", ".join(self._allow_globs) or "nothing"
+            rows.append(
+                {"entity": FIELD, "strategy": self.strategy(FIELD), "rule": f"all that is in no field named {names}"}
             )
         return rows
 
@@ -287,6 +297,55 @@ class Rules:
             return f"[{entity}:{self._digest(entity, value)}]"
         raise ValueError(strategy)
 
+    def keyed(self, value: str, name: str) -> tuple[str, Counts]:
+        """Give an id with a keyed token, whatever the strategy, for all that is found in it.
+
+        Two users whose e-mail addresses are redacted must not become one.
+
+        Args:
+            value: The id.
+            name: Of the field that it stands in.
+        """
+        if self.hides(name) or not self.allows(name):
+            return (value, {}) if self.is_token(value) else (self.keyed_token(FIELD, value), {FIELD: 1})
+        counts: collections.Counter[str] = collections.Counter()
+        text = without_surrogates(value)
+        for _ in range(_MAX_ROUNDS):
+            found = self.find_all([text])[0]
+            if not found:
+                return text, counts
+            counts.update(map(_ENTITY_OF, found))
+            for start, end, entity in reversed(found):
+                text = text[:start] + self.keyed_token(entity, text[start:end]) + text[end:]
+        return self.keyed_token(FIELD, value), counts
+
+    def keyed_token(self, entity: str, value: str) -> str:
+        """Give the token of a whole value, with its digest."""
+        return f"[{entity}:{self._digest(entity, value)}]"
+
+    @property
+    def has_own_key(self) -> bool:
+        """Say whether the tokens are the same in every process that has the policy's `hash_key`."""
+        return self._hash_key != _digest_of_key(_PROCESS_KEY)
+
+    @property
+    def has_keys(self) -> bool:
+        """Say whether any field's value always goes."""
+        return self._key_pattern is not None
+
+    @property
+    def allows_some(self) -> bool:
+        """Say whether only the values of listed fields are kept, by the policy's `allow_keys`."""
+        return self._allow_pattern is not None
+
+    def allows(self, name: str) -> bool:
+        """Say whether the values in a field of this name may be kept."""
+        return self._allow_pattern is None or self._allow_pattern.match(name.casefold()) is not None
+
+    def hides(self, name: str) -> bool:
+        """Say whether the value of a field of this name always goes, by the policy's `keys`."""
+        return self._key_pattern is not None and self._key_pattern.match(name.casefold()) is not None
+
     def _digest(self, entity: str, value: str) -> str:
         """Give 64 bits as letters only: digits could pass for a card's, or for a part of the next number."""
         plain = unicodedata.normalize("NFKC", value).casefold()
@@ -319,9 +378,19 @@ class Rules:
         return Name(text, leaf.counts, entity)
 
 
+def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{fnmatch.translate(glob.casefold())})" for glob in globs) or r"(?!)")
+
+
 def scan(text: str, rules: Rules) -> list[Found]:
     """Find what would be redacted in a text, for tuning a policy."""
     return rules.find(text)
+
+
+def without_personal_data(text: str) -> str:
+    """Take all that the built-in rules find out of a text of our own that names somebody's model or session."""
+    found = compile_rules(entities=frozenset(ENTITIES)).redact_all([text])[0]
+    return text if found is CLEAN else found.text or ""
 
 
 def compile_rules(
@@ -330,6 +399,7 @@ def compile_rules(
     strategies: Mapping[str, str] | str = "redact",
     hash_key: bytes | None = None,
     keys: Sequence[str] = (),
+    allow_keys: Sequence[str] | None = None,
     patterns: Mapping[str, str] | None = None,
     engine: str = "builtin",
 ) -> Rules:
@@ -341,6 +411,7 @@ def compile_rules(
         strategies: One for all, or by entity, pattern name or `FIELD`; what is left out is `redact`.
         hash_key: For the strategy `hash`: the same key gives the same tokens. None: random, for this process.
         keys: Names of fields whose value always goes; globs, in any case.
+        allow_keys: Names of fields of which alone the values are kept; globs, in any case. None: of all fields.
         patterns: Name to RE2 pattern; the name is the entity.
         engine: `builtin` or `presidio`.
 
@@ -354,6 +425,7 @@ def compile_rules(
         tuple(keys),
         tuple((patterns or {}).items()),
         engine,
+        None if allow_keys is None else tuple(allow_keys),
     )
 
 
@@ -365,6 +437,7 @@ def _compile(
     keys: tuple[str, ...],
     patterns: tuple[tuple[str, str], ...],
     engine: str,
+    allow_keys: tuple[str, ...] | None,
 ) -> Rules:
     known: set[str] = set(_BUILTIN)
     if engine == "presidio":
@@ -382,8 +455,10 @@ def _compile(
     more = None
     if engine == "presidio" and entities - set(_BUILTIN):
         more = presidio.analyzer(frozenset(entities - set(_BUILTIN)))
-    key = hashlib.sha256(hash_key).digest()
-    return Rules(entities & set(_BUILTIN) if more is None else entities, by_entity, key, keys, compiled, more)
+    key = _digest_of_key(hash_key)
+    return Rules(
+        entities & set(_BUILTIN) if more is None else entities, by_entity, key, keys, compiled, more, allow_keys
+    )
 
 
 def _strategies(

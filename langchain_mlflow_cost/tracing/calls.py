@@ -82,6 +82,7 @@ class ModelCall:
         "audio_format",
         "chunks",
         "first_chunk_ns",
+        "heard",
         "request",
         "start_ns",
     )
@@ -102,6 +103,8 @@ class ModelCall:
         """What the request asked sound to be in."""
         self.chunks: list[str] = []
         """What a stream has said so far."""
+        self.heard: list[Any] = []
+        """The chunks themselves, where what they say is private."""
         self.first_chunk_ns: int | None = None
         self._run = run
         self._key = key

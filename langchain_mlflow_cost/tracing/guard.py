@@ -27,7 +27,7 @@ from langchain_mlflow_cost.adapters.spans import (
     replace_status,
     withhold,
 )
-from langchain_mlflow_cost.tracing import admission, release
+from langchain_mlflow_cost.tracing import admission, release, structure
 from langchain_mlflow_cost.tracing.active_run import active_now, resolved
 from langchain_mlflow_cost.tracing.span_state import SpanState, warn_dropped
 from langchain_mlflow_cost.tracing.unclaimed import note_trace_id, open_unclaimed, unclaimed_state
@@ -62,12 +62,13 @@ class GuardedSpan(ConcreteSpan):
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Write an attribute as far as the policy lets it through."""
-        if key in admission.RAW_KEYS:
+        if structure.is_raw(key, value):
             super().set_attribute(key, value)
             if key == SpanAttributeKey.REQUEST_ID:
                 note_trace_id(self, value)
-        elif key == SpanAttributeKey.SPAN_TYPE and value in admission.TYPES:
-            self.lmc_state.is_model = value in admission.MODEL_TYPE_VALUES
+        elif key == SpanAttributeKey.SPAN_TYPE and value in structure.TYPES:
+            if value in admission.HEARD_TYPE_VALUES:
+                self.lmc_state.is_model = True
             super().set_attribute(key, value)
         else:
             self.set_attributes({key: value})
@@ -95,7 +96,7 @@ class GuardedSpan(ConcreteSpan):
 
     def update_name(self, name: str) -> None:
         """Rename, redacted."""
-        super().update_name(self.lmc_state.text(name, "name"))
+        super().update_name(self.lmc_state.name(name))
 
     def add_link(self, context: Any, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a link; its attributes are treated as the span's own."""
@@ -201,7 +202,7 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     if status.description:
         replace_status(span, admission.admit_description(state, status.description))
     if state.is_foreign:
-        name = state.text(span.name, "name")
+        name = state.name(span.name)
         if name != span.name:
             SdkSpan.update_name(span, name)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once, nearest
+from langchain_mlflow_cost.redaction.rules import without_personal_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +65,10 @@ class HandlerState:
 
     def warn_unpriced(self, model: str) -> None:
         """Warn, once a model, that its calls are counted without a price."""
+        shown = without_personal_data(model)
         self._once.warn(
             ("unpriced", model),
-            f"no price is known for model {model!r}: its calls are counted as unpriced, not as free. "
+            f"no price is known for model {shown!r}: its calls are counted as unpriced, not as free. "
             "Set prices.overrides or prices.aliases in the policy.",
         )
 
@@ -77,9 +79,10 @@ class HandlerState:
             if is_stream
             else "The provider, or a gateway before it, leaves the usage out of its answers."
         )
+        shown = without_personal_data(model)
         self._once.warn(
             ("estimated", model, is_stream),
-            f"no usage was reported for model {model!r}: its tokens, and its cost with them, are estimated from the "
+            f"no usage was reported for model {shown!r}: its tokens, and its cost with them, are estimated from the "
             f"text. {remedy}",
         )
 

@@ -7,9 +7,33 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
+from langgraph.types import Command, Send
 
 from langchain_mlflow_cost.adapters.chat_form import chat_message
 from langchain_mlflow_cost.redaction.plain import Converted
+
+
+def without_channels(returned: Any) -> list[Any]:
+    """What a node returned without the names of the state's channels and of nodes, which are the graph's own."""
+    values: list[Any] = []
+    pending = [returned]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Command):
+            pending += [value.update, value.resume]
+            if isinstance(value.goto, list | tuple):
+                pending += [each for each in value.goto if isinstance(each, Send)]
+            elif isinstance(value.goto, Send):
+                pending.append(value.goto)
+        elif isinstance(value, Send):
+            pending.append(value.arg)
+        elif type(value) is dict:
+            values += value.values()
+        elif isinstance(value, list | tuple) and any(isinstance(each, Command | Send | dict) for each in value):
+            pending += value
+        else:
+            values.append(value)
+    return values
 
 
 def output_form(value: Any, audio_format: str | None) -> Any:

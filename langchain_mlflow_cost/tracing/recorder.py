@@ -49,16 +49,20 @@ from langchain_mlflow_cost.adapters.spans import (
 )
 from langchain_mlflow_cost.adapters.thread_context import carry_into_threads
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
+from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.messages import declared_names
 from langchain_mlflow_cost.notices import without_credentials
-from langchain_mlflow_cost.tracing import guard, payloads, release
+from langchain_mlflow_cost.tracing import guard, outliving, payloads, release
 from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
 from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
+from langchain_mlflow_cost.tracing.session import given_strings
 from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.structure import is_snapshot_of
 from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
 from langchain_mlflow_cost.tracing.unclaimed import govern_unclaimed
 
@@ -203,8 +207,8 @@ class GuardedRecorder(Recorder):
         return description
 
     def _end_trace(self, trace: Trace) -> None:
-        if trace.keepers:
-            return  # A span of the user's is around: it ends the trace.
+        if trace.keepers or trace.is_waiting:
+            return  # A span of the user's is around, or threads are at work: they end the trace.
         if trace.held:
             release.release(trace)
         trace.close()
@@ -252,7 +256,10 @@ class GuardedRecorder(Recorder):
             return
         if settled is not None:
             clean = functools.partial(_clean_name, run, state)
-            state.pending.update(cost_attributes(settled, call.request, clean))
+            for key, value in cost_attributes(settled, call.request, clean).items():
+                state.pending[key] = state.hidden(value) if state.hides(key) else value
+            if is_snapshot_of(settled.priced.model, call.request.model):
+                state.own_model = state.pending.get(keys.MODEL)
         if call.first_chunk_ns is not None:
             waited_s = (call.first_chunk_ns - call.start_ns) / 1e9
             state.pending["stream.chunks"] = str(len(call.chunks))
@@ -271,6 +278,29 @@ class GuardedRecorder(Recorder):
         """Remember what a model was told or said, if its node is private."""
         if not run.policy.log_prompts:
             run.trace.session_of(run.session_id).remember_private(said)
+
+    def remember_given(self, run: Run, given: Any) -> None:
+        """Remember what a node was given, if it is private: what it returns beyond that is private, too."""
+        if not run.policy.log_prompts and run.is_node and run.given is None:
+            run.given = given_strings(given)
+
+    def remember_returned(self, run: Run, returned: Any) -> None:
+        """Remember what a private node or its tools returned or raised that it was not given."""
+        if run.policy.log_prompts or not (run.is_node or run.kind == "work"):
+            return
+        if isinstance(returned, GraphBubbleUp):
+            returned = returned.args
+        elif isinstance(returned, BaseException) and not isinstance(returned, Exception):
+            return  # cancelled, or a closed stream
+        elif isinstance(returned, BudgetExceededError):
+            return  # our own words
+        session = run.trace.session_of(run.session_id)
+        session.remember_private(payloads.without_channels(returned) if run.is_node else returned, given=run.was_given)
+
+    def note_declared(self, run: Run, params: Any) -> None:
+        """Remember the names that the program declares in the parameters of a model's call."""
+        if run.trace.holds:
+            run.trace.declared.update(declared_names(params))
 
 
 def _is_of_a_run(active: ApiSpan) -> bool:
@@ -303,7 +333,8 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
         stale = active if isinstance(active, SdkSpan) else active_span()
         return None, not (isinstance(stale, SdkSpan) and (ended(stale) or guard.state_of(stale) is not None))
     if state.is_final or state.is_held:
-        return None, False
+        # A thread that outlives its invocation goes on in the same trace.
+        return None, state.is_held and state.trace.is_waiting
     owner = state.owner
     if owner is None:
         # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
@@ -363,8 +394,11 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
     if isinstance(inner, GuardedSpan):
         trace.root = trace.root or inner
         trace.keepers.add(inner)
+        if trace.holds and not trace.is_waiting:
+            outliving.enter(trace)
     policy, around = run.policy_at(()), []
-    ancestors = open_ancestors(inner)
+    # Spans that are held have not ended for MLflow.
+    ancestors = [] if trace.is_waiting else open_ancestors(inner)
     if ancestors and trace.root is inner and types_in_trace(inner) & keys.MODEL_TYPES:
         # The user's own calls, before anything was governed: the store prices them, and must go on adding up.
         trace.is_shared = True
@@ -398,7 +432,7 @@ def _clean_name(run: Run, state: SpanState, name: str) -> str:
     known = names.get(key)
     if known is not None:
         return known
-    clean = state.text(name, "name")
+    clean = state.name(name)
     if clean == name and len(names) < limits().span_names:
         names[key] = clean
     return clean
@@ -451,7 +485,15 @@ def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) 
         wanted[TraceMetadataKey.TRACE_USER] = user
     if tags:
         wanted[TAGS_KEY] = orjson.dumps([str(tag) for tag in tags]).decode()
-    clean = {key: state.text(str(value), "trace") for key, value in wanted.items()}
+    identities = (TraceMetadataKey.TRACE_SESSION, TraceMetadataKey.TRACE_USER)
+    clean = {
+        key: state.identity(str(value), key)
+        if key in identities
+        else state.hidden(str(value))
+        if state.hides(key)
+        else state.text(str(value), state.channel(key, "trace"))
+        for key, value in wanted.items()
+    }
     with trace_info(run.span.trace_id) as info:
         if info is not None:
             mlflow_run = link_own_run(info.trace_metadata, is_new=otel(run.span).parent is None)
@@ -503,7 +545,10 @@ def _write_details(run: Run, details: Mapping[str, Any]) -> None:
     if state is None or not run.policy.keeps_details(run.kind):
         return
     for key, value in details.items():
-        written = state.json(value, "attributes")
+        if state.hides(key):
+            state.pending[key] = state.hidden(value)
+            continue
+        written = state.json(value, state.channel(key, "attributes"))
         if written is not None:
             state.pending[key] = written
 

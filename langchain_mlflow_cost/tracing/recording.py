@@ -12,6 +12,7 @@ import weakref
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, Final
 
+from langchain_mlflow_cost.messages import merged_chunks
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.notices import Once, printable
 from langchain_mlflow_cost.tracing import run_metrics
@@ -89,6 +90,7 @@ class Recorder:
         trace = self._trace_around(parent_run_id, inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
         run.told_parent = parent_run_id
+        trace.declared.update(run.path)
         before = RUNS.latest_call(run.place)
         if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
             # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.
@@ -172,6 +174,8 @@ class Recorder:
         if call is not None:
             text = "".join(call.chunks)
             self.remember_private(run, text)
+            self.remember_private(run, merged_chunks(call.heard))
+            self.remember_private(run, response)
             if isinstance(error, Exception):
                 # A provider's error may quote what it was told.
                 self.remember_private(run, error)
@@ -266,6 +270,15 @@ class Recorder:
 
     def remember_private(self, run: Run, said: Any) -> None:
         """Remember what a model was told or said, if its node is private."""
+
+    def remember_given(self, run: Run, given: Any) -> None:
+        """Remember what a node was given, if it is private: what it returns beyond that is private, too."""
+
+    def remember_returned(self, run: Run, returned: Any) -> None:
+        """Remember what a private node or its tools returned or raised that it was not given."""
+
+    def note_declared(self, run: Run, params: Any) -> None:
+        """Remember the names that the program declares in the parameters of a model's call."""
 
 
 def tell_sums(root: Run) -> None:

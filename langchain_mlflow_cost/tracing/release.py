@@ -26,14 +26,16 @@ from langchain_mlflow_cost.adapters.spans import (
     replace_status,
     write_raw,
 )
-from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, TraceTagKey, exports_metrics, trace_info
+from langchain_mlflow_cost.adapters.trace_info import exports_metrics
 from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
-from langchain_mlflow_cost.tracing import other_libraries
-from langchain_mlflow_cost.tracing.admission import COUNT_KEYS, NAME_KEYS, RAW_KEYS, admit_attributes, admit_value
-from langchain_mlflow_cost.tracing.calls import cost_json, sum_attributes
+from langchain_mlflow_cost.tracing import other_libraries, outliving
+from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, settle_hearing
+from langchain_mlflow_cost.tracing.beside import clean_trace_info, without_private
+from langchain_mlflow_cost.tracing.calls import sum_attributes
 from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
+from langchain_mlflow_cost.tracing.structure import is_structure
 from langchain_mlflow_cost.tracing.unclaimed import close_unclaimed
 
 if TYPE_CHECKING:
@@ -62,12 +64,15 @@ def end(span: GuardedSpan, end_time: int | None) -> None:
             other_libraries.count_span(span)
         except Exception as error:  # noqa: BLE001 - a call that cannot be counted must not cost its span
             log.warning("langchain_mlflow_cost could not price a call of another library (%s)", type(error).__name__)
+    settle_hearing(state)
     with trace.lock:
         if state.is_held or state.is_final:
             return
         was_keeper = span in trace.keepers
         trace.keepers.discard(span)
         is_last = was_keeper and not trace.keepers
+        if is_last and trace.holds and not trace.is_released and outliving.wait_for_threads(trace, release):
+            is_last = False
         if trace.holds and not trace.is_released and not is_last:
             state.is_held = True
             state.end_time = end_time if end_time is not None else time.time_ns()
@@ -89,11 +94,17 @@ def release(trace: Trace, *, last: GuardedSpan | None = None, end_time: int | No
         end_time: Its end, in nanoseconds since the epoch.
     """
     with trace.lock:
+        if trace.is_released and last is None:
+            return
         trace.is_released = True
+        trace.is_waiting = False
         trace.private_errors.clear()
         held, trace.held = trace.held, []
         trace.held_chars = 0
         still_open = [span for span in trace.open_spans if not span.lmc_state.is_held and span is not last]
+    for span in still_open:
+        # One that nobody ends: another library's stream that was left half read.
+        settle_hearing(span.lmc_state)
     sessions = list(trace.private_sessions())
     if sessions:
         everyone = [*held, *still_open] if last is None else [*held, *still_open, last]
@@ -140,8 +151,11 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
     if state.totals.has_any:
         state.pending.update(sum_attributes(state.totals))
     if trace.stopped_by is not None and (span.parent is None or span is trace.root):
-        state.pending[keys.STOPPED_BY] = json.dumps(trace.stopped_by)
-    write_raw(span, {**state.pending, **state.attributes()})
+        state.pending[keys.STOPPED_BY] = json.dumps(without_private(state, state.name(trace.stopped_by)))
+    written = state.attributes()
+    if not state.has_plain_node:
+        written["policy.node"] = without_private(state, written["policy.node"])
+    write_raw(span, {**state.pending, **written})
     state.is_final = True
     ending = contextlib.nullcontext() if trace.ended_root is None else ending_late(span)
     with trace.lock:
@@ -164,8 +178,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
 
 def _bare(span: GuardedSpan) -> dict[str, Any]:
     attributes, _, _ = fields_of(span)
-    kept = RAW_KEYS | COUNT_KEYS | keys.OURS | {SpanAttributeKey.SPAN_TYPE}
-    return {key: value for key, value in attributes.items() if key in kept}
+    return {key: value for key, value in attributes.items() if is_structure(key, value) or key in keys.OURS}
 
 
 def _write_chunks(span: GuardedSpan) -> None:
@@ -208,7 +221,11 @@ def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
             for key, value in (fields or {}).items()
         }
 
-    structure = {key: value for key, value in attributes.items() if _is_structure(key, value)}
+    structure = {
+        key: value
+        for key, value in attributes.items()
+        if is_structure(key, value) or (key == SpanAttributeKey.MODEL and value == state.own_model)
+    }
     payload = {key: value for key, value in attributes.items() if key not in structure}
     replace_fields(span, attributes={**structure, **cleaned_fields(payload)})
     clean_events = [(cleaned(event.name), cleaned_fields(event.attributes), event.timestamp) for event in events]
@@ -221,7 +238,7 @@ def _clean_private(span: GuardedSpan, private: PrivateText) -> None:
             SdkSpan.add_link(span, *link)
     if span.status.description:
         replace_status(span, cleaned(span.status.description))
-    if not state.name_is_structure:
+    if not state.has_plain_name:
         name = cleaned(span.name)
         if name != span.name:
             SdkSpan.update_name(span, name)
@@ -236,13 +253,6 @@ def _without_private(state: SpanState, value: Any, private: PrivateText) -> Any:
     if isinstance(value, list | tuple):
         return [_without_private(state, member, private) for member in value]
     return value
-
-
-def _is_structure(key: str, value: Any) -> bool:
-    if key in NAME_KEYS:
-        # Anybody may write these: what has words is searched like everything else.
-        return not isinstance(value, str) or " " not in value
-    return key in RAW_KEYS or key in COUNT_KEYS or key in keys.OURS
 
 
 def _clean_mlflow_copies(span: GuardedSpan) -> None:
@@ -279,99 +289,3 @@ def _keep_attachment(state: SpanState, attachment: Any) -> bool:
             state.record.drop("attachments", "redacted")
             return False
     return True
-
-
-_INFO_KEYS_KEPT = frozenset(
-    {
-        "mlflow.trace_schema.version",
-        "mlflow.trace.sizeStats",
-        "mlflow.trace.sizeBytes",
-        "mlflow.trace.tokenUsage",
-        "mlflow.trace.cost",
-        "mlflow.trace.spansLocation",
-        "mlflow.trace.infoFinalized",
-        "mlflow.sourceRun",
-        "mlflow.modelId",
-        "mlflow.eval.requestId",
-        "mlflow.artifactLocation",
-        "mlflow.source.git.commit",
-        "mlflow.source.type",
-        keys.STOPPED_BY,
-    }
-)
-"""Trace metadata and tags that hold ids, numbers, and names of nodes, which stand on every span: MLflow's, and ours."""
-
-
-def clean_trace_info(span: GuardedSpan) -> None:
-    """Redact what is kept beside the spans: tags, metadata, previews, user, session."""
-    request_id = (span.attributes or {}).get(SpanAttributeKey.REQUEST_ID)
-    if not isinstance(request_id, str):
-        return
-    root = span.lmc_state.trace.root
-    state = span.lmc_state if root is None else root.lmc_state
-    with trace_info(json.loads(request_id)) as info:
-        if info is None:
-            return
-        _write_cost(span, info.trace_metadata)
-        if span.lmc_state.trace.stopped_by is not None:
-            info.trace_metadata[keys.STOPPED_BY] = span.lmc_state.trace.stopped_by
-        for fields in (info.tags, info.trace_metadata):
-            _clean_mapping(state, fields)
-        for name in ("request_preview", "response_preview", "client_request_id"):
-            text = getattr(info, name, None)
-            if text:
-                setattr(info, name, _clean_info_text(state, text, preview=name.endswith("preview")))
-
-
-def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
-    """Write the trace's cost, once its root has ended and all of it is known here: by what is late again.
-
-    MLflow's store adds up what it has when a batch of spans comes in, and of batches that come in together the last one
-    wins, so that half of its sums are too low (mlflow 3.17). It takes what stands here as final.
-    """
-    trace = span.lmc_state.trace
-    has_ended = span.parent is None or trace.ended_root is not None
-    if trace.is_shared or trace.late or not has_ended:
-        return
-    if trace.root is not None and trace.root.context.trace_id != span.context.trace_id:
-        return  # of a library that begins a trace of its own below ours
-    # A span of the user's own around everything has all calls in it, whichever handlers govern them.
-    around = trace.ended_root or trace.root
-    totals = trace.totals() if around is None or around.lmc_state.account is None else around.lmc_state.totals
-    if totals is not None and totals.has_any and totals.priced:
-        metadata[TraceMetadataKey.COST] = cost_json(totals)
-
-
-def _clean_mapping(state: SpanState, fields: dict[str, Any]) -> None:
-    seen = state.trace.info_seen
-    for key, value in list(fields.items()):
-        if key in _INFO_KEYS_KEPT or not isinstance(value, str):
-            continue
-        if seen.get(key) == (value, state.trace.is_released):
-            continue
-        preview = key in ("mlflow.traceInputs", "mlflow.traceOutputs")
-        clean_value = (
-            value
-            if key == TraceTagKey.TRACE_NAME and state.name_is_structure
-            else _clean_info_text(state, value, preview=preview)
-        )
-        clean_key = key if key.startswith("mlflow.") else (_clean_info_text(state, key) or "redacted")
-        if clean_key != key:
-            del fields[key]
-        if clean_value != value or clean_key != key:
-            fields[clean_key] = clean_value or ""
-        seen[clean_key] = (clean_value, state.trace.is_released)
-
-
-def _clean_info_text(state: SpanState, text: str, *, preview: bool = False) -> str | None:
-    policy = state.trace.info_policy or state.policy
-    if preview and not policy.keeps_payload("root"):
-        state.record.drop("previews", policy.reason)
-        return None
-    info = SpanState(policy, state.trace, state.kind)
-    info.record = state.record
-    clean = info.text(text, "trace")
-    for session in state.trace.private_sessions():
-        clean, hits = without_private_text(clean, session.text)
-        state.record.found({"PRIVATE": hits} if hits else {})
-    return clean

@@ -42,6 +42,7 @@ class Run:
         "call",
         "children",
         "failures",
+        "given",
         "handlers",
         "is_graph",
         "kind",
@@ -102,6 +103,8 @@ class Run:
         """Which try of it this is."""
         self.failures: dict[str, int] | None = None
         """Of a graph's run: how often tasks in it have failed."""
+        self.given: frozenset[str] | None = None
+        """Of a private node's run: the strings in what it was given."""
         self.outcome: Callable[[], None] | None = None
         """Ends it: it has ended before what runs in it."""
 
@@ -119,6 +122,11 @@ class Run:
         """Whether it is the run of a node itself."""
         path = self.path
         return bool(path) and isinstance(path[-1], str) and (self.parent is None or self.parent.path != path)
+
+    @property
+    def was_given(self) -> frozenset[str]:
+        """What the innermost private node that it is in was given."""
+        return next((run.given for run in self.lineage() if run.given is not None), frozenset())
 
     @property
     def node(self) -> str:

@@ -6,39 +6,63 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.messages import private_strings
+from langchain_mlflow_cost.messages import is_name, private_strings
 from langchain_mlflow_cost.redaction.private_text import PrivateText
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 log = logging.getLogger("langchain_mlflow_cost")
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def given_strings(value: Any) -> frozenset[str]:
+    """The strings in what a node was given; none if it cannot be read, so that all that it returns is new."""
+    try:
+        return frozenset(told.text for told in private_strings(value))
+    except Exception:  # noqa: BLE001 - objects of the user's may raise anything
+        return _NOTHING
 
 
 class Session:
     """The private text and files of one `thread_id`, or of one trace that has none. Safe for threads."""
 
-    __slots__ = ("_files", "counted_chars", "text")
+    __slots__ = ("_files", "_names", "counted_chars", "text")
 
     def __init__(self) -> None:
         self.text = PrivateText()
         self._files: set[bytes] = set()
+        self._names: set[str] = set()
+        """Private unless the program declares them, which may be known only at the trace's end."""
         self.counted_chars = 0
         """What of `text` its keeper has counted."""
 
     def __bool__(self) -> bool:
         return bool(self.text)
 
-    def remember_private(self, value: Any, *, is_data: bool = False) -> None:
+    def remember_private(
+        self, value: Any, *, is_data: bool = False, given: Collection[str] = _NOTHING, unsure: set[str] | None = None
+    ) -> None:
         """Remember what a model in a private node was told or said; all text counts as private if that fails.
 
         Args:
             value: Whatever LangChain or another library hands on: messages, chunks, definitions, parameters, errors.
             is_data: Its fields are somebody's own, as in arguments: none of them is structure.
+            given: What the node was given, which is not private for being passed on.
+            unsure: Takes what was passed over for that.
         """
         try:
             for told in private_strings(value, is_data=is_data):
-                if told.kind == "words":
+                if told.text in given:
+                    if unsure is not None:
+                        unsure.add(told.text)
+                elif told.kind == "name" or (told.kind == "words" and is_name(told.text)):
+                    self._names.add(told.text)
+                elif told.kind == "words":
                     self.text.add(told.text)
                 elif told.kind == "file":
                     self._files.add(_digest(told.data))
@@ -49,6 +73,13 @@ class Session:
                 "langchain_mlflow_cost could not read what a private node was told (%s): all text is withheld",
                 type(error).__name__,
             )
+
+    def settle_names(self, declared: Collection[str]) -> None:
+        """Remember the names that were told or said, but for those that the program declares."""
+        while self._names:
+            name = self._names.pop()
+            if name not in declared:
+                self.text.add(name)
 
     def holds_file(self, content: bytes) -> bool:
         """Whether a model in a private node was told or gave this file."""

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from langchain_mlflow_cost.messages import is_name
 from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.pricing.ledger import Totals
+from langchain_mlflow_cost.redaction.allowed import allowed_only
+from langchain_mlflow_cost.redaction.private_text import TOKEN
+from langchain_mlflow_cost.redaction.rules import FIELD, Rules
 from langchain_mlflow_cost.tracing.record import Record, redacted_json, redacted_text
 
 if TYPE_CHECKING:
@@ -23,6 +27,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_mlflow_cost")
 
 PAST_LIMIT = "held trace too large"
+NAMES = frozenset({"name", "names", "kept"})
+"""Channels of what `redaction.allow_keys` leaves: names, and values of attributes that it lists."""
+
+_ONCE = Once(log)
+
+
+def tell_keyed(rules: Rules) -> None:
+    """Say once that an id became a token that only this process makes."""
+    if not rules.has_own_key:
+        _ONCE.log(
+            "keyed",
+            "langchain_mlflow_cost: an id of a session or user held something to redact and became a keyed token. "
+            "These tokens differ between processes that serve one user: set redaction.hash_key",
+        )
 
 
 class SpanState:
@@ -55,6 +73,7 @@ class SpanState:
         "kind",
         "name_is_structure",
         "node",
+        "own_model",
         "owner",
         "parent",
         "pending",
@@ -63,6 +82,7 @@ class SpanState:
         "redactors",
         "totals",
         "trace",
+        "unsure",
     )
 
     def __init__(
@@ -102,7 +122,12 @@ class SpanState:
         self.has_files = False
         self.is_in_model = owner is not None and any(run.call is not None for run in owner.lineage())
         """Begun while a model's run of LangChain's was under way, whose call it is then a part of."""
+        self.own_model: str | None = None
+        """What stands in `mlflow.llm.model`, if that is the model that the program asked for, whoever named it too."""
         self.is_model = False
+        """A model's call or an agent's, whoever's: all that it holds is private in a private node."""
+        self.unsure: set[str] = set()
+        """What was written into it that its private node was given: private only if it turns out to be a model's."""
         self.pending: dict[str, Any] = {}
         """Attributes that are judged already, and written at the end in one go."""
         self.end_time: int | None = None
@@ -121,13 +146,74 @@ class SpanState:
             account=self.account,
         )
 
+    @property
+    def has_plain_name(self) -> bool:
+        """Whether its name is that of a node, and an identifier: the graph's own, whoever else may have said it."""
+        return self.name_is_structure and self.has_plain_node
+
+    @property
+    def has_plain_node(self) -> bool:
+        """Whether its node is called by identifiers alone."""
+        return all(map(is_name, self.node.split("/"))) if self.node else True
+
     def set_policy(self, policy: NodePolicy) -> None:
         """Let another policy hold from now on."""
         self.policy = policy
         self.redactors = self.trace.redactors_of(policy)
 
+    def name(self, text: str) -> str:
+        """A name, redacted; names stay where payloads go. Empty, and noted, if redaction fails."""
+        return self._text(text, "names")
+
+    def shown_name(self, key: str, value: str) -> str | None:
+        """A name as JSON, redacted, for an attribute of this key."""
+        if self.hides(key):
+            return self.hidden(value)
+        return self.json(orjson.loads(value), "names")
+
+    def hides(self, key: str) -> bool:
+        """Whether the policy's `redaction.keys` name this attribute."""
+        return any(rules.hides(key) for rules in self.policy.rules)
+
+    def hidden(self, value: Any) -> str:
+        """What stands in the place of an attribute that `redaction.keys` name."""
+        self.record.found({FIELD: 1})
+        rules = next((each for each in self.policy.rules if each.has_keys), self.policy.rules[0])
+        return rules.token(FIELD, str(value)) or ""
+
+    def channel(self, key: str, channel: str) -> str:
+        """The channel of an attribute: `kept` if the policies' `redaction.allow_keys` name it."""
+        listing = [rules for rules in self.policy.rules if rules.allows_some]
+        return "kept" if listing and all(rules.allows(key) for rules in listing) else channel
+
+    def identity(self, value: str, key: str) -> str:
+        """The id of a session or user; a keyed token where it holds anything that goes, so that two stay two."""
+        try:
+            for rules in self.policy.rules:
+                value, counts = rules.keyed(value, key)
+                if counts:
+                    self.record.found(counts)
+                    tell_keyed(rules)
+            for session in self.trace.private_sessions():
+                clean, hits = session.text.scrub(value)
+                if hits:
+                    self.record.found({"PRIVATE": hits})
+                    value = clean.replace(TOKEN, self.policy.rules[0].keyed_token("PRIVATE", value))
+        except Exception as error:  # noqa: BLE001 - fail closed, as everywhere
+            self.fault("trace", error)
+            return ""
+        return value
+
     def text(self, text: str, channel: str) -> str:
         """A redacted string; empty, and noted, if redaction fails."""
+        if channel not in NAMES:
+            for rules in self.policy.rules:
+                if rules.allows_some and not rules.is_token(text) and text:
+                    self.record.found({FIELD: 1})
+                    return rules.token(FIELD, text) or ""
+        return self._text(text, channel)
+
+    def _text(self, text: str, channel: str) -> str:
         try:
             return redacted_text(text, self.redactors, self.record)
         except Exception as error:  # noqa: BLE001 - fail closed: whatever a detector does, nothing raw gets through
@@ -137,6 +223,11 @@ class SpanState:
     def json(self, value: Any, channel: str) -> str | None:
         """A payload as redacted JSON; None, and noted, if that fails or the held trace is full."""
         try:
+            if channel not in NAMES:
+                for rules in self.policy.rules:
+                    if rules.allows_some:
+                        value, gone = allowed_only(value, rules)
+                        self.record.found({FIELD: gone} if gone else {})
             written = redacted_json(value, self.redactors, self.record)
         except Exception as error:  # noqa: BLE001 - fail closed, as above
             self.fault(channel, error)
@@ -162,7 +253,7 @@ class SpanState:
     def attributes(self) -> dict[str, str]:
         """The `policy.*` attributes of the span, as JSON text, MLflow's form of every attribute."""
         return {
-            "policy.node": orjson.dumps(self.node).decode(),
+            "policy.node": orjson.dumps(self.node if not self.node else self.name(self.node)).decode(),
             **self.policy.attributes,
             **self.record.attributes(),
         }

@@ -45,14 +45,17 @@ class Trace:
         "_sessions",
         "account",
         "counted_chars",
+        "declared",
         "ended_root",
         "held",
         "held_chars",
         "holds",
+        "home_threads",
         "info_policy",
         "info_seen",
         "is_released",
         "is_shared",
+        "is_waiting",
         "keepers",
         "keeps_budgets",
         "late",
@@ -84,6 +87,12 @@ class Trace:
         self.held: list[GuardedSpan] = []
         self.held_chars = 0
         self.is_released = False
+        self.is_waiting = False
+        """Its invocations have ended, and threads are still at work in it."""
+        self.home_threads: set[int] = set()
+        """Where its invocations began."""
+        self.declared: set[str] = set()
+        """Names that the program declares: of its nodes, its tools, and the fields of their schemas."""
         self.private_errors: list[BaseException] = []
         """Exceptions that came through a private node: they may quote its prompt."""
         self.info_policy: NodePolicy | None = None
@@ -192,6 +201,7 @@ class Trace:
     def private_sessions(self) -> Iterator[Session]:
         """Those of its sessions that have anything private."""
         for session in list(self._sessions.values()):
+            session.settle_names(self.declared)
             if session:
                 yield session
 

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nodes",
         "node_patterns",
         "written",
+        "record_names",
         "messages",
         "attributes",
         "bounded",

@@ -117,10 +117,11 @@ def test_model_call_of_a_bridged_library(sinks: Sinks, bridged: None) -> None:
 
     def work(_: State) -> State:
         library(text)
-        return {"extra": [marker, f"it said {text}"]}
+        return {"extra": [f"it said {text}"]}
 
     graph(("work", work)).invoke(
-        {"messages": [HumanMessage(text)]}, {"callbacks": [MlflowCostHandler(POLICIES["private"])]}
+        {"messages": [HumanMessage(marker), HumanMessage(text)]},
+        {"callbacks": [MlflowCostHandler(POLICIES["private"])]},
     )
     stored = sinks.everything()
 

@@ -69,9 +69,9 @@ def test_openai_autolog_in_a_private_node(sinks: Sinks) -> None:
     with ProviderServer([Reply(answer, Tokens(input=9, output=2))]) as server:
 
         def quiet(_: State) -> State:
-            return {"extra": [companion, ask(server, prompt), prompt]}
+            return {"extra": [ask(server, prompt), prompt]}
 
-        run(PRIVATE, ("quiet", quiet))
+        run(PRIVATE, ("before", lambda _: {"extra": companion}), ("quiet", quiet))
     stored = sinks.everything()
 
     assert spelling_in(answer, stored) is None

@@ -1,0 +1,164 @@
+"""Threads that go on in a trace when its invocations have ended: a held trace waits for them, for a bounded time.
+
+A sync node outlives its cancelled `ainvoke`; a node may leave a thread behind that has its context
+(`copy_context().run`, LangChain's executors, OpenTelemetry's instrumentation of threads). What a model is told there is
+private, too, and known only then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import time
+import weakref
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_mlflow_cost.limits import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    from langchain_mlflow_cost.tracing.trace import Trace
+
+_inside: ContextVar[weakref.ref[Trace] | None] = ContextVar("langchain_mlflow_cost_inside", default=None)
+"""The held trace that began last in this context or in the one that it is a copy of."""
+
+_LOOK_EVERY_S: Final = 0.05
+_OUTERMOST: Final = 8
+"""So many functions at the bottom of a stack may be those that started the thread's work."""
+_STARTERS: Final = ("threading", "concurrent.futures", "opentelemetry.instrumentation.threading", "wrapt")
+"""Modules of those functions."""
+
+
+def enter(trace: Trace) -> None:
+    """Note that what is started from here on, in this context and in copies of it, is inside a held trace."""
+    trace.home_threads.add(threading.get_ident())
+    _inside.set(weakref.ref(trace))
+
+
+def has_threads(trace: Trace) -> bool:
+    """Whether another thread than those that invoked something is at work with a copy of the trace's context."""
+    return any(_threads_in(trace))
+
+
+def _threads_in(trace: Trace) -> Iterator[int]:
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - CPython's documented way to other threads
+        if ident not in trace.home_threads and _is_at_work_in(trace, frame):
+            yield ident
+
+
+def _is_at_work_in(trace: Trace, innermost: FrameType) -> bool:
+    stack: list[FrameType] = []
+    frame: FrameType | None = innermost
+    while frame is not None:
+        stack.append(frame)
+        frame = frame.f_back
+    started = False
+    for frame in reversed(stack[-_OUTERMOST:]):
+        if not frame.f_globals.get("__name__", "").startswith(_STARTERS):
+            # The work itself: not the pool's own business before and after it.
+            return started
+        started = started or any(map(functools.partial(_leads_to, trace), _held_by(frame)))
+    return False
+
+
+def _held_by(frame: FrameType) -> Iterator[Any]:
+    """What a function that starts a thread's work has in its hands, one step inside its objects."""
+    for value in list(frame.f_locals.values()):
+        yield value
+        for name in ("fn", "args", "kwargs", "task", "_target", "_args", "_otel_context"):
+            with contextlib.suppress(Exception):  # any object may stand there
+                yield getattr(value, name)
+
+
+def _leads_to(trace: Trace, value: Any) -> bool:
+    """Whether a callable is run in a context of the trace, or is one, or arguments that hold one."""
+    pending, looked_at = [value], 0
+    while pending and looked_at < 20:  # noqa: PLR2004 - a starter holds a callable, and a callable a few more
+        value = pending.pop()
+        looked_at += 1
+        if isinstance(value, Context):
+            known = value.get(_inside)
+            if known is not None and known() is trace:
+                return True
+        elif isinstance(value, functools.partial):
+            pending += [value.func, *value.args]
+        elif isinstance(value, tuple):
+            pending += value[:8]
+        elif type(value) is dict:
+            if _is_active_in(trace, value):
+                return True
+            pending += list(value.values())[:8]
+        elif callable(value) and not isinstance(value, type):
+            pending.append(getattr(value, "__self__", None))
+    return False
+
+
+def _is_active_in(trace: Trace, context: Mapping[Any, Any]) -> bool:
+    """Whether OpenTelemetry's own context has a span of the trace."""
+    for value in context.values():
+        state: Any = getattr(value, "lmc_state", None)
+        if state is not None and getattr(state, "trace", None) is trace:
+            return True
+    return False
+
+
+class _Waiting:
+    """Ends traces when their threads are done, or their time is up, in one thread that lives as long as any waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._traces: dict[Trace, tuple[float, Callable[[Trace], None]]] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, trace: Trace, release: Callable[[Trace], None]) -> None:
+        with self._lock:
+            self._traces.setdefault(trace, (time.monotonic() + limits().outliving_s, release))
+            if self._thread is None or not self._thread.is_alive():
+                # Not a daemon: the process must not end before what it waits for is exported.
+                self._thread = threading.Thread(target=self._look, name="langchain_mlflow_cost-outliving")
+                self._thread.start()
+
+    def drop(self, trace: Trace) -> None:
+        with self._lock:
+            self._traces.pop(trace, None)
+
+    def _look(self) -> None:
+        while True:
+            with self._lock:
+                waiting = list(self._traces.items())
+                if not waiting:
+                    self._thread = None
+                    return
+            for trace, (deadline, release) in waiting:
+                is_over = time.monotonic() >= deadline or not threading.main_thread().is_alive()
+                if is_over or not (trace.keepers or has_threads(trace)):
+                    self.drop(trace)
+                    release(trace)
+            time.sleep(_LOOK_EVERY_S)
+
+
+_waiting = _Waiting()
+
+
+def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
+    """Put off the end of a held trace while threads are at work in it; False if there are none.
+
+    Args:
+        trace: Nothing else keeps it open.
+        release: Called with it, in another thread, when they are done or `Limits.outliving_s` has passed.
+    """
+    if trace.home_threads and has_threads(trace):
+        # A pool's thread may have handed its result over and be about to go back.
+        time.sleep(0.001)
+        if has_threads(trace):
+            trace.is_waiting = True
+            _waiting.add(trace, release)
+            return True
+    trace.is_waiting = False
+    _waiting.drop(trace)
+    return False

@@ -1,0 +1,154 @@
+"""What a private node's threads are told after its invocation has ended is gone from the trace, which waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from fakes import Chat, graph
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+from leaks import kept, prose, spelling_in, within
+
+from langchain_mlflow_cost import MlflowCostHandler, limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leaks import Sinks
+
+PRIVATE = {"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}}
+OPEN = {"artifact_level": "full"}
+
+
+class Story:
+    """One run: `over` is set when the invocation has ended, and only then is the model told the text, twice."""
+
+    def __init__(self) -> None:
+        self.text, self.other = prose(), kept()
+        self.over, self.started, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def late(self) -> None:
+        self.started.set()
+        self.over.wait(20)
+        Chat().invoke("are you there?")
+        Chat().invoke(self.text)
+        self.done.set()
+
+    def loud(self, _: Any) -> Any:
+        Chat().invoke(f"{self.other} and {self.text}")
+        return {"extra": self.text}
+
+
+def cancelled_ainvoke(story: Story, config: Any) -> None:
+    def quiet(_: Any) -> Any:
+        story.late()
+        return {}
+
+    async def main() -> None:
+        running = asyncio.ensure_future(
+            graph(("loud", story.loud), ("quiet", quiet)).ainvoke({"messages": [("user", "hi")]}, config)
+        )
+        await asyncio.to_thread(story.started.wait, 20)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        story.over.set()
+
+    asyncio.run(main())
+
+
+def _left_behind(start: Callable[[Callable[[], None]], None]) -> Callable[[Story, Any], None]:
+    def run(story: Story, config: Any) -> None:
+        def quiet(_: Any) -> Any:
+            start(story.late)
+            story.started.wait(10)
+            return {}
+
+        graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+        story.over.set()
+
+    return run
+
+
+def _in_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=copy_context().run, args=(work,)).start()
+
+
+def _in_a_lambda(work: Callable[[], None]) -> None:
+    context = copy_context()
+    threading.Thread(target=lambda: context.run(work)).start()
+
+
+def _in_a_pool(work: Callable[[], None]) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.submit(copy_context().run, work)
+    pool.shutdown(wait=False)
+
+
+def _in_langchains_pool(work: Callable[[], None]) -> None:
+    pool = ContextThreadPoolExecutor(1)
+    pool.submit(work)
+    pool.shutdown(wait=False)
+
+
+WAYS: dict[str, Callable[[Story, Any], None]] = {
+    "cancelled ainvoke": cancelled_ainvoke,
+    "thread": _left_behind(_in_a_thread),
+    "pool": _left_behind(_in_a_pool),
+    "LangChain's pool": _left_behind(_in_langchains_pool),
+}
+
+
+@pytest.mark.parametrize("policy", ["private", "open"])
+@pytest.mark.parametrize("name", WAYS)
+def test_told_after_the_end(sinks: Sinks, name: str, policy: str) -> None:
+    """The trace waits for the thread: what it is told then is in no byte, and its calls are counted."""
+    story = Story()
+    handler = MlflowCostHandler(PRIVATE if policy == "private" else OPEN)
+    WAYS[name](story, {"callbacks": [handler]})
+    assert story.done.wait(20)
+    within(5, lambda: mlflow.search_traces(return_type="list"))
+    stored = sinks.everything()
+
+    assert story.other.encode() in stored
+    assert (spelling_in(story.text, stored) is None) == (policy == "private")
+
+
+def test_bounded(sinks: Sinks) -> None:
+    """After `Limits.outliving_s` the trace leaves, whatever its threads do."""
+    story = Story()
+    with limits.replaced(outliving_s=0.2):
+        _left_behind(_in_a_thread)(story, {"callbacks": [MlflowCostHandler(PRIVATE)]})
+        began = time.monotonic()
+        story.over.clear()
+        assert within(5, lambda: mlflow.search_traces(return_type="list"))
+    story.over.set()
+    assert time.monotonic() - began < 5
+    assert story.done.wait(20)
+    sinks.everything()
+
+
+def test_nothing_waits_without_threads(sinks: Sinks) -> None:
+    """A trace without threads of its own leaves when its invocation ends."""
+    story = Story()
+    story.over.set()
+
+    def quiet(_: Any) -> Any:
+        with ContextThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: Chat().invoke(story.text), range(4)))
+        return {}
+
+    graph(("loud", story.loud), ("quiet", quiet)).invoke(
+        {"messages": [("user", "hi")]}, {"callbacks": [MlflowCostHandler(PRIVATE)]}
+    )
+    stored = sinks.everything()
+
+    assert story.other.encode() in stored
+    assert spelling_in(story.text, stored) is None

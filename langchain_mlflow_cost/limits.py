@@ -31,12 +31,23 @@ class Limits:
     held_chars: int = 64 * 1024 * 1024
     """Payload that one held trace may keep in memory; past it, further payloads are dropped, and said so."""
     private_chars: int = 4_000_000
-    """Private text that one session remembers, and all together, at about 40 bytes a character; past it everything
-    counts as private."""
+    """Private text that one session remembers, and all together, at about 30 bytes a character; past it a session's
+    texts all count as private, and of all together the least recent session keeps its marks alone."""
     outliving_s: float = 30.0
     """How long a held trace waits, after its last invocation, for threads that are still at work in it."""
     sessions: int = 4_096
     """Sessions whose private text is remembered."""
+    session_marks: int = 4_000_000
+    """Marks of older sessions' private text, of all together, at about 14 bytes; a session has one for about five
+    characters. Past it the least recent session is forgotten, and withheld if it comes back."""
+    marked_sessions: int = 100_000
+    """Sessions of which marks are kept."""
+    forgotten_sessions: int = 10_000_000
+    """Sessions that are known to be forgotten, in 8 MB; twice as many before the first of them is not known as such."""
+    session_store_s: float = 0.25
+    """How long a session store may take for a connection, and for an answer."""
+    session_store_pause_s: float = 15.0
+    """For so long nothing is asked of a session store that failed."""
     remembered_nodes: int = 10_000
     """Nodes whose policy, or whose budgets, are worked out once; names out of data do not fill the memory."""
     made_calls: int = 10_000

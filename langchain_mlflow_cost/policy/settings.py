@@ -20,12 +20,19 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_mlflow_cost.budgets.rules import Budget
+from langchain_mlflow_cost.budgets.rules import Budget, check_store
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.policy.lines import ONE_FOR_ALL, Location, Settings
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
-from langchain_mlflow_cost.policy.problems import PolicyWarning, described, policy_error, problem_of, unknown_key
+from langchain_mlflow_cost.policy.problems import (
+    PolicyWarning,
+    Problem,
+    described,
+    policy_error,
+    problem_of,
+    unknown_key,
+)
 from langchain_mlflow_cost.policy.reading import path_of, read_file, read_mapping
 from langchain_mlflow_cost.policy.resolution import Resolution
 from langchain_mlflow_cost.pricing.book import ModelRates, PriceBook
@@ -230,6 +237,11 @@ class Policy(BaseModel):
     prices: Annotated[Prices, BeforeValidator(_empty_if_nothing)] = Prices()
     """Prices of your own."""
 
+    session_store: Expanded = Field(default=None, repr=False)
+    """The URL of a Redis for what belongs to a session in all processes: numbers under `redaction.hash_key` by which
+    every worker recognises the private text that others heard (never the text), and session budgets without a `store`
+    of their own. `${VAR}` is an environment variable."""
+
     async_logging: bool = True
     """Whether `configure` lets MLflow export in the background."""
 
@@ -309,6 +321,12 @@ class Policy(BaseModel):
     def has_private_nodes(self) -> bool:
         """Whether some node may have `log_prompts: false`, so that traces must be held until they end."""
         return not self.log_prompts or any(overrides.log_prompts is False for overrides in self.nodes.values())
+
+    @property
+    def session_key(self) -> bytes | None:
+        """The key under which private text is marked for other processes: that of `redaction.hash_key`."""
+        key = self.redaction.hash_key
+        return None if key is None else key.get_secret_value().encode()
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -398,6 +416,17 @@ class Policy(BaseModel):
     def _is_usable(self) -> Self:
         self.__dict__.pop("_resolution", None)
         self._resolution.check()
+        if self.session_store is not None:
+            try:
+                check_store(self.session_store)
+            except PolicyError as error:
+                raise problem_of(error, (), "session_store") from None
+            if self.has_private_nodes and self.redaction.hash_key is None:
+                raise Problem(
+                    "session_store: private text is told to other workers under a key that all of them have; set "
+                    "redaction.hash_key, such as ${HASH_KEY}",
+                    ("session_store",),
+                )
         try:
             self.price_book()
         except PolicyError as error:

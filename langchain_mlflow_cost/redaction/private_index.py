@@ -9,10 +9,20 @@ import numpy as np
 
 from langchain_mlflow_cost.redaction.letters import characters, letters_of, text_of
 from langchain_mlflow_cost.redaction.ordinary import is_ordinary, shared_stretches, telling_characters, units
-from langchain_mlflow_cost.redaction.shingles import ORDINARY, SHINGLE, Hashes, Known, hashes_of, joined, long_hashes
+from langchain_mlflow_cost.redaction.shingles import (
+    ORDINARY,
+    SHINGLE,
+    Hashes,
+    Known,
+    hashes_of,
+    joined,
+    keyed,
+    long_hashes,
+    winnowed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,10 +35,94 @@ SHORTEST: Final = 6
 Spans = list[tuple[int, int]]
 
 
+class Marks:
+    """Some of the runs of letters of private text, as one set of numbers: a tenth of an `Index`, and fit to be sent.
+
+    A piece of `FEWEST_MARKED` letters, all of them telling, is always found, and so is one of `LONGEST_UNMARKED` of any
+    words and a sentence of up to `LONGEST_UNIT`; where something is found, so much around it goes that nothing of
+    such a piece is left.
+
+    Args:
+        key: Of 16 bytes, where the numbers are those of another process: under it they are sent.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._known = Known()
+        self._key = key
+        self._unsent: list[Hashes] = []
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, kind: int, hashes: Hashes) -> None:
+        """Add numbers that were made here."""
+        marks = hashes ^ np.uint64(kind)
+        self._known.add(marks)
+        if len(marks):
+            self._unsent.append(marks)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether another process has sent them."""
+        return self._key is not None
+
+    def load(self, marks: Hashes) -> None:
+        """Add those that another process sent."""
+        self._known.add(marks)
+
+    def unsent(self) -> Hashes:
+        """What was added since the last time."""
+        unsent, self._unsent = self._unsent, []
+        return np.unique(np.concatenate(unsent)) if unsent else np.empty(0, dtype=np.uint64)
+
+    def put_back(self, marks: Hashes) -> None:
+        """Have `unsent` give some of them once more."""
+        if len(marks):
+            self._unsent.append(marks)
+
+    def settle(self) -> None:
+        """Make what was added known to `covered`."""
+        self._known.settle()
+
+    def _found(self, kind: int, hashes: Hashes) -> Positions:
+        marks = hashes ^ np.uint64(kind)
+        return self._known.found_in(marks if self._key is None else keyed(marks, self._key))
+
+    def covered(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which letters stand in a run that is recognised, or beside one."""
+        steps = np.zeros(len(codes) + 1, dtype=np.int32)
+        if not len(self._known):
+            return steps[:-1] > 0
+        short = hashes_of(codes, SHINGLE)
+        _cover_widely(steps, self._found(_TELLING, short), SHINGLE, FEWEST_MARKED - SHINGLE)
+        _cover_widely(steps, self._found(_LONG, long_hashes(short)), ORDINARY, LONGEST_UNMARKED - ORDINARY)
+        _cover_units(steps, short, self._found(_HEAD, short), range(SHINGLE, LONGEST_UNIT), self._found_units)
+        return np.cumsum(steps[:-1]) > 0
+
+    def found_files(self, codes: Codes) -> Positions:
+        """Letters at which a piece of a file begins."""
+        short = hashes_of(codes, SHINGLE)
+        shared = np.nonzero(short % np.uint64(_FILE_SHARE) == 0)[0]
+        return shared[self._found(_FILE, short[shared])]
+
+    def _found_units(self, hashes: Hashes) -> Positions:
+        return self._found(_UNIT, hashes)
+
+
+FEWEST_MARKED: Final = 24
+LONGEST_UNMARKED: Final = 64
+_TELLING: Final = 0
+_LONG: Final = 0x5555555555555555
+_HEAD: Final = 0x3333333333333333
+_UNIT: Final = 0x0F0F0F0F0F0F0F0F
+_FILE: Final = 0x00FF00FF00FF00FF
+
+
 class Index:
     """The runs of letters by which private text is recognised."""
 
     def __init__(self) -> None:
+        self.marks = Marks()
         self.telling = Known()
         """Of `SHINGLE` letters."""
         self.ordinary = Known()
@@ -37,17 +131,37 @@ class Index:
         """The first `SHINGLE` letters of whole sentences, lines and texts."""
         self.beginnings = Known()
         """The runs of `SHINGLE` letters in the first `ORDINARY` of those."""
-        self.units: dict[int, dict[int, set[int]]] = {}
-        """Of each head, by their length, the hashes of those that are shorter than `LONGEST_UNIT`."""
+        self.units = Known()
+        """Those of them that are shorter than `LONGEST_UNIT`, as a whole."""
+        self.lengths: set[int] = set()
+        """How long those are."""
+        self.files = Known()
+        """One in `_FILE_SHARE` of the runs of `SHINGLE` letters of files in base64."""
         self.short: dict[int, Known] = {}
         """Whole strings shorter than `SHINGLE`, by their length."""
 
     def __len__(self) -> int:
         return len(self.telling) + len(self.ordinary) + len(self.heads) + len(self.beginnings)
 
+    def add_file(self, text: str) -> None:
+        """Remember a file by its base64."""
+        short = hashes_of(letters_of(characters(text))[0].codes, SHINGLE)
+        shared = short[short % np.uint64(_FILE_SHARE) == 0]
+        self.files.add(shared)
+        self.marks.add(_FILE, shared)
+
+    def found_files(self, codes: Codes) -> Positions:
+        """Letters at which a piece of a file begins."""
+        if not len(self.files):
+            return np.empty(0, dtype=np.intp)
+        return self.files.found_in(hashes_of(codes, SHINGLE))
+
     def settle(self) -> None:
         """Make what was added known to `covered`."""
-        for known in (self.telling, self.ordinary, self.heads, self.beginnings, *self.short.values()):
+        self.marks.settle()
+        for known in (
+            self.telling, self.ordinary, self.heads, self.beginnings, self.units, self.files, *self.short.values()
+        ):  # fmt: skip
             known.settle()
 
     def add_json(self, text: str, tokens: Sequence[Token]) -> None:
@@ -64,8 +178,8 @@ class Index:
         short = hashes_of(letters.codes, SHINGLE)
         long = long_hashes(short)
         # All answers of a tool have keys, and many have a short value, in common.
-        self.telling.add(short[_sums(told, SHINGLE) >= SHORTEST])
-        self.ordinary.add(long[_sums(told, ORDINARY) >= ORDINARY // 4])
+        self._add_telling(short, _sums(told, SHINGLE) >= SHORTEST)
+        self._add_long(long, _sums(told, ORDINARY) >= ORDINARY // 4)
         if told.any():
             self._add_unit(short, 0, len(told))
 
@@ -93,7 +207,7 @@ class Index:
             if first < middle:
                 self._add_unit(short, first, last - first)
         self._add_runs(short, wanted, telling)
-        self.ordinary.add(long[wanted_long])
+        self._add_long(long, wanted_long)
         for begin, end in units(plain):
             first, last = (int(place) for place in np.searchsorted(at, (begin, end)))
             self._add_unit(short, first, last - first)
@@ -104,10 +218,18 @@ class Index:
             told = np.where(codes == BREAK, False, telling[places])
             wanted, wanted_long = _clear_of_breaks(codes)
             self._add_runs(short, wanted, told)
-            self.ordinary.add(long_hashes(short)[wanted_long])
+            self._add_long(long_hashes(short), wanted_long)
 
     def _add_runs(self, short: Hashes, wanted: NDArray[np.bool_], telling: NDArray[np.bool_]) -> None:
-        self.telling.add(short[wanted & (_sums(telling, SHINGLE) >= FEWEST_TELLING)])
+        self._add_telling(short, wanted & (_sums(telling, SHINGLE) >= FEWEST_TELLING))
+
+    def _add_telling(self, short: Hashes, wanted: NDArray[np.bool_]) -> None:
+        self.telling.add(short[wanted])
+        self.marks.add(_TELLING, winnowed(short, wanted, FEWEST_MARKED - SHINGLE + 1))
+
+    def _add_long(self, long: Hashes, wanted: NDArray[np.bool_]) -> None:
+        self.ordinary.add(long[wanted])
+        self.marks.add(_LONG, winnowed(long, wanted, LONGEST_UNMARKED - ORDINARY + 1))
 
     def _add_unit(self, short: Hashes, first: int, length: int) -> None:
         if length < SHINGLE:
@@ -115,8 +237,11 @@ class Index:
         self.heads.add(short[first : first + 1])
         self.beginnings.add(short[first + 1 : first + min(length, ORDINARY) - SHINGLE + 1])
         if length < LONGEST_UNIT:
-            head = short[first]
-            self.units.setdefault(int(head), {}).setdefault(length, set()).add(_unit_hash(short, first, length))
+            whole = _unit_hashes(short, np.array([first]), length)
+            self.units.add(whole)
+            self.lengths.add(length)
+            self.marks.add(_HEAD, short[first : first + 1])
+            self.marks.add(_UNIT, whole)
 
     def covered(self, codes: Codes, is_open: Callable[[int, int], bool], cut_at: int = 0) -> NDArray[np.bool_]:
         """Which letters stand in a run that is recognised.
@@ -125,7 +250,6 @@ class Index:
             codes: Of the letters.
             is_open: Whether a word begins at a letter, and one ends before another.
             cut_at: How many letters there are before the place where the text was cut off; 0 where it was not.
-            telling_only: Let runs of ordinary words be.
         """
         steps = np.zeros(len(codes) + 1, dtype=np.int32)
         short = hashes_of(codes, SHINGLE)
@@ -135,11 +259,9 @@ class Index:
             # Not where all is covered: looking up takes longest where something is found.
             open_to = np.nonzero(_sums(np.cumsum(steps[:-1]) == 0, ORDINARY))[0]
             _cover(steps, open_to[self.ordinary.found_in(long[open_to])], ORDINARY)
-        for first in self.heads.found_in(short).tolist():
-            for length, hashes in self.units.get(int(short[first]), {}).items():
-                if first + length <= len(codes) and _unit_hash(short, first, length) in hashes:
-                    steps[first] += 1
-                    steps[first + length] -= 1
+        heads = self.heads.found_in(short)
+        _cover_units(steps, short, heads, sorted(self.lengths), self.units.found_in)
+        for first in heads[heads > cut_at - ORDINARY].tolist() if cut_at else ():
             behind = cut_at - SHINGLE - first
             if 0 <= behind <= ORDINARY - SHINGLE and (
                 len(self.beginnings.found_in(short[first + 1 : first + 1 + behind])) == behind
@@ -153,7 +275,7 @@ class Index:
         return np.cumsum(steps[:-1]) > 0
 
 
-FEWEST_TELLING: Final = 3
+FEWEST_TELLING: Final = 1
 """Telling letters among `SHINGLE` in a row."""
 LONGEST_UNIT: Final = 64
 """From here on what is whole is recognised by its pieces."""
@@ -167,9 +289,26 @@ def _sums(telling: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
     return told[length:] - told[:-length]
 
 
-def _unit_hash(short: Hashes, first: int, length: int) -> int:
-    offsets = (*range(0, length - SHINGLE, SHINGLE), length - SHINGLE)
-    return int(joined((short[first + offset : first + offset + 1] for offset in offsets), length)[0])
+def _unit_hashes(short: Hashes, firsts: Positions, length: int) -> Hashes:
+    """One hash for each run of `length` letters that begins at some places."""
+    return joined(
+        (short[firsts + offset] for offset in (*range(0, length - SHINGLE, SHINGLE), length - SHINGLE)), length
+    )
+
+
+def _cover_units(
+    steps: NDArray[np.int32],
+    short: Hashes,
+    heads: Positions,
+    lengths: Iterable[int],
+    found_in: Callable[[Hashes], Positions],
+) -> None:
+    if not len(heads):
+        return
+    for length in lengths:
+        firsts = heads[heads + (length - SHINGLE) < len(short)]
+        if len(firsts):
+            _cover(steps, firsts[found_in(_unit_hashes(short, firsts, length))], length)
 
 
 def _cover(steps: NDArray[np.int32], starts: Positions, length: int) -> None:
@@ -178,6 +317,12 @@ def _cover(steps: NDArray[np.int32], starts: Positions, length: int) -> None:
     steps[starts + length] -= 1
 
 
+def _cover_widely(steps: NDArray[np.int32], starts: Positions, length: int, margin: int) -> None:
+    np.add.at(steps, np.maximum(starts - margin, 0), 1)
+    np.add.at(steps, np.minimum(starts + length + margin, len(steps) - 1), -1)
+
+
+_FILE_SHARE: Final = 16
 BREAK: Final = 0xE001
 """Stands between letters that are not neighbours."""
 _BETWEEN = re.compile(r"</?[A-Za-z!][^<>]{0,200}>|(?<![^\W_])\d+(?:[.,]\d+)*(?![^\W_])")

@@ -25,6 +25,7 @@ binary search.
 from __future__ import annotations
 
 import base64
+import bisect
 import logging
 import re
 import threading
@@ -36,15 +37,16 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.redaction.json_tokens import json_tokens
 from langchain_mlflow_cost.redaction.letters import DENSE_FROM, Letters, characters, letters_of, text_of
 from langchain_mlflow_cost.redaction.ordinary import is_program_name
-from langchain_mlflow_cost.redaction.private_index import BREAK, SHORTEST, Index, Spans, without_breaks
+from langchain_mlflow_cost.redaction.private_index import BREAK, SHORTEST, Index, Marks, Spans, without_breaks
 from langchain_mlflow_cost.redaction.shingles import SHINGLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from langchain_mlflow_cost.redaction.letters import Codes, Positions
+    from langchain_mlflow_cost.redaction.shingles import Hashes
 
 TOKEN = "[PRIVATE]"  # noqa: S105 - what stands in the text's place, no secret
 
@@ -127,6 +129,10 @@ def _utf8_sizes(plain: str) -> NDArray[np.intp]:
     return sizes
 
 
+_FILE_CHARS = 16
+"""A file counts as one character for so many of its base64."""
+
+
 class PrivateText:
     """What the models of private nodes were told and said in one trace or session. Safe for threads."""
 
@@ -134,22 +140,65 @@ class PrivateText:
         self._lock = threading.Lock()
         self._seen: set[str] = set()
         self._index = Index()
+        self._marks: list[Marks] = []
+        """What is left of indexes that were let go, and what other processes have sent."""
         self._cache: dict[str, tuple[str, int]] = {}
         self.chars = 0
-        """Of what is remembered."""
+        """Of what is remembered in full."""
+        self.is_full = False
+        """Whether every text counts as private: there was more than can be remembered, or something was not heard."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there was more than can be remembered."""
-        return self.chars > limits().private_chars
+        self.has_lost_marks = False
+        """Whether something was let go before it was sent."""
 
     def __bool__(self) -> bool:
-        return self.chars > 0
+        return self.chars > 0 or self.is_full or bool(self._marks)
+
+    @property
+    def marks(self) -> int:
+        """How many numbers are kept of what is not remembered in full any more."""
+        return sum(map(len, self._marks))
 
     def withhold_everything(self) -> None:
-        """Count every text as private from now on: something private could not be read."""
+        """Count every text as private from now on."""
         with self._lock:
-            self.chars = max(self.chars, limits().private_chars + 1)
+            self._forget()
+            self.is_full = True
+
+    def _forget(self) -> None:
+        self._index, self._seen, self.chars = Index(), set(), 0
+        self._cache.clear()
+
+    def keep_marks(self) -> None:
+        """Let go of all but a tenth: shorter pieces are not recognised any more, see `Marks`."""
+        with self._lock:
+            if self.chars:
+                marks = self._index.marks
+                marks.settle()
+                self.has_lost_marks |= bool(len(marks.unsent()))
+                self._marks.append(marks)
+                self._forget()
+
+    def unsent_marks(self) -> Hashes:
+        """The numbers by which another process can recognise what was added since the last time."""
+        with self._lock:
+            return self._index.marks.unsent()
+
+    def send_again(self, marks: Hashes) -> None:
+        """Count numbers as not sent."""
+        with self._lock:
+            self._index.marks.put_back(marks)
+
+    def load_marks(self, marks: Hashes, key: bytes) -> None:
+        """Recognise what another process has sent, under the key that both have."""
+        if not len(marks):
+            return
+        loaded = Marks(key)
+        loaded.load(marks)
+        loaded.settle()
+        with self._lock:
+            # Whoever sends, sends all: what came before is among it.
+            self._marks = [*(known for known in self._marks if not known.is_sent), loaded]
             self._cache.clear()
 
     def add(self, text: str) -> None:
@@ -159,10 +208,10 @@ class PrivateText:
                 return
             self.chars += len(text)
             self._cache.clear()
-            if self.is_full:
+            if self.chars > limits().private_chars:
                 # What is not remembered could not be recognised.
-                self._index = Index()
-                self._seen = set()
+                self._forget()
+                self.is_full = True
                 log.warning(
                     "langchain_mlflow_cost: over %d characters of private text; all text is withheld",
                     limits().private_chars,
@@ -178,6 +227,14 @@ class PrivateText:
             said = token.said(text)
             if token.kind == "value" or (token.kind == "key" and not is_program_name(said)):
                 self.add(said)
+
+    def add_file(self, text: str) -> None:
+        """Remember a file by its base64, of which so little is kept that its size hardly counts."""
+        with self._lock:
+            if text not in self._seen and not self.is_full:
+                self.chars += max(1, len(text) // _FILE_CHARS)
+                self._cache.clear()
+                self._index.add_file(text)
 
     def add_variants(self, variant_of: Callable[[str], str | None]) -> None:
         """Remember each text also as it looks after something was done to it, such as a redaction."""
@@ -215,8 +272,8 @@ class PrivateText:
         """
         with self._lock:
             self._index.settle()
-            index = self._index
-        return _found(text, index, keys)
+            index, marks = self._index, list(self._marks)
+        return _found(text, index, marks, keys)
 
 
 _CUT_OFF = re.compile(r"(?:\.\.\.|…|\[cut: [^\]]*\])[\s\"'\])}]*$|[\w\s,;:(-]$")
@@ -228,7 +285,7 @@ def _letters_before_cut(text: str, view: _View) -> int:
     return 0 if cut is None else int(np.searchsorted(view.starts, cut.start() + (cut[0][-1:].isalnum())))
 
 
-def _found(text: str, index: Index, keys: Spans | None) -> Spans:
+def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) -> Spans:
     views = list(_views(text, keys))
     # One search for all: each has a price of its own.
     codes = np.concatenate([part for view in views for part in (view.codes, [BREAK])]).astype(np.uint32)
@@ -239,11 +296,15 @@ def _found(text: str, index: Index, keys: Spans | None) -> Spans:
         return bool(opens[first] and closes[end - 1])
 
     inside = index.covered(codes, is_open, _letters_before_cut(text, views[0]))
-    if not inside.any():
+    for each in marks:
+        inside |= each.covered(codes)
+    files = _files(text, starts, [*index.found_files(codes), *(at for each in marks for at in each.found_files(codes))])
+    if not inside.any() and not files:
         return []
     inside &= codes != BREAK
     edges = np.nonzero(np.diff(np.concatenate(([False], inside, [False])).astype(np.int8)))[0]
-    spans = sorted((int(starts[first]), int(ends[end - 1])) for first, end in zip(edges[::2], edges[1::2], strict=True))
+    found = [(int(starts[first]), int(ends[end - 1])) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+    spans = sorted((*found, *files))
     apart = spans[:1]
     for first, last in spans[1:]:
         if first <= apart[-1][1]:
@@ -251,6 +312,19 @@ def _found(text: str, index: Index, keys: Spans | None) -> Spans:
         else:
             apart.append((first, last))
     return apart
+
+
+def _files(text: str, starts: Positions, found: Sequence[int]) -> Spans:
+    """Where the base64 stands of files of which a piece was found."""
+    places = sorted({int(starts[at]) for at in found})
+    if not places:
+        return []
+    spans = []
+    for run in _BASE64.finditer(text):
+        at = bisect.bisect_left(places, run.start())
+        if at < len(places) and places[at] < run.end():
+            spans.append(run.span())
+    return spans
 
 
 def without_stretches(text: str, found: Spans) -> tuple[str, int]:

@@ -103,7 +103,7 @@ class Known:
         merged = np.sort(np.concatenate((*self._fresh, self._sorted)))
         self._sorted = merged[np.concatenate(([True], merged[1:] != merged[:-1]))]
         self._fresh = []
-        bits = min(max(len(self._sorted).bit_length() + 4, 10), 25)
+        bits = min(max(len(self._sorted).bit_length() + 2, 10), 25)
         self._filter = np.zeros(1 << bits, dtype=bool)
         self._filter[self._sorted >> np.uint64(64 - bits)] = True
 
@@ -123,3 +123,55 @@ class Known:
         at = np.searchsorted(self._sorted, ordered)
         at[at == len(self._sorted)] = 0
         return np.sort(likely[order[self._sorted[at] == ordered]])
+
+
+def winnowed(hashes: Hashes, wanted: NDArray[np.bool_], window: int) -> Hashes:
+    """Some of the wanted hashes, of which each stretch of `window` wanted ones has at least one: the smallest."""
+    if not wanted.any():
+        return np.empty(0, dtype=np.uint64)
+    masked = np.where(wanted, hashes, _NONE)
+    if len(masked) < window:
+        return np.min(masked, keepdims=True)
+    smallest = np.lib.stride_tricks.sliding_window_view(masked, window).min(axis=1)
+    chosen = np.unique(smallest)
+    return chosen[chosen != _NONE]
+
+
+_NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def keyed(hashes: Hashes, key: bytes) -> Hashes:
+    """Each hash by SipHash-2-4 under a key of 16 bytes: without it nobody can tell which text a number is of."""
+    k0, k1 = np.frombuffer(key, dtype="<u8")
+    v0 = np.full(len(hashes), k0 ^ np.uint64(0x736F6D6570736575), dtype=np.uint64)
+    v1 = np.full(len(hashes), k1 ^ np.uint64(0x646F72616E646F6D), dtype=np.uint64)
+    v2 = np.full(len(hashes), k0 ^ np.uint64(0x6C7967656E657261), dtype=np.uint64)
+    v3 = np.full(len(hashes), k1 ^ np.uint64(0x7465646279746573), dtype=np.uint64)
+    length = np.uint64(8 << 56)
+    with np.errstate(over="ignore"):
+        for block in (hashes, np.full(len(hashes), length, dtype=np.uint64)):
+            v3 ^= block
+            for _ in range(2):
+                v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+            v0 ^= block
+        v2 ^= np.uint64(0xFF)
+        for _ in range(4):
+            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+def _turned(value: Hashes, bits: int) -> Hashes:
+    return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
+
+
+def _sip_round(v0: Hashes, v1: Hashes, v2: Hashes, v3: Hashes) -> tuple[Hashes, Hashes, Hashes, Hashes]:
+    v0 = v0 + v1
+    v1 = _turned(v1, 13) ^ v0
+    v0 = _turned(v0, 32)
+    v2 = v2 + v3
+    v3 = _turned(v3, 16) ^ v2
+    v0 = v0 + v3
+    v3 = _turned(v3, 21) ^ v0
+    v2 = v2 + v1
+    v1 = _turned(v1, 17) ^ v2
+    return v0, v1, _turned(v2, 32), v3

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once, nearest
 from langchain_mlflow_cost.redaction.rules import without_personal_data
+from langchain_mlflow_cost.tracing.session_store import open_session_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.pricing.ledger import Call
     from langchain_mlflow_cost.pricing.summary import CostSummary
+    from langchain_mlflow_cost.tracing.session_store import SessionStore
     from langchain_mlflow_cost.tracing.trace import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")
@@ -44,6 +46,10 @@ class HandlerState:
         self.budgets = budgets
         self.is_everywhere = False
         """It governs what no other handler of the process governs, and nothing else."""
+        self.session_store: SessionStore | None = None
+        """Where other processes find what is private in a session."""
+        if policy.has_private_nodes:
+            self.session_store = open_session_store(policy.session_store, policy.session_key)
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
         self._on_cost = on_cost

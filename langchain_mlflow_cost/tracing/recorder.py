@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.active import active_span, attach, detach
@@ -166,6 +167,8 @@ class GuardedRecorder(Recorder):
     ) -> None:
         if run.parent is None:
             ensure_installed()
+        elif run.trace.holds and run.is_node and run.parent.parent is None and not run.parent.path:
+            run.trace.see_step(run.parent, metadata.get("langgraph_step"))
         _open_span(run, span_type, metadata, inherits=inherits)
         if run.parent is None:
             _write_metadata(run, metadata, tags)
@@ -208,6 +211,7 @@ class GuardedRecorder(Recorder):
 
     def _end_trace(self, trace: Trace) -> None:
         if trace.keepers or trace.is_waiting:
+            trace.share_sessions()
             return  # A span of the user's is around, or threads are at work: they end the trace.
         if trace.held:
             release.release(trace)
@@ -217,6 +221,8 @@ class GuardedRecorder(Recorder):
 
     def write_start(self, run: Run, inputs: Any, details: Mapping[str, Any]) -> None:
         """Write what a run began with, as far as the policy keeps it."""
+        if run.parent is None and (inputs is None or isinstance(inputs, Command)):
+            run.trace.see_step(run, None, is_resumed=True)
         if run.state is None:
             return
         _write_payload(run, keys.INPUTS, inputs)

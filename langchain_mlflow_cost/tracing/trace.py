@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.pricing.ledger import Ledger, Totals
 from langchain_mlflow_cost.redaction.cache import LeafCache
 from langchain_mlflow_cost.redaction.walk import Redactor
@@ -15,6 +17,7 @@ from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from langchain_mlflow_cost.errors import BudgetExceededError
     from langchain_mlflow_cost.nodes import NodePath
@@ -22,8 +25,13 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.guard import GuardedSpan
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
+    from langchain_mlflow_cost.tracing.session_store import SessionStore
 
 _ID = re.compile(r'(^| in )(session|user|tag:[^"]*?) ".*"$', re.DOTALL)
+
+_UNKNOWN = "\0texts of unknown origin"
+"""In the place of a session's id."""
+_TOLD = Once(logging.getLogger("langchain_mlflow_cost"))
 
 _ENTRY_CHARS = 200
 """Bytes that a cache's entry takes besides its text."""
@@ -42,6 +50,8 @@ class Trace:
         "_ledgers",
         "_policies",
         "_redactors",
+        "_resumed",
+        "_seen_roots",
         "_sessions",
         "account",
         "counted_chars",
@@ -115,6 +125,8 @@ class Trace:
         self.counted_chars = 0
         """What of `remembered_chars` the registry has counted."""
         self._sessions: dict[str | None, Session] = {}
+        self._seen_roots: set[UUID] = set()
+        self._resumed: set[UUID] = set()
         self._ledgers: dict[HandlerState, Ledger] = {}
         self._redactors: dict[NodePolicy, tuple[Redactor, ...]] = {}
         self._policies: dict[tuple[tuple[HandlerState, ...], NodePath], NodePolicy] = {}
@@ -196,6 +208,8 @@ class Trace:
         if found is None:
             made = Session() if session_id is None else SESSIONS.of(session_id)
             found = self._sessions.setdefault(session_id, made)
+            if found is made:
+                found.traces += 1
         return found
 
     def private_sessions(self) -> Iterator[Session]:
@@ -204,6 +218,58 @@ class Trace:
             session.settle_names(self.declared)
             if session:
                 yield session
+
+    def see_step(self, root: Run, step: int | None, *, is_resumed: bool = False) -> None:
+        """Note how far a root's graph is: what it takes up may be a state that this process did not see arise.
+
+        Args:
+            root: Of the invocation.
+            step: LangGraph's, of a node that is about to run in it; None where it is not told yet.
+            is_resumed: It began without an input of its own.
+        """
+        session_id = root.session_id
+        if session_id is None or not self.holds:
+            return
+        session = self.session_of(session_id)
+        if is_resumed:
+            self._resumed.add(root.run_id)
+        if step is None:
+            return
+        if root.run_id not in self._seen_roots:
+            self._seen_roots.add(root.run_id)
+            resumed = root.run_id in self._resumed
+            if not session.takes_up(step, is_resumed=resumed):
+                for store in self._stores():
+                    store.learn(session_id, session)
+                if not session.takes_up(step, is_resumed=resumed):
+                    session.is_whole = False
+                    self._withhold_unknown()
+        session.last_step = max(step, session.last_step or 0)
+
+    def _withhold_unknown(self) -> None:
+        """Withhold all text of this trace: some of it is of unknown origin."""
+        unknown = self._sessions.setdefault(_UNKNOWN, Session())
+        unknown.text.withhold_everything()
+        _TOLD.warn(
+            "unknown state",
+            "a graph has taken up a state that this process did not see arise (another worker, a restart, "
+            "`update_state`, or a run without this handler), under a policy with private nodes: which of its texts are "
+            "private is not known, so the texts of such a trace are withheld. With `session_store` and "
+            "`redaction.hash_key` in the policy, all workers know.",
+        )
+
+    def _stores(self) -> list[SessionStore]:
+        stores = [state.session_store for state in self._ledgers if state.session_store is not None]
+        return list(dict.fromkeys(stores))
+
+    def share_sessions(self) -> None:
+        """Tell other processes what is private in this trace's sessions."""
+        if not self.holds:
+            return
+        for session_id, session in list(self._sessions.items()):
+            if session_id is not None and session_id != _UNKNOWN:
+                for store in self._stores():
+                    store.share(session_id, session)
 
     def fits(self, chars: int) -> bool:
         """Whether a held trace has room for a payload of this size, which then counts."""
@@ -234,11 +300,14 @@ class Trace:
         self.release_caches()
         self._redactors = {}
         self._policies = {}
+        self.share_sessions()
         for session_id in self._sessions:
-            if session_id is not None:
+            if session_id is not None and session_id != _UNKNOWN:
                 SESSIONS.count(session_id)
         if not self.open_spans:
             # A span that outlives the root is still to be cleaned.
+            for session in self._sessions.values():
+                session.traces -= 1
             self._sessions = {}
             self.info_seen = {}
             self.root = self.ended_root = None

@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis_server import RedisServer, redis_server_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@dataclass
-class RedisServer:
-    """A redis-server on the loopback interface that a test can stop and start again."""
-
-    binary: str
-    directory: str
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        # Everything is written at once, so that a restarted server knows what the stopped one knew.
-        storage = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", self.directory]
-        self.process = subprocess.Popen([self.binary, *address, *storage], stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if "Ready to accept connections" in line:
-                return
-        pytest.fail("redis-server did not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    def client(self) -> Any:
-        import redis
-
-        return redis.Redis(port=self.port, decode_responses=True)
-
-
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redisredis_server_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server for all tests; each uses sessions of its own."""
-    server = _server(tmp_path_factory.mktemp("redis"))
+    server = redis_server_in(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.stop()
@@ -69,14 +23,6 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def own_redis_server(tmp_path: Any) -> Iterator[RedisServer]:
     """A server for one test, which may stop it; not started yet."""
-    server = _server(tmp_path)
+    server = redis_server_in(tmp_path)
     yield server
     server.stop()
-
-
-def _server(directory: Any) -> RedisServer:
-    pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    return RedisServer(binary, str(directory))

@@ -16,7 +16,7 @@ from langchain_mlflow_cost.budgets.rules import Budget
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
-    from tests.budget.conftest import RedisServer
+    from redis_server import RedisServer
 
 D = Decimal
 LIMIT = D(1)

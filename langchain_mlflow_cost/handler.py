@@ -413,8 +413,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         self._recorder.write_model_start(run, prompt, params, _details(details, metadata, tags))
 
     def _hear_model_start(self, run: Run, prompt: Any, params: Mapping[str, Any]) -> None:
-        self._recorder.remember_private(run, prompt)
-        self._recorder.remember_private(run, params)
+        self._recorder.remember_prompt(run, prompt, params)
         self._recorder.note_declared(run, params)
 
     @_open_to_failure

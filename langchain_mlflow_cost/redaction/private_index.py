@@ -371,7 +371,8 @@ def _outside(length: int, spans: Spans) -> NDArray[np.bool_]:
         both = np.minimum(np.array(spans, dtype=np.intp), length)
         np.add.at(steps, both[:, 0], 1)
         np.add.at(steps, both[:, 1], -1)
-    return np.cumsum(steps[:-1]) == 0
+    outside: NDArray[np.bool_] = np.cumsum(steps[:-1]) == 0
+    return outside
 
 
 def _clear_of_breaks(codes: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -39,10 +39,6 @@ _NAMING: Final = frozenset({"name", "tool", "tool_name", "function", "type", "ro
 """Fields whose value is mostly a name that the program has given, such as a tool's."""
 
 
-_NAMING: Final = frozenset({"name", "tool", "tool_name", "function", "type", "role", "langgraph_node"})
-"""Fields whose value is mostly a name that the program has given, such as a tool's."""
-
-
 def without_private_text(text: str, private: PrivateText) -> tuple[str, int]:
     """A payload, JSON or plain, without any text that a private node's model was told or said.
 

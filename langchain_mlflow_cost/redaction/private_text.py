@@ -81,7 +81,7 @@ def _views(text: str, keys: Spans | None) -> Iterator[_View]:
     closed = without_breaks(plain, letters, at, keys)
     if closed is not None:
         codes, places = closed
-        yield _View(codes, *(field[places] for field in main[1:]))
+        yield _View(codes, main.starts[places], main.ends[places], main.opens[places], main.closes[places])
     for run in _BASE64.finditer(plain):
         yield from _decoded(run[0], seen, run.start())
 

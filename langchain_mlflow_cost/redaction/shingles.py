@@ -131,10 +131,12 @@ def winnowed(hashes: Hashes, wanted: NDArray[np.bool_], window: int) -> Hashes:
         return np.empty(0, dtype=np.uint64)
     masked = np.where(wanted, hashes, _NONE)
     if len(masked) < window:
-        return np.min(masked, keepdims=True)
+        smallest: Hashes = np.min(masked, keepdims=True)
+        return smallest
     smallest = np.lib.stride_tricks.sliding_window_view(masked, window).min(axis=1)
     chosen = np.unique(smallest)
-    return chosen[chosen != _NONE]
+    kept: Hashes = chosen[chosen != _NONE]
+    return kept
 
 
 _NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -157,11 +159,13 @@ def keyed(hashes: Hashes, key: bytes) -> Hashes:
         v2 ^= np.uint64(0xFF)
         for _ in range(4):
             v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
-    return v0 ^ v1 ^ v2 ^ v3
+    mixed: Hashes = v0 ^ v1 ^ v2 ^ v3
+    return mixed
 
 
 def _turned(value: Hashes, bits: int) -> Hashes:
-    return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
+    turned: Hashes = (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
+    return turned
 
 
 def _sip_round(v0: Hashes, v1: Hashes, v2: Hashes, v3: Hashes) -> tuple[Hashes, Hashes, Hashes, Hashes]:

@@ -58,6 +58,7 @@ from langchain_mlflow_cost.tracing import guard, outliving, payloads, release
 from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
 from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
+from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
 from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
@@ -307,6 +308,21 @@ class GuardedRecorder(Recorder):
         """Remember the names that the program declares in the parameters of a model's call."""
         if run.trace.holds:
             run.trace.declared.update(declared_names(params))
+
+    def remember_prompt(self, run: Run, prompt: Any, params: Mapping[str, Any]) -> None:
+        """Remember what a model was sent, if its node is private; and what is a public node's own, if it is not."""
+        tools = params.get("tools")
+        if not run.policy.log_prompts:
+            session = run.trace.session_of(run.session_id)
+            try:
+                declared, said = split_prompt(prompt)
+            except Exception:  # noqa: BLE001 - objects of the user's may raise anything: hearing them says so
+                declared, said = [], prompt
+            session.remember_declared([*declared, tools])
+            session.remember_private(said)
+            session.remember_private({name: value for name, value in params.items() if name != "tools"})
+        elif run.trace.holds:
+            OWN_WORDS.hear(run.node, run.session_id or str(id(run.trace)), prompt, tools)
 
 
 def _is_of_a_run(active: ApiSpan) -> bool:

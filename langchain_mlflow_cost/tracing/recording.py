@@ -280,6 +280,9 @@ class Recorder:
     def note_declared(self, run: Run, params: Any) -> None:
         """Remember the names that the program declares in the parameters of a model's call."""
 
+    def remember_prompt(self, run: Run, prompt: Any, params: Mapping[str, Any]) -> None:
+        """Remember what a model was sent, if its node is private; and what is a public node's own, if it is not."""
+
 
 def tell_sums(root: Run) -> None:
     """Tell the operator what an invocation has come to, in one line."""

@@ -12,6 +12,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.messages import is_name, private_strings
 from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.redaction.private_text import PrivateText
+from langchain_mlflow_cost.tracing.own_words import OWN_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,13 +33,24 @@ def given_strings(value: Any) -> frozenset[str]:
 class Session:
     """The private text and files of one `thread_id`, or of one trace that has none. Safe for threads."""
 
-    __slots__ = ("_files", "_names", "counted_chars", "counted_marks", "is_whole", "last_step", "text", "traces")
+    __slots__ = (
+        "_declared",
+        "_files",
+        "_names",
+        "counted_chars",
+        "counted_marks",
+        "is_whole",
+        "last_step",
+        "text",
+        "traces",
+    )
 
     def __init__(self) -> None:
         self.text = PrivateText()
         self._files: set[bytes] = set()
         self._names: set[str] = set()
         """Private unless the program declares them, which may be known only at the trace's end."""
+        self._declared: list[str] = []
         self.counted_chars = 0
         self.counted_marks = 0
         """What of `text` its keeper has counted."""
@@ -50,7 +62,7 @@ class Session:
         """Whether all its steps were, so that its state holds nothing private that is not known."""
 
     def __bool__(self) -> bool:
-        return bool(self.text) or bool(self._files) or bool(self._names)
+        return bool(self.text) or bool(self._files) or bool(self._names) or bool(self._declared)
 
     def takes_up(self, step: int, *, is_resumed: bool) -> bool:
         """Whether a graph that goes on with this step has a state all of which is known.
@@ -98,6 +110,32 @@ class Session:
             name = self._names.pop()
             if name not in declared:
                 self.text.add(name)
+
+    def remember_declared(self, value: Any) -> None:
+        """Remember what the program told a private node in system messages and tools' definitions.
+
+        Whether that is some public node's own is decided when somebody looks.
+        """
+        try:
+            for told in private_strings(value):
+                if told.kind == "name" or (told.kind == "words" and is_name(told.text)):
+                    self._names.add(told.text)
+                elif told.kind == "words":
+                    self._declared.append(told.text)
+                elif told.kind == "file":
+                    self._files.add(_digest(told.data))
+                    self.text.add_file(told.text)
+        except Exception:  # noqa: BLE001 - the other way withholds everything where it fails, too
+            self.remember_private(value)
+
+    def settle_declared(self) -> None:
+        """Take what was declared for private, but for the lines that are a public node's own."""
+        while self._declared:
+            text = self._declared.pop()
+            lines = text.splitlines()
+            foreign = [line for line in lines if not OWN_WORDS.has(line)]
+            for each in [text] if len(foreign) == len(lines) else foreign:
+                self.text.add(each)
 
     def holds_file(self, content: bytes) -> bool:
         """Whether a model in a private node was told or gave this file."""

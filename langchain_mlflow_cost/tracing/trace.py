@@ -216,6 +216,7 @@ class Trace:
         """Those of its sessions that have anything private."""
         for session in list(self._sessions.values()):
             session.settle_names(self.declared)
+            session.settle_declared()
             if session:
                 yield session
 
@@ -268,6 +269,7 @@ class Trace:
             return
         for session_id, session in list(self._sessions.items()):
             if session_id is not None and session_id != _UNKNOWN:
+                session.settle()
                 for store in self._stores():
                     store.share(session_id, session)
 

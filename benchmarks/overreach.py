@@ -1,0 +1,88 @@
+"""What is taken away from another customer's public dialogue: `python benchmarks/overreach.py`.
+
+One private dialogue is remembered, or 100 of the same business; then others are searched, message by message, as JSON.
+Printed is the share of their characters that is gone, and how many of their keys, roles and tools' names; and, to see
+that nothing is lost, how many of the private dialogue's own messages are still found in it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from dialogues import DOMAINS, dialogue
+
+from langchain_mlflow_cost.redaction.private_json import without_private_text
+from langchain_mlflow_cost.redaction.private_text import TOKEN, PrivateText
+from langchain_mlflow_cost.tracing.session import Session
+
+PUBLIC = 24
+"""Dialogues of each business that are searched."""
+
+
+def remembered(dialogues: list[list[dict[str, Any]]]) -> PrivateText:
+    """What a private node knows that was told all of these."""
+    session = Session()
+    for messages in dialogues:
+        session.remember_private(messages)
+    return session.text
+
+
+def structure(value: Any) -> list[str]:
+    """Keys, roles, kinds and names of tools, also of JSON in strings."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return structure(json.loads(value))
+        except json.JSONDecodeError:
+            return []
+    if isinstance(value, dict):
+        named = [str(value[key]) for key in ("role", "type", "name") if isinstance(value.get(key), str)]
+        return [*value, *named, *(each for member in value.values() for each in structure(member))]
+    return [each for member in value for each in structure(member)] if isinstance(value, list) else []
+
+
+def measure(private: PrivateText, messages: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """Characters gone, characters in all, names of the structure gone."""
+    gone = total = names = 0
+    for message in messages:
+        written = json.dumps(message)
+        clean = without_private_text(written, private)[0]
+        total += len(written)
+        gone += max(0, len(written) - len(clean.replace(TOKEN, "")))
+        names += structure(message) != structure(json.loads(clean))
+    return gone, total, names
+
+
+def figures(domain: str, count: int) -> tuple[float, float, int, int, int]:
+    """Mean and largest share gone, structure gone, private messages found and in all."""
+    shares, names = [], 0
+    for number in range(PUBLIC):
+        private = remembered([dialogue(domain, 1_000 + number * count + each) for each in range(count)])
+        gone, total, lost = measure(private, dialogue(domain, number))
+        shares.append(gone / total)
+        names += lost
+        if count > 1 and number == 3:
+            break
+    known = dialogue(domain, 1_000)
+    private = remembered([known])
+    said = [each["content"] for each in known if len(each["content"] or "") > 20]
+    found = sum(bool(without_private_text(f"as was said before, {text} (so it was)", private)[1]) for text in said)
+    return sum(shares) / len(shares), max(shares), names, found, len(said)
+
+
+def main() -> None:
+    """Print a table."""
+    print("| business | remembered | gone, mean | gone, most | structure gone | private messages found |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for count in (1, 100):
+        for domain in DOMAINS:
+            mean, most, names, found, said = figures(domain, count)
+            print(f"| {domain} | {count} | {mean:.1%} | {most:.1%} | {names} | {found} of {said} |")
+
+
+if __name__ == "__main__":
+    main()

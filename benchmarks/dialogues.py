@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905 - tables of sentences
 """Customer-service dialogues to measure with: three domains, each with one system prompt and one set of tools.
 
 Made of sentences in the style of public collections of such dialogues: a customer, an agent that is a model, and answers
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,6 +87,57 @@ THANKS: Final = (
 FAREWELL: Final = (
     "You're welcome, {first}. Take care!", "Glad I could help. Enjoy your day!", "Any time, {first}.", "Thank you for calling.",
 )  # fmt: skip
+
+
+# Nobody says the same thing twice in the same words, and a model does seldom: without these whole sentences would repeat.
+SAME: Final = tuple(
+    tuple(group.split("|"))
+    for group in (
+        "help|assist you|be of use|lend a hand", "Could you|Would you|Can you|Might you", "please|if you would|kindly",
+        "check|look up|pull up|go over", "happy|glad|pleased|very willing", "find|locate|get at|bring up",
+        "I need|I would need|I require|I will have to ask for", "tell me|give me|let me have|share", "want|would like|hope",
+        "Thank you|Thanks|Many thanks|Thanks a lot", "I see|I can see|It looks like|As far as I can tell", "great|good|fine",
+        "is there|would there be|do you have|might there be", "Of course|Certainly|Absolutely|By all means|Sure thing",
+        "takes|needs|lasts", "usually|normally|in most cases|as a rule", "I am afraid|unfortunately|sadly|as it stands",
+        "happy|pleased|content", "honestly|to be frank|if I may say so|really", "last week|some days ago|the other day",
+        "wrote to|messaged|contacted|called", "myself|on my own|by myself|without calling", "next time|in the future|later on",
+        "keep|hold on to|still have", "points|miles|rewards", "send me|mail me|forward me|let me have", "works|will do|is fine",
+        "confirmation|receipt|summary|note of it", "cost me|come to|be in total|run me", "long|many days|much time",
+        "understand|hear you|see your point|get that", "offer|do|give you|propose", "done|finished|settled|taken care of",
+        "went through|worked|is in place|was accepted", "just|a moment ago|right now", "reference|confirmation|case",
+        "Enjoy your day|Have a nice day|All the best|Have a lovely evening", "could help|was able to help|got that sorted",
+        "Take care|Goodbye|Bye for now|So long", "that is all|nothing else|no more questions", "perfect|lovely|brilliant",
+        "anything cheaper|a lower price|something less dear|a better deal", "split it|divide it|spread it|share it out",
+        "between|across|over", "told|informed|notified", "stays|remains|is left", "record|file|system", "shows|has|lists",
+        "Glad|Happy|Pleased|Delighted", "go ahead and|proceed to|now", "Which|What", "move|shift|change", "cancel|call off|drop",
+        "wait|delay|trouble", "made sure to|managed to|arranged to", "address|place", "fine with me|all right|okay for me",
+        "to get started|first of all|before anything else", "on file|in your account|that you were given", "like|prefer",
+    )
+)  # fmt: skip
+FILLERS: Final = (
+    "well", "so", "okay", "right", "oh", "look", "hm", "one moment", "actually", "you know", "by the way", "let me think",
+    "to be sure", "if I may", "as I said", "for now", "then", "in that case", "all right", "no worries",
+)  # fmt: skip
+
+
+def _varied(rng: random.Random, text: str) -> str:
+    """The same in other words."""
+    for group in SAME:
+        for word in group:
+            found = re.search(rf"(?i)\b{re.escape(word)}\b(?![^{{]*}})", text)
+            if found:
+                other = rng.choice(group)
+                other = other[0].upper() + other[1:] if found[0][0].isupper() else other
+                text = text[: found.start()] + other + text[found.end() :]
+                break
+    sentences = re.split(r"(?<=[.?!]) ", text)
+    for number, sentence in enumerate(sentences):
+        if rng.random() < 0.5 and sentence[:1] != "{":
+            start = sentence if sentence.startswith(("I ", "I'", "{")) else sentence[0].lower() + sentence[1:]
+            sentences[number] = f"{rng.choice(FILLERS).capitalize()}, {start}"
+        elif rng.random() < 0.4 and sentence[-1:] in ".?":
+            sentences[number] = f"{sentence[:-1]}, {rng.choice(FILLERS)}{sentence[-1]}"
+    return " ".join(sentences)
 
 
 @dataclass(frozen=True)
@@ -191,7 +244,7 @@ def dialogue(domain_name: str, seed: int) -> list[dict[str, Any]]:
     facts = _facts(rng, domain) | {"thing": domain.thing, "key": domain.key}
 
     def say(choices: tuple[str, ...] | str) -> str:
-        text = choices if isinstance(choices, str) else rng.choice(choices)
+        text = _varied(rng, choices if isinstance(choices, str) else rng.choice(choices))
         while "{" in text:
             text = text.format_map(
                 facts | {"want": rng.choice(domain.wants), "why": rng.choice(domain.whys), "ask": rng.choice(domain.asks),

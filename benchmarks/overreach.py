@@ -14,11 +14,12 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from dialogues import DOMAINS, dialogue
+# The path is set first, so that the checkout is measured.
+from dialogues import DOMAINS, dialogue  # noqa: E402
 
-from langchain_mlflow_cost.redaction.private_json import without_private_text
-from langchain_mlflow_cost.redaction.private_text import TOKEN, PrivateText
-from langchain_mlflow_cost.tracing.session import Session
+from langchain_mlflow_cost.redaction.private_json import without_private_text  # noqa: E402
+from langchain_mlflow_cost.redaction.private_text import TOKEN, PrivateText  # noqa: E402
+from langchain_mlflow_cost.tracing.session import Session  # noqa: E402
 
 PUBLIC = 24
 """Dialogues of each business that are searched."""

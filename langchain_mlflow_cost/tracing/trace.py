@@ -269,7 +269,7 @@ class Trace:
             return
         for session_id, session in list(self._sessions.items()):
             if session_id is not None and session_id != _UNKNOWN:
-                session.settle()
+                session.settle_declared()
                 for store in self._stores():
                     store.share(session_id, session)
 

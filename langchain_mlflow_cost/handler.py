@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.interrupts import GraphBubbleUp, is_resumed
 from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import open_redis
 from langchain_mlflow_cost.errors import BudgetExceededError
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from tenacity import RetryCallState
 
+    from langchain_mlflow_cost.budgets.rules import BudgetEvent
     from langchain_mlflow_cost.policy.node_policy import Kind
     from langchain_mlflow_cost.pricing.ledger import Call
     from langchain_mlflow_cost.tracing.runs import Run
@@ -57,7 +59,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _open_to_failure(method: F) -> F:
-    """Let a budget's refusal out and nothing else: no fault of ours may break the user's graph."""
+    """Let a budget's refusal or question out and nothing else: no fault of ours may break the user's graph."""
 
     @functools.wraps(method)
     def call(self: MlflowCostHandler, *args: Any, **kwargs: Any) -> Any:
@@ -65,7 +67,7 @@ def _open_to_failure(method: F) -> F:
             return None
         try:
             return method(self, *args, **kwargs)
-        except BudgetExceededError:
+        except (BudgetExceededError, GraphBubbleUp):
             raise
         except Exception as error:  # noqa: BLE001 - this is the one place; the operator is told once a cause
             self._tell(method.__name__, error)
@@ -84,6 +86,8 @@ class MlflowCostHandler(BaseCallbackHandler):
             variable `LANGCHAIN_MLFLOW_COST_POLICY` names, else the defaults.
         on_cost: Called with a `Call` after every model call that was priced or counted, in the thread of the run.
             What it raises is logged, not raised.
+        on_budget: Called with a `BudgetEvent` where a sum reaches a fraction of `warn_at`, and where a call is refused;
+            likewise.
 
     Raises:
         PolicyError: The policy cannot be used. Nothing else is raised, whatever the state of MLflow.
@@ -99,6 +103,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
         *,
         on_cost: Callable[[Call], None] | None = None,
+        on_budget: Callable[[BudgetEvent], None] | None = None,
     ) -> None:
         super().__init__()
         self.policy = Policy.load(policy)
@@ -111,8 +116,9 @@ class MlflowCostHandler(BaseCallbackHandler):
             self,
             self.policy,
             self.policy.price_book(self._recorder.catalogue_rates),
-            Budgets(self.policy.all_budgets, open_store=open_redis),
+            Budgets(self.policy.all_budgets, open_store=open_redis, on_budget=on_budget),
             on_cost,
+            self._recorder.most_answer_tokens,
         )
         warm_up()
         for doubt in self.policy.price_doubts(self._recorder.catalogue_rates):
@@ -216,6 +222,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             self._recorder.remember_given(known, inputs)
         if run is None:
             return
+        run.is_resumed = is_resumed(inputs, is_root=run.parent is None)
         self._recorder.write_start(run, inputs, _details(kwargs, metadata, tags))
 
     @_open_to_failure
@@ -386,8 +393,8 @@ class MlflowCostHandler(BaseCallbackHandler):
         try:
             # Before anything is heard or written, which may raise: a budget is asked whatever else fails.
             run.call.reserve()
-        except BudgetExceededError as refusal:
-            # LangChain sends no end event for a call that was refused at its start.
+        except (BudgetExceededError, GraphBubbleUp) as refusal:
+            # LangChain sends no end event for a call that was refused, or is asked about, at its start.
             run.call.give_back()
             self._write_model_start(run, prompt, params, kwargs, metadata, tags)
             self._recorder.end(run, error=refusal)

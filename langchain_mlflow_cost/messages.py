@@ -81,6 +81,17 @@ def chunk_text(token: Any, chunk: Any) -> str:
         return _written(token)
 
 
+def is_text_alone(prompt: Any) -> bool:
+    """Whether a prompt has no images, sounds or files, whose tokens its text does not tell."""
+    return all(block.get("type", "text") in _TEXT_BLOCKS for block in blocks_of(prompt))
+
+
+_TEXT_BLOCKS: Final = frozenset(
+    {"text", "input_text", "output_text", "thinking", "reasoning", "reasoning_content", "tool_use", "tool_call",
+     "function_call", "text-plain"}
+)  # fmt: skip
+
+
 def blocks_of(messages: Any) -> Iterator[Mapping[str, Any]]:
     """The content blocks of messages, in lists nested as they are, in order."""
     pending = [messages]

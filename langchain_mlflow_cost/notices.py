@@ -7,9 +7,11 @@ warnings are errors (`-W error`), they go to the log.
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import sys
 import threading
+import traceback
 import unicodedata
 import warnings
 from collections import OrderedDict
@@ -17,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
 _PACKAGE: Final = str(Path(__file__).parent)
+_log: Final = logging.getLogger("langchain_mlflow_cost")
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
@@ -102,13 +104,14 @@ def warn_or_log(text: str, log: logging.Logger, category: type[Warning] = UserWa
         log.warning("%s", text)
 
 
-def tell_both(text: str, log: logging.Logger, category: type[Warning] = UserWarning) -> None:
-    """Tell the developer and the operator, and never raise. Hold no lock: both may run anybody's code."""
-    log.warning("%s", text)
+def call_back(function: Callable[[Any], object], value: object, name: str, once: Once) -> None:
+    """Call a function of the user's; what it raises must not stop the graph, and is logged once a cause."""
     try:
-        warn(text, category)
-    except Warning:
-        return
+        function(value)
+    except Exception as error:  # noqa: BLE001 - it may raise anything
+        cause = type(error).__name__
+        if once.log((name, cause), "langchain_mlflow_cost: %s failed (%s); the run goes on", name, cause):
+            _log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
 
 
 class Once:

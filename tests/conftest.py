@@ -60,11 +60,14 @@ def switch_autolog_off() -> None:
 
 
 def forget_mlflow_state() -> None:
-    """Bring MLflow's globals back to what they are in a new process."""
+    """Bring MLflow's globals back to what they are in a new process, and ours that tests could see of one another."""
     import mlflow
     from mlflow.tracing import provider
     from mlflow.tracking import fluent
 
+    from langchain_mlflow_cost.budgets.answers import ANSWERS
+
+    ANSWERS.clear()
     while mlflow.active_run() is not None:
         mlflow.end_run()
     mlflow.flush_trace_async_logging()

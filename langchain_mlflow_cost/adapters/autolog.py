@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
+from langgraph.errors import GraphBubbleUp
 from mlflow.entities.span import NoOpSpan
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS, autologging_is_disabled, get_autologging_config
@@ -134,7 +135,7 @@ def _forward(
     """Tell a handler of a run that LangChain told only MLflow's tracer of."""
     try:
         return getattr(handler, name)(*args, run_id=run_id, **kwargs)
-    except BudgetExceededError:
+    except (BudgetExceededError, GraphBubbleUp):
         # LangChain asks the tracer whether its exceptions may get out.
         tracer.raise_error = True
         _adopted.pop(run_id, None)

@@ -54,6 +54,17 @@ def catalogue_rates(provider: str | None, model: str) -> ModelRates | None:
     return None
 
 
+def most_answer_tokens(provider: str | None, model: str) -> int | None:
+    """What one answer of a model can have at most, as far as the catalogue knows it."""
+    files = _FILES.get(provider, (provider,)) if provider is not None else catalogue._list_provider_names()  # noqa: SLF001
+    for name in dict.fromkeys((model, model.split("/", 1)[-1])):
+        known = [found.get("max_output_tokens") for file in files if (found := _priced(file, name))]
+        told = [most for most in known if isinstance(most, int) and most > 0]
+        if told:
+            return max(told)
+    return None
+
+
 def _priced(file: str, name: str) -> dict[str, Any] | None:
     if file not in catalogue._list_provider_names():  # noqa: SLF001
         return None

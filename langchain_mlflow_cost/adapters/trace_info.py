@@ -22,6 +22,13 @@ def trace_info(trace_id: str) -> Iterator[Any]:
         yield None if trace is None else trace.info
 
 
+def user_of(trace_id: str) -> str | None:
+    """Who the trace is of, as `mlflow.update_current_trace(user=...)` says."""
+    with trace_info(trace_id) as info:
+        user = None if info is None else info.trace_metadata.get(TraceMetadataKey.TRACE_USER)
+    return str(user) if user else None
+
+
 COUNT_NAMES = frozenset(
     value
     for keys in (TokenUsageKey, CostKey)

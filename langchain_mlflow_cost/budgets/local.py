@@ -1,16 +1,14 @@
 """Budgets: which model call may still be made, given what is spent and what is already in flight.
 
-A *sum* belongs to one budget and to one trace, one node of a trace, or one session. Before a call, its estimate
-is reserved in every sum that it counts in; when it ends, the real figure takes the estimate's place. A call is
-refused where
+Before a call, what it is expected to cost is reserved in every sum that it counts in; when it ends, the real figure
+takes its place. A call is refused where
 
 - the sum (spent and reserved) has reached the limit, or
-- the prompt alone would carry the sum beyond the limit.
+- the prompt alone would carry the sum beyond the limit, or, with `reserve: worst_case`, all that the call can cost.
 
-The estimate of the *answer* never refuses the call itself: it is mostly far too high (`max_tokens` is a ceiling that
-few answers come near), and a budget of 1 USD that refuses its first call helps nobody. It is what the calls beside it
-see, so that parallel branches cannot all pass the check at once. Thus a sum overshoots its limit by no more than the
-calls that were already running.
+What is expected of the *answer* never refuses the call itself. It is what the calls beside it see, so that parallel
+branches cannot all pass the check at once. Thus a sum overshoots its limit by no more than the calls that were already
+running; with `worst_case`, not at all.
 
 Nothing here knows LangChain or MLflow. Money is `Decimal` USD.
 """
@@ -18,195 +16,64 @@ Nothing here knows LangChain or MLflow. Money is `Decimal` USD.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from langchain_mlflow_cost.budgets.rules import RESERVATION_TTL_S, Budget, NodeBudget, SharedSum, refusal
+from langchain_mlflow_cost.budgets.checks import (
+    NO_TASK,
+    Broken,
+    Question,
+    TraceState,
+    check_closed,
+    check_sums,
+    close_unpriced,
+    event_of,
+    is_over,
+    reached,
+    shared_limits,
+    stopped,
+    take_over,
+    unpriced,
+)
+from langchain_mlflow_cost.budgets.rules import Budget, NodeBudget, SharedCall, SharedSum, window_of
+from langchain_mlflow_cost.budgets.sums import PROCESS, Group, Held, Reservation, SessionSums, Sum, SumKey
+from langchain_mlflow_cost.budgets.words import absent_words, scope_words
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.money import EXACT, ZERO, readable
+from langchain_mlflow_cost.money import EXACT, ZERO
 from langchain_mlflow_cost.node_patterns import NodePattern, PatternIndex
 from langchain_mlflow_cost.nodes import bare, beginnings, parsed_path, path_text
-from langchain_mlflow_cost.notices import tell_both
+from langchain_mlflow_cost.notices import Once, call_back, warn_or_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
-    from langchain_mlflow_cost.budgets.rules import SharedAnswer, SharedSums
+    from langchain_mlflow_cost.budgets.checks import Task
+    from langchain_mlflow_cost.budgets.rules import BudgetEvent, Estimate, SharedSums
     from langchain_mlflow_cost.nodes import NodePath
+
+__all__ = ["Budgets", "Question", "Reservation", "SessionSums"]
 
 logger = logging.getLogger(__name__)
 
-TRACE_IDLE_S = 24 * 3600.0
+TRACE_IDLE_S: Final = 24 * 3600.0
 """A trace that never said that it ended is forgotten after so long without a model call."""
 
-MAX_SESSIONS = 10_000
-"""Sessions whose sums one process remembers, and as many again whose budget is used up."""
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+_TOLD: Final = Once(logger)
 
 
-@dataclass(eq=False, slots=True)
-class Reservation:
-    """One model call in flight, from `Budgets.reserve` to `Budgets.settle`."""
+class _GivenUp(NamedTuple):
+    """A call that was left before its end, and what is to be counted of it now."""
 
-    trace: Hashable
-    node: str
-    session: str | None
-    estimate_usd: Decimal | None
-    prompt_usd: Decimal
-    hold_usd: Decimal
-    """Kept back for the call; 0 once nothing was heard of it for `RESERVATION_TTL_S`."""
-
-    seen_s: float
-    running_usd: Decimal = ZERO
-    """What a stream is known to have cost so far."""
-
-    given_up_usd: Decimal = ZERO
-    """What counted as spent when the trace ended before the call."""
-
-    settled: bool = False
-    sums: tuple[_Sum, ...] = field(default=(), repr=False)
-    call: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """The call's name, the same in all handlers that count it."""
-
-    shared: list[tuple[SharedSums, list[SharedSum]]] = field(default_factory=list)
-
-    @property
-    def paid(self) -> bool:
-        """Whether the call is not known to be free."""
-        return self.estimate_usd is None or self.hold_usd > 0
-
-    def held_usd(self) -> Decimal:
-        """Return what is kept back, or what is spent where that is more by now."""
-        return max(self.hold_usd, self.running_usd)
-
-
-@dataclass(eq=False, slots=True)
-class _Sum:
-    """What one budget has counted in one trace, node or session."""
-
-    budget: Budget
-    node: str | None
-    words: str
-    spent_usd: Decimal = ZERO
-    reserved_usd: Decimal = ZERO
-    running_usd: Decimal = ZERO
-    """The part of `reserved_usd` that streams have really spent by now."""
-
-    open: dict[str, Reservation] = field(default_factory=dict)
-    """The calls in flight, by their names."""
-
-    def held_usd(self) -> Decimal:
-        return EXACT.add(self.spent_usd, self.reserved_usd)
-
-    def hold(self, reservation: Reservation) -> None:
-        self.open[reservation.call] = reservation
-        self.reserved_usd = EXACT.add(self.reserved_usd, reservation.held_usd())
-        self.running_usd = EXACT.add(self.running_usd, reservation.running_usd)
-
-    def free(self, reservation: Reservation) -> None:
-        if self.open.get(reservation.call) is reservation:
-            del self.open[reservation.call]
-            self.reserved_usd = EXACT.subtract(self.reserved_usd, reservation.held_usd())
-            self.running_usd = EXACT.subtract(self.running_usd, reservation.running_usd)
-
-    def passed(self) -> bool:
-        """Tell whether what is really spent is beyond the limit, estimates left out."""
-        return EXACT.add(self.spent_usd, self.running_usd) > self.budget.max_cost_usd
-
-    def used_up(self) -> bool:
-        return self.budget.on_exceeded == "raise" and self.spent_usd >= self.budget.max_cost_usd
-
-
-_Sums = dict[tuple[Budget, str | None], _Sum]
-
-
-@dataclass(slots=True)
-class _Trace:
-    """What lives as long as one trace."""
-
-    used_s: float
-    sums: _Sums = field(default_factory=dict)
-    open: set[Reservation] = field(default_factory=set)
-    told: set[tuple[_Sum, str]] = field(default_factory=set)
-    broken: _Sum | None = None
-    """The budget that refused or stopped a call of this trace: from then on all calls are refused."""
-
-    reason: str = ""
-
-    def refuse(self, node: str, broken: _Sum, reason: str, held_usd: Decimal | None = None) -> BudgetExceededError:
-        """Close the trace to all further calls, and return the error to raise."""
-        if self.broken is None:
-            self.broken, self.reason = broken, f"no further call in this trace, after: {reason}"
-        return BudgetExceededError(
-            budget=broken.words,
-            limit_usd=broken.budget.max_cost_usd,
-            spent_usd=broken.held_usd() if held_usd is None else held_usd,
-            node=node,
-            reason=reason,
-        )
-
-
-class SessionSums:
-    """The sums of `scope: session` in this process, shared by all handlers: often each invocation has its own.
-
-    Handlers share a session's sum where their policies hold an equal budget. At most `max_sessions` sessions are
-    remembered; the least recently used goes first, and its sum starts again at 0. Sessions whose budget is used up are
-    not among them: `max_sessions` of those are kept apart, and one that has to go is logged.
-    """
-
-    def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
-        self.lock = threading.Lock()
-        """Guards these sums, and the traces of every `Budgets` over them: a call is checked against both at once."""
-
-        self._max = max_sessions
-        self._open: OrderedDict[str, _Sums] = OrderedDict()
-        self._used_up: OrderedDict[str, _Sums] = OrderedDict()
-        self._made: OrderedDict[tuple[_Sum, str], None] = OrderedDict()
-
-    def of(self, session: str) -> _Sums:
-        """Return the session's sums, as the most recently used. The lock is held."""
-        for sessions in (self._open, self._used_up):
-            if session in sessions:
-                sessions.move_to_end(session)
-                return sessions[session]
-        self._make_room(self._open)
-        return self._open.setdefault(session, {})
-
-    def sort(self, session: str) -> None:
-        """Put the session where it belongs after its sums have changed. The lock is held."""
-        for here, there, used_up in ((self._open, self._used_up, True), (self._used_up, self._open, False)):
-            sums = here.get(session)
-            if sums is not None and any(each.used_up() for each in sums.values()) == used_up:
-                self._make_room(there)
-                there[session] = here.pop(session)
-                return
-
-    def is_new(self, counting: _Sum, call: str) -> bool:
-        """Whether a call that was made already is not in a sum yet; from now on it is. The lock is held."""
-        if (counting, call) in self._made:
-            return False
-        self._made[counting, call] = None
-        while len(self._made) > limits().made_calls:
-            self._made.popitem(last=False)
-        return True
-
-    def _make_room(self, sessions: OrderedDict[str, _Sums]) -> None:
-        for _ in range(len(sessions)):
-            if len(sessions) < self._max:
-                return
-            session, sums = sessions.popitem(last=False)
-            if any(each.open for each in sums.values()):
-                sessions[session] = sums  # A call in flight has yet to be counted in it.
-            elif sessions is self._used_up:
-                logger.warning("over %d sessions have used up their budget; the oldest of them starts anew", self._max)
-
-
-_PROCESS = SessionSums()
+    reservation: Reservation
+    call: str
+    usd: Decimal
+    tokens: int
 
 
 class Budgets:
@@ -215,8 +82,10 @@ class Budgets:
     Args:
         budgets: All budgets of the policy: the top level's, and those of its nodes' entries.
         open_store: Opens the store that `Budget.store` names.
-        sessions: Where sums of `scope: session` are kept; one for the process unless told otherwise.
+        sessions: Where sums of sessions, users and tags are kept; one for the process unless told otherwise.
         clock: Seconds, monotonic.
+        wall_clock: Seconds since 1970, for `Budget.per` without a store.
+        on_budget: Called at a fraction of `warn_at` and at a refusal; what it raises is logged.
 
     Raises:
         PolicyError: A store cannot be opened.
@@ -230,6 +99,8 @@ class Budgets:
         open_store: Callable[[str], SharedSums] | None = None,
         sessions: SessionSums | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        on_budget: Callable[[BudgetEvent], None] | None = None,
     ) -> None:
         budgets = tuple(dict.fromkeys(budgets))
         self._any = bool(budgets)
@@ -244,80 +115,153 @@ class Budgets:
             if open_store is None:
                 raise PolicyError("budget: nothing was given that can open its store")
             self._stores[budget.store] = open_store(budget.store)
-        self._sessions = sessions or _PROCESS
+        self.owner_scopes = tuple(dict.fromkeys(budget.scope for budget in budgets if budget.outlives_traces))
+        """The scopes whose owner a call has to name: `session`, `user`, `tag:NAME`."""
+        self.needs_worst = any(budget.reserve == "worst_case" for budget in budgets)
+        """Whether some budget holds what a call can cost at most."""
+        self._sessions = sessions or PROCESS
         self._lock = self._sessions.lock
         self._clock = clock
-        self._plans: dict[NodePath, list[tuple[Budget, str | None]]] = {}
-        self._traces: OrderedDict[Hashable, _Trace] = OrderedDict()
+        self._wall_clock = wall_clock
+        self._on_budget = on_budget
+        self._once = Once(logger)
+        self._plans: dict[NodePath, list[Group]] = {}
+        self._traces: OrderedDict[Hashable, TraceState] = OrderedDict()
 
     def __bool__(self) -> bool:
         """Tell whether there is any budget; without one, nothing needs to be estimated."""
         return self._any
 
-    def reserve(
+    # --- before a call ----------------------------------------------------------------------------------------------
+
+    def reserve(  # noqa: C901 - one question, in the order in which it must be asked
         self,
         *,
         trace: Hashable,
         node: str,
         path: NodePath | None = None,
         session: str | None = None,
-        estimate_usd: Decimal | None,
-        prompt_usd: Decimal | None = None,
-        model: str = "",
+        owners: Mapping[str, str] = _NOBODY,
+        estimate: Estimate,
         call: Hashable = None,
         is_made: bool = False,
+        is_over: Callable[[], bool | None] | None = None,
+        resumed_by: Callable[[], Hashable] | None = None,
+        task: Callable[[], Task] = NO_TASK,
     ) -> Reservation:
-        """Ask whether a call may be made, and reserve its estimate until it is settled.
+        """Ask whether a call may be made, and reserve what it is expected to cost until it is settled.
 
         Args:
             trace: The invocation; budgets of scope `trace` and `node` have a sum for each.
             node: Path of the innermost node, `""` outside any node.
             path: The same with the graphs in it that entries may leave out; None if there are none.
             session: The `thread_id`. Without one, the session is this trace alone.
-            estimate_usd: What prompt and answer are expected to cost. None: the model has no price.
-            prompt_usd: The part of it that is certain to be paid: the prompt's.
-            model: Named in messages about a missing price.
-            call: Tells this call from all others, as its run id does. Handlers with an equal session budget, or with
-                one store, that are told of the same call count it once.
+            owners: The ids of user and tags, by scope; likewise.
+            estimate: What the call may use and cost.
+            call: Tells this call from all others, as its run id does. Handlers that count in the same sums, and are
+                told of the same call, count it once.
             is_made: The call was made already, by another library: it is counted and never refused, and nothing is
                 raised. What it used up refuses the calls after it. A call with a name is counted once however late the
                 other handlers are told of it.
+            is_over: Whether the code that makes the call has been left; asked before another call is refused.
+            resumed_by: Names the invocation that goes on after an interrupt, if the call is in one.
+            task: The graph's task that the call is made in, and its step.
 
         Raises:
             BudgetExceededError: The call must not be made. Nothing is reserved, and every further call of this trace
                 is refused as well.
+            Question: It must not be made unless somebody adds to the limit.
         """
-        estimate, prompt, now_s = _known(estimate_usd), _known(prompt_usd) or ZERO, self._clock()
-        reservation = Reservation(trace, node, session, estimate, prompt, max(estimate or ZERO, prompt), now_s)
+        now_s, usd, prompt_usd = self._clock(), _known(estimate.usd), _known(estimate.prompt_usd) or ZERO
+        if session is not None:
+            owners = {**owners, "session": session} if owners else {"session": session}
+        tokens, prompt_tokens, most_usd, most_tokens = estimate[2:]
+        reservation = Reservation(
+            trace, node, owners, usd, prompt_usd, tokens, prompt_tokens, _known(most_usd), most_tokens, now_s
+        )
+        reservation.is_over = is_over
         if call is not None:
             reservation.call = str(call)
         if not self._any:
             return reservation
-        plan = self._plan(parsed_path(node) if path is None else path)
-        with self._lock:
-            state = self._state(trace, now_s)
-            sums = tuple(self._sum(state, budget, path, session) for budget, path in plan)
-            closed = _closed(state, sums, reservation, model)
-            if closed is not None and not is_made:
-                raise closed
-            sums = tuple(each for each in sums if reservation.call not in each.open)
-            if is_made:
-                sums = tuple(each for each in sums if self._sessions.is_new(each, reservation.call))
-            local = [each for each in sums if session is None or each.budget.store is None]
-            if not is_made:
-                _check(state, reservation, local, now_s)
-            for each in sums:
-                each.hold(reservation)
-            reservation.sums = sums
-            state.open.add(reservation)
-            notices = _unpriced(state, sums, model) if estimate is None else []
-        if len(local) < len(sums):
-            notices += self._reserve_shared(state, reservation, now_s, is_made=is_made)
+        groups = self._plan(parsed_path(node) if path is None else path)
+        notices: list[str] = []
+        try:
+            with self._lock:
+                state = self._state(trace, now_s, session, resumed_by)
+                held = [self._held(state, group, reservation, notices) for group in groups]
+                if is_made and usd is None:
+                    close_unpriced(state, held, reservation)
+                if not is_made:
+                    check_closed(state, held, reservation, task, resumed_by)
+                    check_sums(state, reservation, [each for each in held if not self._is_shared(each)], now_s)
+                new = [each for each in held if reservation.call not in each.sum.open]
+                if is_made:
+                    new = [each for each in new if self._sessions.is_new(each.sum, reservation.call)]
+                for each in new:
+                    each.sum.hold(each)
+                reservation.held = tuple(new)
+                state.open.add(reservation)
+                if usd is None:
+                    notices += unpriced(state, new)
+            if self._stores and any(self._is_shared(each) for each in held):
+                notices += self._reserve_shared(state, reservation, held, now_s, is_made=is_made)
+        except BudgetExceededError as refusal:
+            self._tell(event_of(refusal))
+            raise
         for notice in notices:
-            tell_both(notice, logger)
+            warn_or_log(notice, logger)
         return reservation
 
-    def grow(self, reservation: Reservation, running_usd: Decimal) -> None:
+    def wait_for_answer(self, question: Question, thread: str | None, task: Task) -> None:
+        """Note that a task was interrupted: its trace makes no further call, and what resumes it goes on with its sums.
+
+        Args:
+            question: Of the call that waits.
+            thread: LangGraph's `thread_id`, by which it is resumed.
+            task: As for `reserve`.
+        """
+        with self._lock:
+            state = self._traces.get(question.held.reservation.trace)
+            if state is not None:
+                state.asked_in[task[0]] = task[1]
+                self._close(state, question)
+                if thread is not None:
+                    self._sessions.keep_interrupted(thread, state.sums)
+        self._tell(question.event)
+
+    def refuse_answer(self, question: Question) -> BudgetExceededError:
+        """Close the trace for good, and return the error to raise."""
+        with self._lock:
+            state = self._traces.get(question.held.reservation.trace)
+            if state is not None:
+                self._close(state, question)
+        self._tell(question.event)
+        return question.refusal
+
+    def add_to_limit(self, question: Question, usd: Decimal, tokens: int) -> None:
+        """Add to the limit that stands before a call, for the rest of its sum; then it may be asked again."""
+        held = question.held
+        with self._lock:
+            held.sum.added_usd = EXACT.add(held.sum.added_usd, usd)
+            held.sum.added_tokens += tokens
+            state = self._traces.get(held.reservation.trace)
+            if state is not None:
+                state.broken = None
+                state.asked_in.clear()
+        store = self._store_of(held)
+        if store is not None:
+            store.add([_shared(held)], grant=uuid.uuid4().hex, usd=usd, tokens=tokens)
+
+    def _close(self, state: TraceState, question: Question) -> None:
+        held = question.held
+        budget = next(each for each in held.group.stops if each.on_exceeded == "interrupt")
+        if state.broken is None:
+            state.broken = Broken(budget, held.sum, question.refusal.reason)
+
+    # --- while it runs, and after -----------------------------------------------------------------------------------
+
+    def grow(self, reservation: Reservation, running_usd: Decimal | None, running_tokens: int = 0) -> None:
         """Tell what a stream has cost so far, from its beginning.
 
         Raises:
@@ -325,58 +269,57 @@ class Budgets:
                 call of this trace is refused. The stream still has to be settled.
         """
         running = _known(running_usd)
-        if running is None or not reservation.sums:
+        if (running is None and not running_tokens) or not reservation.held:
             return
         error = None
         with self._lock:
             state = self._traces.get(reservation.trace)
             if state is None or reservation not in state.open:
                 return
-            for each in reservation.sums:
-                each.free(reservation)
-            reservation.running_usd, reservation.seen_s = running, self._clock()
-            for each in reservation.sums:
-                each.hold(reservation)
-                if error is None and each.budget.on_exceeded == "raise" and each.passed():
-                    error = state.refuse(reservation.node, each, "a stream was stopped when it passed the limit")
-            notices = _passed(state, reservation.sums)
-        for notice in notices:
-            tell_both(notice, logger)
+            for each in reservation.held:
+                each.sum.free(each)
+            reservation.running_usd = reservation.running_usd if running is None else running
+            reservation.running_tokens, reservation.seen_s = running_tokens, self._clock()
+            for each in reservation.held:
+                each.sum.hold(each)
+                if error is None:
+                    error = stopped(state, each)
+            notices, events = reached(state, reservation.held)
+        self._say(notices, events)
         if error is not None:
+            self._tell(event_of(error))
             raise error
 
-    def settle(self, reservation: Reservation, actual_usd: Decimal | None) -> None:
+    def settle(self, reservation: Reservation, actual_usd: Decimal | None, actual_tokens: int = 0) -> None:
         """Replace the reservation by what the call cost. Never raises; a second time changes nothing.
 
         Args:
             reservation: Of this call; its trace may have ended before it.
             actual_usd: 0 for a failed or cached call. None: the call turned out to have no price, and counts as it was
                 estimated, or not at all where that was unknown as well.
+            actual_tokens: What it used; 0 likewise.
         """
         actual = _known(actual_usd)
+        notices: list[str] = []
+        events: list[BudgetEvent] = []
         with self._lock:
             if reservation.settled:
                 return
             reservation.settled = True
             cost = max(reservation.estimate_usd or ZERO, reservation.running_usd) if actual is None else actual
-            owed = self._spend(reservation, cost)
-            notices = []
+            owed_usd, owed_tokens = self._spend(reservation, cost, actual_tokens)
             state = self._traces.get(reservation.trace)
             if state is not None:
                 state.open.discard(reservation)
-                notices = _passed(state, reservation.sums)
+                notices, events = reached(state, reservation.held)
                 if actual is None and reservation.estimate_usd is not None:
-                    notices += _unpriced(state, reservation.sums, "")
-                    for each in reservation.sums:
-                        # This call is made and paid; only the ones after it can still be refused.
-                        if each.budget.unpriced == "raise":
-                            state.refuse(
-                                reservation.node, each, "a call turned out to have no price (`unpriced: raise`)"
-                            )
-        for store, sums in reservation.shared:
-            store.settle(sums, call=reservation.call, actual_usd=owed)
-        for notice in notices:
-            tell_both(notice, logger)
+                    notices += unpriced(state, reservation.held)
+                    close_unpriced(state, reservation.held, reservation)
+        for store, sums, reserved_s in reservation.shared:
+            store.settle(
+                sums, call=reservation.call, actual_usd=owed_usd, actual_tokens=owed_tokens, reserved_s=reserved_s
+            )
+        self._say(notices, events)
 
     def end_trace(self, trace: Hashable) -> None:
         """Forget the trace, and give up its calls that have not ended: a cancelled `ainvoke` never will.
@@ -385,200 +328,209 @@ class Budgets:
         """
         with self._lock:
             state = self._traces.pop(trace, None)
-            given_up = [] if state is None else self._give_up(state)
-        for reservation, call in given_up:
-            for store, sums in reservation.shared:
-                store.settle(sums, call=call, actual_usd=reservation.given_up_usd)
+            given_up = [] if state is None else self._give_up(state.open)
+        _settle_in_stores(given_up)
 
-    def _plan(self, path: NodePath) -> list[tuple[Budget, str | None]]:
-        """Return each budget that a call in this node counts in, with the node that the sum is of, if it is one's."""
+    # --- which sums -------------------------------------------------------------------------------------------------
+
+    def _plan(self, path: NodePath) -> list[Group]:
+        """Return the budgets that a call in this node counts in, by their sums."""
         plan = self._plans.get(path)
-        if plan is None:
-            node = path_text(path)
-            owners: dict[Budget, str | None] = {
-                budget: node if budget.scope == "node" else None for budget in self._top
-            }
-            # Without the names of agents first: an entry that knows of none has one sum for all of them.
-            for names in dict.fromkeys((bare(path), path)):
-                for beginning in beginnings(names):
-                    for pattern, budget in self._entries.candidates(beginning):
-                        if pattern.covers(beginning):
-                            # The outermost node that the entry is for: what runs inside is under the entry, too.
-                            owner = node if budget.scope == "node" else path_text(beginning, is_whole=True)
-                            owners.setdefault(budget, owner)
-            plan = list(owners.items())
-            if len(self._plans) >= limits().remembered_nodes:
-                self._plans.clear()
-            self._plans[path] = plan
-        return plan
+        if plan is not None:
+            return plan
+        node = path_text(path)
+        owners: dict[Budget, str | None] = {budget: node if budget.scope == "node" else None for budget in self._top}
+        # Without the names of agents first: an entry that knows of none has one sum for all of them.
+        for names in dict.fromkeys((bare(path), path)):
+            for beginning in beginnings(names):
+                for pattern, budget in self._entries.candidates(beginning):
+                    if pattern.covers(beginning):
+                        # The outermost node that the entry is for: what runs inside is under the entry, too.
+                        owner = node if budget.scope == "node" else path_text(beginning, is_whole=True)
+                        owners.setdefault(budget, owner)
+        by_sum: dict[SumKey, list[Budget]] = {}
+        for budget, owner in owners.items():
+            # A limit does not make a sum: budgets that count the same calls share one, in all handlers.
+            scope = "trace" if budget.scope == "node" else budget.scope
+            key = SumKey(scope, owner, budget.scope == "node", budget.per, budget.store)
+            by_sum.setdefault(key, []).append(budget)
+        plan = [_group(key, budgets) for key, budgets in by_sum.items()]
+        if len(self._plans) >= limits().remembered_nodes:
+            self._plans.clear()
+        return self._plans.setdefault(path, plan)
 
-    def _state(self, trace: Hashable, now_s: float) -> _Trace:
+    def _state(
+        self, trace: Hashable, now_s: float, thread: str | None, resumed_by: Callable[[], Hashable] | None
+    ) -> TraceState:
         state = self._traces.get(trace)
         if state is None:
             while self._traces and next(iter(self._traces.values())).used_s < now_s - TRACE_IDLE_S:
-                self._give_up(self._traces.popitem(last=False)[1])
-            state = self._traces[trace] = _Trace(now_s)
+                self._give_up(self._traces.popitem(last=False)[1].open)
+            state = self._traces[trace] = TraceState(now_s)
+            resumed = None if resumed_by is None else resumed_by()
+            kept = self._sessions.interrupted(thread, goes_on=resumed is not None)
+            if kept is not None:
+                state.sums, state.resumed_by = dict(kept), resumed
         state.used_s = now_s
         self._traces.move_to_end(trace)
         return state
 
-    def _sum(self, state: _Trace, budget: Budget, path: str | None, session: str | None) -> _Sum:
-        scoped = session if budget.scope == "session" else None
-        sums = state.sums if scoped is None else self._sessions.of(scoped)
-        found = sums.get((budget, path))
-        if found is None:
-            words = [] if path is None else [f'node "{path}"' if path else "the calls outside any node"]
-            words += [] if scoped is None else [f'session "{scoped}"']
-            found = sums[budget, path] = _Sum(budget, path, " in ".join(words) or "trace")
-        return found
+    def _held(self, state: TraceState, group: Group, reservation: Reservation, notices: list[str]) -> Held:
+        key = group.key
+        owner = None if key.scope == "trace" else reservation.owners.get(key.scope)
+        sums = state.sums if owner is None else self._sessions.of((key.scope, owner))
+        found = sums.get(key)
+        window = 0
+        if key.per is not None:
+            now_s = self._wall_clock() if key.store is None else self._stores[key.store].now_s()
+            window = window_of(key.per, now_s)
+        if found is None or found.window < window:
+            is_alone = owner is None and key.scope != "trace"
+            found = sums[key] = Sum(group.words_alone if is_alone else group.words, window)
+            if is_alone and _TOLD.is_new(("absent", key.scope)):
+                notices.append(absent_words(key.scope))
+        if owner is not None:
+            found.note_limits(group)
+        return Held(
+            reservation,
+            found,
+            group,
+            reservation.hold_usd(is_worst=group.is_worst),
+            reservation.hold_tokens(is_worst=group.is_worst),
+        )
 
-    def _spend(self, reservation: Reservation, cost_usd: Decimal) -> Decimal:
+    def _store_of(self, held: Held) -> SharedSums | None:
+        key = held.group.key
+        return self._stores[key.store] if key.store is not None and key.scope in held.reservation.owners else None
+
+    def _is_shared(self, held: Held) -> bool:
+        return held.group.key.store is not None and held.group.key.scope in held.reservation.owners
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    def _spend(self, reservation: Reservation, cost_usd: Decimal, tokens: int) -> tuple[Decimal, int]:
         """Count what a call cost, and return what was not counted before. The lock is held."""
-        owed = EXACT.subtract(cost_usd, reservation.given_up_usd)
-        for each in reservation.sums:
-            each.free(reservation)
-            each.spent_usd = EXACT.add(each.spent_usd, owed)
-        if reservation.session is not None:
-            self._sessions.sort(reservation.session)
-        return owed
+        owed_usd = EXACT.subtract(cost_usd, reservation.given_up_usd)
+        owed_tokens = tokens - reservation.given_up_tokens
+        for each in reservation.held:
+            each.sum.free(each)
+            each.sum.spent_usd = EXACT.add(each.sum.spent_usd, owed_usd)
+            each.sum.spent_tokens += owed_tokens
+        for owner in reservation.owners.items():
+            self._sessions.sort(owner)
+        return owed_usd, owed_tokens
 
-    def _give_up(self, state: _Trace) -> list[tuple[Reservation, str]]:
-        """Count the calls in flight as far as they got, and return them with their names in the stores."""
+    def _give_up(self, open_calls: Iterable[Reservation]) -> list[_GivenUp]:
+        """Count the calls in flight as far as they got, and return what the stores are to be told. The lock is held."""
         given_up = []
-        for reservation in state.open:
-            self._spend(reservation, reservation.running_usd)
-            given_up.append((reservation, reservation.call))
-            reservation.given_up_usd = reservation.running_usd
+        for reservation in tuple(open_calls):
+            owed_usd, owed_tokens = self._spend(reservation, reservation.running_usd, reservation.running_tokens)
+            given_up.append(_GivenUp(reservation, reservation.call, owed_usd, owed_tokens))
+            reservation.given_up_usd, reservation.given_up_tokens = reservation.running_usd, reservation.running_tokens
             # A store takes one figure for a name; a late one needs another.
             reservation.call += ":late"
+            state = self._traces.get(reservation.trace)
+            if state is not None:
+                state.open.discard(reservation)
         return given_up
 
-    def _reserve_shared(self, state: _Trace, reservation: Reservation, now_s: float, *, is_made: bool) -> list[str]:
+    # --- whether it may be made -------------------------------------------------------------------------------------
+
+    def _reserve_shared(
+        self, state: TraceState, reservation: Reservation, held: Sequence[Held], now_s: float, *, is_made: bool
+    ) -> list[str]:
         """Ask the stores, whose sums no lock of this process guards, and return what there is to tell."""
         notices: list[str] = []
         for url, store in self._stores.items():
-            sums = [each for each in reservation.sums if each.budget.store == url]
-            if not sums:
+            asked = [each for each in held if each.group.key.store == url and self._is_shared(each)]
+            mine = [each for each in asked if each in reservation.held]
+            if is_made:
+                asked = mine
+            if not asked:
                 continue
-            # Budgets with different limits share a sum there: it is reserved once.
-            by_node: dict[str | None, list[_Sum]] = {}
-            for each in sums:
-                by_node.setdefault(each.node, []).append(each)
-            # Without a limit, the store refuses nothing.
-            asked = [
-                SharedSum(reservation.session or "", node, None if is_made else _limit(same))
-                for node, same in by_node.items()
+            sums = [_shared(each) for each in asked]
+            calls = [
+                SharedCall(each.hold_usd, each.hold_tokens, () if is_made else shared_limits(each)) for each in asked
             ]
-            answer = store.reserve(
-                asked,
-                call=reservation.call,
-                hold_usd=reservation.hold_usd,
-                prompt_usd=reservation.prompt_usd,
-                paid=reservation.paid,
-            )
+            reserved_s = store.now_s()
+            request = list(zip(sums, calls, strict=True))
+            answer = store.reserve(request, call=reservation.call, paid=reservation.paid)
+            if answer is not None and not answer.admitted and self._give_back_left(asked):
+                # Calls of this process that nobody waits for any more held what this one needs.
+                answer = store.reserve(request, call=reservation.call, paid=reservation.paid)
+            entry = (store, [_shared(each) for each in mine], reserved_s)
             try:
                 with self._lock:
                     if answer is None and is_made:
                         pass  # It is held here, and sent once it is settled.
                     elif answer is None:
                         # What this process saw last goes on alone: the store's figures, and its own calls since.
-                        for each in sums:
-                            each.free(reservation)
-                        _check(state, reservation, sums, now_s)
-                        for each in sums:
-                            each.hold(reservation)
+                        check_sums(state, reservation, asked, now_s)
                     else:
-                        _take_over(state, reservation, list(by_node.values()), answer)
-                    notices += _passed(state, sums)
-            except BudgetExceededError:
-                if answer is None:
-                    reservation.shared.append((store, asked))
+                        take_over(state, reservation, asked, answer)
+                    more, events = reached(state, asked)
+                    notices += more
+            except (BudgetExceededError, Question):
+                if mine and answer is None:
+                    reservation.shared.append(entry)
                 self.settle(reservation, ZERO)
                 raise
-            reservation.shared.append((store, asked))
+            if mine:
+                reservation.shared.append(entry)
+            self._say((), events)
         return notices
 
+    def _give_back_left(self, asked: Sequence[Held]) -> bool:
+        """Give back, here and in the stores, what calls hold that were left without an event; tell whether any was."""
+        with self._lock:
+            left = {
+                each.reservation
+                for held in asked
+                for each in held.sum.open.values()
+                if each.reservation is not held.reservation and is_over(each.reservation)
+            }
+            given_up = self._give_up(left)
+        _settle_in_stores(given_up)
+        return bool(given_up)
 
-def _closed(state: _Trace, sums: Iterable[_Sum], reservation: Reservation, model: str) -> BudgetExceededError | None:
-    """Return why no call of this kind can be made in the trace, whatever is left. The lock is held."""
-    if state.broken is not None:
-        return state.refuse(reservation.node, state.broken, state.reason)
-    if reservation.estimate_usd is None:
-        for each in sums:
-            if each.budget.unpriced == "raise":
-                return state.refuse(reservation.node, each, f"{_named(model)} has no price (`unpriced: raise`)")
-    return None
+    # --- telling ----------------------------------------------------------------------------------------------------
 
+    def _say(self, notices: Iterable[str], events: Iterable[BudgetEvent]) -> None:
+        for notice in notices:
+            warn_or_log(notice, logger)
+        for event in events:
+            self._tell(event)
 
-def _check(state: _Trace, reservation: Reservation, sums: Iterable[_Sum], now_s: float) -> None:
-    """Raise where one of the sums refuses the call. The lock is held, and the call holds nothing in them yet."""
-    for each in sums:
-        if each.budget.on_exceeded == "warn":
-            continue
-        limit, prompt, paid = each.budget.max_cost_usd, reservation.prompt_usd, reservation.paid
-        if refusal(each.held_usd(), limit, prompt, paid=paid) is None:
-            continue
-        _lapse(each, now_s)
-        reason = refusal(each.held_usd(), limit, prompt, paid=paid)
-        if reason is not None:
-            raise state.refuse(reservation.node, each, reason)
-
-
-def _lapse(held: _Sum, now_s: float) -> None:
-    """Keep nothing back any more for calls that nothing was heard of for long; what they are known to cost stays."""
-    for old in [each for each in held.open.values() if each.seen_s < now_s - RESERVATION_TTL_S and each.hold_usd]:
-        for each in old.sums:
-            each.free(old)
-        old.hold_usd = ZERO
-        for each in old.sums:
-            each.hold(old)
+    def _tell(self, event: BudgetEvent) -> None:
+        if self._on_budget is not None:
+            call_back(self._on_budget, event, "on_budget", self._once)
 
 
-def _take_over(state: _Trace, reservation: Reservation, groups: list[list[_Sum]], answer: SharedAnswer) -> None:
-    """Take the store's figures for this process's, and raise where it refused. The lock is held."""
-    broken = None
-    for same, spent, reserved in zip(groups, answer.spent_usd, answer.reserved_usd, strict=True):
-        held = EXACT.add(spent, reserved)
-        for each in same:
-            each.spent_usd = spent
-            if answer.admitted or each.budget.on_exceeded == "warn":
-                continue
-            reason = refusal(held, each.budget.max_cost_usd, reservation.prompt_usd, paid=reservation.paid)
-            # The store counts whole nano-USD: should the exact figures not refuse, its word stands.
-            if broken is None or (reason and not broken[2]):
-                broken = each, held, reason
-    if broken is not None:
-        raise state.refuse(reservation.node, broken[0], broken[2] or "nothing is left", broken[1])
+def _group(key: SumKey, budgets: Sequence[Budget]) -> Group:
+    stops = tuple(budget for budget in budgets if budget.refuses)
+    scope = budgets[0].scope
+    return Group(
+        key,
+        tuple(budgets),
+        stops,
+        tells=len(stops) < len(budgets) or any(budget.warn_at for budget in budgets),
+        lowest_usd=min((each.max_cost_usd for each in stops if each.max_cost_usd is not None), default=None),
+        lowest_tokens=min((each.max_total_tokens for each in stops if each.max_total_tokens is not None), default=None),
+        is_worst=any(budget.reserve == "worst_case" for budget in stops),
+        words=scope_words(scope, key.node, key.per),
+        words_alone=scope_words("trace", key.node, None),
+    )
 
 
-def _limit(sums: list[_Sum]) -> Decimal | None:
-    return min((each.budget.max_cost_usd for each in sums if each.budget.on_exceeded == "raise"), default=None)
+def _shared(held: Held) -> SharedSum:
+    key = held.group.key
+    return SharedSum(held.reservation.owners[key.scope], key.node, key.scope, key.per, key.is_exact)
 
 
-def _passed(state: _Trace, sums: Iterable[_Sum]) -> list[str]:
-    """Return what to say of budgets that only warn, once for each in a trace. The lock is held."""
-    notices = []
-    for each in sums:
-        if each.budget.on_exceeded == "warn" and each.passed() and (each, "passed") not in state.told:
-            state.told.add((each, "passed"))
-            spent = EXACT.add(each.spent_usd, each.running_usd)
-            notices.append(
-                f"budget of {each.words} exceeded: limit {readable(each.budget.max_cost_usd)} USD, "
-                f"spent {readable(spent)} USD"
-            )
-    return notices
-
-
-def _unpriced(state: _Trace, sums: Iterable[_Sum], model: str) -> list[str]:
-    """Return what to say of a call that budgets cannot count, once for each budget in a trace. The lock is held."""
-    new = [each for each in sums if each.budget.unpriced == "warn" and (each, "unpriced") not in state.told]
-    state.told.update((each, "unpriced") for each in new)
-    words = ", ".join(each.words for each in new)
-    return [f"budget of {words} does not count {_named(model)}: it has no price"] if new else []
-
-
-def _named(model: str) -> str:
-    return f'model "{model}"' if model else "a model"
+def _settle_in_stores(given_up: Iterable[_GivenUp]) -> None:
+    for reservation, call, usd, tokens in given_up:
+        for store, sums, reserved_s in reservation.shared:
+            store.settle(sums, call=call, actual_usd=usd, actual_tokens=tokens, reserved_s=reserved_s)
 
 
 def _known(usd: Decimal | None) -> Decimal | None:

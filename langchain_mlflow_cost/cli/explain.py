@@ -42,7 +42,7 @@ def explain_policy(
             # What a private node is told and says is in all its payloads.
             applied["artifact_level"] if applied["log_prompts"] else "minimal",
             f"{applied['max_payload_chars']:,}",
-            "\n".join(_budget(budget["max_cost_usd"], budget["scope"]) for budget in applied.get("budgets", ())),
+            "\n".join(printable(budget["limit"]) for budget in applied.get("budgets", ())),
         )
     out = console()
     out.print(table)
@@ -51,7 +51,7 @@ def explain_policy(
         if _redacted(applied) != _redacted(everywhere):
             say(out, f"  in {_named(applied)}: {_redacted(applied)}")
     for rule in loaded.budgets:
-        say(out, f"Budget: {_budget(str(rule.max_cost_usd), rule.scope)}, on_exceeded: {rule.on_exceeded}")
+        say(out, f"Budget: {printable(rule.in_words())}, on_exceeded: {rule.on_exceeded}")
     for line in _prices(told["settings"].get("prices", {})):
         say(out, line)
     for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
@@ -86,10 +86,6 @@ def _price(kind: str, usd: str) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _budget(max_cost_usd: str, scope: str) -> str:
-    return f"${max_cost_usd} a {scope}"
 
 
 def _redacted(applied: Mapping[str, Any]) -> str:

@@ -228,7 +228,8 @@ class Resolution:
                     "entries": [entry.pattern.text for entry in reversed(covering)],
                     **self._explained(path, covering),
                     "budgets": [
-                        {"max_cost_usd": readable(each.max_cost_usd), "scope": each.scope, "node": each.node}
+                        {"limit": each.in_words(), "scope": each.scope, "node": each.node}
+                        | {"max_cost_usd": None if each.max_cost_usd is None else readable(each.max_cost_usd)}
                         for entry in covering
                         for each in entry.budgets
                     ],

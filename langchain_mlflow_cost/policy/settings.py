@@ -248,6 +248,10 @@ class Policy(BaseModel):
     autolog_enabled: bool = True
     """Switch `mlflow.langchain.autolog()` on if it is off: for the whole process, see below."""
 
+    session_store: Expanded = Field(default=None, repr=False)
+    """The URL of a Redis for all that belongs to sessions over processes: budgets of sessions, users and tags that name
+    no `store`. `${VAR}` is an environment variable."""
+
     trace_metadata: Names = ()
     """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
 
@@ -330,13 +334,14 @@ class Policy(BaseModel):
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """The budgets at the top level, to which every call counts."""
-        return self.budget
+        """The budgets at the top level, to which every call counts, each with its store."""
+        return tuple(budget.kept_in(self.session_store) for budget in self.budget)
 
     @property
     def all_budgets(self) -> tuple[Budget, ...]:
         """The budgets at the top level and those of all node entries."""
-        return (*self.budget, *(budget for entry in self._resolution.entries for budget in entry.budgets))
+        of_nodes = (budget for entry in self._resolution.entries for budget in entry.budgets)
+        return (*self.budgets, *(budget.kept_in(self.session_store) for budget in of_nodes))
 
     def price_book(self, fallback: Callable[[str | None, str], ModelRates | None] | None = None) -> PriceBook:
         """Return the prices, with `fallback` as the last place to look in.
@@ -406,6 +411,13 @@ class Policy(BaseModel):
             doubt._replace(text=f"{settings.where(('prices', *doubt.location))}: {doubt.text}")
             for doubt in price_doubts(prices.aliases, prices.overrides, prices.discounts)
         )
+
+    @field_validator("session_store")
+    @classmethod
+    def _can_be_opened(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_store(value, "session_store")
+        return value
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -487,6 +499,16 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
         if part not in _RUN_NAME_PARTS:
             text = f"run_name: {{{part}}} stays as it is; known are {{timestamp}} and {{workflow_name}}"
             doubts.append((("run_name",), text, PolicyWarning))
+    at_top: list[tuple[Location, Iterable[Budget]]] = [(("budget",), policy.budget)]
+    of_nodes = [(("nodes", pattern, "budget"), overrides.budget) for pattern, overrides in policy.nodes.items()]
+    for location, budgets in at_top + of_nodes:
+        for index, budget in enumerate(budgets):
+            if budget.per is not None and budget.kept_in(policy.session_store).store is None:
+                text = (
+                    f"per: {budget.per} without a store: the sum is this process's alone, and a restart forgets it; "
+                    "set store, or session_store for all, to the URL of a Redis"
+                )
+                doubts.append(((*location, index, "per"), text, PolicyWarning))
     doubts += [
         ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
         for key in ("enable_judges", "enable_prompt_registry")

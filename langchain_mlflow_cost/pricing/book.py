@@ -191,6 +191,30 @@ class PriceBook:
         priced = self.price(request, CallResult(usage=usage, estimated=True))
         return None if priced.cost is None else priced.cost.total_usd
 
+    def most_usd(
+        self, request: CallRequest, input_tokens: int, output_tokens: int, audio_format: str | None = None
+    ) -> Decimal | None:
+        """Price the dearest call of so many tokens: all written to a cache where one is asked for, all said aloud.
+
+        Args:
+            request: The call.
+            input_tokens: At most.
+            output_tokens: At most.
+            audio_format: What sound is asked for in; None for none.
+        """
+        plain_usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        usages = [plain_usage]
+        if request.cache_ttl is not None:
+            usages += [
+                replace(plain_usage, cache_write=input_tokens),
+                replace(plain_usage, cache_write_1h=input_tokens),
+            ]
+        if audio_format is not None:
+            usages.append(replace(plain_usage, output_audio=output_tokens))
+        priced = [self.price(request, CallResult(usage=usage, estimated=True)).cost for usage in usages]
+        known = [cost.total_usd for cost in priced if cost is not None]
+        return max(known) if len(known) == len(usages) else None
+
     def describe(self, provider: str | None, model: str, *, at: datetime | None = None) -> PriceList | None:
         """List what a model costs by class; None where no source knows it."""
         found = self._find(CallRequest(provider=provider_id(provider), model=model_id(model)), CallResult())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,14 +14,19 @@ import orjson
 from langgraph.errors import GraphInterrupt
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.interrupts import GraphBubbleUp, can_ask, interrupt
 from langchain_mlflow_cost.adapters.tool_arguments import were_refused
+from langchain_mlflow_cost.budgets.answers import ANSWERS, FIRST_ANSWER_TOKENS
+from langchain_mlflow_cost.budgets.local import Question
+from langchain_mlflow_cost.budgets.rules import Estimate, added_by
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.messages import said_text, sent_text
+from langchain_mlflow_cost.messages import is_text_alone, said_text, sent_text
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.reading import (
     estimate_answer_tokens,
     estimate_prompt_tokens,
     estimated_result,
+    most_prompt_tokens,
     result_of_failure,
 )
 from langchain_mlflow_cost.pricing.usage_json import usage_json
@@ -28,17 +34,15 @@ from langchain_mlflow_cost.pricing.usage_json import usage_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from langchain_mlflow_cost.budgets.local import Budgets, Reservation
-    from langchain_mlflow_cost.pricing.book import Cost, PriceBook, PricedCall
+    from langchain_mlflow_cost.budgets.local import Budgets
+    from langchain_mlflow_cost.budgets.sums import Reservation
+    from langchain_mlflow_cost.pricing.book import Cost, PricedCall
     from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
+    from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
 
 ASSUMED_PROMPT_TOKENS: Final = 1_000
 """Reserved for a prompt whose text cannot be counted."""
-ASSUMED_OUTPUT_TOKENS: Final = 1_000
-"""Reserved for an answer whose request sets no limit, until its real length is known."""
-RESERVED_OUTPUT_TOKENS: Final = 4_000
-"""Reserved at most: langchain-anthropic asks for the model's maximum by itself, which few answers come near."""
 STREAM_CHECK_CHUNKS: Final = 16
 """A stream's running cost is told, and checked against budgets, once in so many chunks,"""
 STREAM_CHECK_CHARS: Final = 256
@@ -132,39 +136,85 @@ class ModelCall:
             budgets = state.budgets
             if not budgets or budgets in self._reservations:
                 continue
-            estimate_usd, prompt_usd = self._estimate(state.prices)
-            try:
-                self._hold(budgets, estimate_usd, prompt_usd, is_made=False)
-            except BudgetExceededError as refusal:
-                self._run.trace.note_refusal(refusal)
-                raise
+            estimate = self._estimate(state)
+            while True:
+                try:
+                    self._hold(budgets, estimate)
+                    break
+                except Question as question:
+                    self._ask(budgets, question)
+                except BudgetExceededError as refusal:
+                    self._run.trace.note_refusal(refusal)
+                    raise
 
-    def _hold(
-        self, budgets: Budgets, estimate_usd: Decimal | None, prompt_usd: Decimal | None, *, is_made: bool
-    ) -> None:
+    def _ask(self, budgets: Budgets, question: Question) -> None:
+        """Interrupt the graph for somebody to add to a limit; return where somebody has.
+
+        Raises:
+            GraphBubbleUp: LangGraph's interrupt.
+            BudgetExceededError: Nobody can be asked, or the answer adds nothing.
+        """
+        usd, tokens = _NOTHING, 0
+        if can_ask():
+            try:
+                usd, tokens = added_by(interrupt(question.asked()))
+            except GraphBubbleUp:
+                budgets.wait_for_answer(question, self._run.session_id, self._run.outermost_task())
+                self._run.trace.note_refusal(question.refusal)
+                raise
+        if not usd and not tokens:
+            self._run.trace.note_refusal(question.refusal)
+            raise budgets.refuse_answer(question)
+        budgets.add_to_limit(question, usd, tokens)
+
+    def _hold(self, budgets: Budgets, estimate: Estimate, *, is_made: bool = False) -> None:
+        run = self._run
         self._reservations[budgets] = budgets.reserve(
-            trace=self._run.trace,
-            node=self._run.node,
-            path=self._run.path,
-            session=self._run.session_id,
-            estimate_usd=estimate_usd,
-            prompt_usd=prompt_usd,
-            model=self.request.model or "",
+            **_place(run, budgets),
+            estimate=estimate,
             call=self._key,
             is_made=is_made,
+            is_over=run.place.is_over,
+            resumed_by=run.resumed_by,
+            task=run.outermost_task,
         )
 
-    def _estimate(self, prices: PriceBook) -> tuple[Decimal | None, Decimal | None]:
-        """USD that the call may cost, and the part of it that its prompt costs."""
-        if self.request.model is None:
-            # The response may name the model that the request does not: until then the call is paid, but by how much?
-            return _ALMOST_NOTHING, _ALMOST_NOTHING
-        longest = min(self.request.max_output_tokens or ASSUMED_OUTPUT_TOKENS, RESERVED_OUTPUT_TOKENS)
-        answer = longest * max(self.request.n, 1)
-        return (
-            prices.estimate_usd(self.request, self.prompt_tokens, answer),
-            prices.estimate_usd(self.request, self.prompt_tokens, 0),
-        )
+    def _estimate(self, state: HandlerState) -> Estimate:
+        """What the call may use and cost; a crude figure where a good one fails, for a budget is asked anyway."""
+        try:
+            return self._expected(state)
+        except Exception:  # noqa: BLE001 - whatever is wrong with a price: the call is paid, but by how much?
+            return Estimate(_ALMOST_NOTHING, _ALMOST_NOTHING, ASSUMED_PROMPT_TOKENS, ASSUMED_PROMPT_TOKENS)
+
+    def _expected(self, state: HandlerState) -> Estimate:
+        request, prompt = self.request, self.prompt_tokens
+        known = ANSWERS.expected(self._run.node, request.model or "")
+        one = FIRST_ANSWER_TOKENS if known is None else math.ceil(known.tokens)
+        if request.max_output_tokens is not None:
+            one = min(one, request.max_output_tokens)
+        answer = one * max(request.n, 1)
+        if request.model is None:
+            # The response may name the model that the request does not.
+            usd = prompt_usd = _ALMOST_NOTHING
+            if known is not None and known.usd is not None:
+                usd = max(usd, known.usd)
+        else:
+            usd = state.prices.estimate_usd(request, prompt, answer)
+            prompt_usd = state.prices.estimate_usd(request, prompt, 0)
+        estimate = Estimate(usd, prompt_usd, prompt + answer, prompt)
+        return estimate._replace(**self._most(state)) if state.budgets.needs_worst else estimate
+
+    def _most(self, state: HandlerState) -> dict[str, Any]:
+        """What the call can use and cost at most; nothing where nothing bounds it."""
+        request = self.request
+        most = request.max_output_tokens
+        if most is None and request.model is not None:
+            most = state.most_answer_tokens(request.provider, request.model)
+        if most is None or not is_text_alone(self._prompt):
+            return {}
+        prompt, answer = most_prompt_tokens(self._sent()), most * max(request.n, 1)
+        usd = None if request.model is None else state.prices.most_usd(request, prompt, answer, self.audio_format)
+        return {"most_usd": usd, "most_tokens": prompt + answer}
 
     @property
     def prompt_tokens(self) -> int:
@@ -212,7 +262,7 @@ class ModelCall:
         self._streamed_tokens += max(estimate_answer_tokens("".join(latest)), sum(map(bool, latest)))
         output_tokens, input_tokens = self._streamed_tokens, self.prompt_tokens
         for state in self._run.handlers:
-            usd = state.prices.estimate_usd(self.request, input_tokens, output_tokens)
+            usd = self._running_usd(state, input_tokens, output_tokens)
             running = Call(
                 node=self._run.node,
                 model=self.request.model or "",
@@ -224,8 +274,14 @@ class ModelCall:
             )
             self._run.trace.ledger_of(state).run(self._key, running)
             reservation = self._reservations.get(state.budgets)
-            if usd is not None and reservation is not None:
-                state.budgets.grow(reservation, usd)
+            if reservation is not None:
+                state.budgets.grow(reservation, usd, input_tokens + output_tokens)
+
+    def _running_usd(self, state: HandlerState, input_tokens: int, output_tokens: int) -> Decimal | None:
+        try:
+            return state.prices.estimate_usd(self.request, input_tokens, output_tokens)
+        except Exception:  # noqa: BLE001 - as in `_estimate`
+            return None
 
     # --- after ------------------------------------------------------------------------------------------------------
 
@@ -235,6 +291,14 @@ class ModelCall:
             said = said_text(generations) or "".join(self.chunks)
             result = estimated_result(self.request, self._sent(), said, told=result)
         settled = self.settle(result)
+        if not result.cached:
+            cost = settled.priced.cost
+            ANSWERS.add(
+                self._run.node,
+                self.request.model or "",
+                tokens=result.output_tokens // max(self.request.n, 1),
+                usd=None if cost is None else cost.total_usd,
+            )
         self._warn_if_estimated(settled)
         return settled
 
@@ -254,10 +318,12 @@ class ModelCall:
         """
         run, settled, told = self._run, None, []
         at = datetime.now(UTC)
+        tokens = 0 if result.cached else result.input_tokens + result.output_tokens
         prices = [(state, state.prices.price(self.request, result, at=at)) for state in run.handlers]
         for state, priced in prices:
             if is_made and state.budgets:
-                self._hold(state.budgets, None if priced.cost is None else priced.cost.total_usd, None, is_made=True)
+                usd = None if priced.cost is None else priced.cost.total_usd
+                self._hold(state.budgets, Estimate(usd, None, tokens, 0), is_made=True)
         for state, priced in prices:
             cost = priced.cost
             call = Call(
@@ -274,7 +340,7 @@ class ModelCall:
             run.trace.ledger_of(state).add(call, spans, key=self._key)
             reservation = self._reservations.get(state.budgets)
             if reservation is not None:
-                state.budgets.settle(reservation, None if cost is None else cost.total_usd)
+                state.budgets.settle(reservation, None if cost is None else cost.total_usd, tokens)
             if cost is None:
                 state.warn_unpriced(priced.model)
             settled = settled or Settled(result, priced, call, at)
@@ -337,15 +403,38 @@ def settle_tool(run: Run, error: BaseException | None) -> None:
         if state.budgets:
             # It is spent: it can only refuse the calls to come.
             made = state.budgets.reserve(
-                trace=run.trace,
-                node=run.node,
-                path=run.path,
-                session=run.session_id,
-                estimate_usd=usd,
-                call=run.run_id,
-                is_made=True,
+                **_place(run, state.budgets), estimate=Estimate(usd), call=run.run_id, is_made=True
             )
             state.budgets.settle(made, usd)
+
+
+def _place(run: Run, budgets: Budgets) -> dict[str, Any]:
+    """Where a call is made: what tells its sums."""
+    owners = {}
+    for scope in budgets.owner_scopes:
+        owner = _owner(run, scope)
+        if owner is not None:
+            owners[scope] = owner
+    return {
+        "trace": run.trace,
+        "node": run.node,
+        "path": run.path,
+        "session": run.session_id,
+        "owners": owners,
+    }
+
+
+def _owner(run: Run, scope: str) -> str | None:
+    """The id of the session, user or tag that a call counts under."""
+    try:
+        owner = run.owner(scope)
+        if owner is None and scope == "user" and run.trace.trace_id:
+            from langchain_mlflow_cost.adapters.trace_info import user_of  # noqa: PLC0415 - MLflow may be missing
+
+            owner = user_of(run.trace.trace_id)
+    except Exception:  # noqa: BLE001 - metadata may hold objects that raise anything: the trace alone is limited
+        return None
+    return owner
 
 
 def _totals_around(run: Run) -> list[Totals]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
-from langchain_mlflow_cost.notices import Once, nearest
+from langchain_mlflow_cost.notices import Once, call_back, nearest
 from langchain_mlflow_cost.redaction.rules import without_personal_data
 from langchain_mlflow_cost.tracing.session_store import open_session_store
 
@@ -38,12 +37,15 @@ class HandlerState:
         prices: PriceBook,
         budgets: Budgets,
         on_cost: Callable[[Call], None] | None = None,
+        most_answer_tokens: Callable[[str | None, str], int | None] = lambda _provider, _model: None,
     ) -> None:
         self.handler = handler
         """The LangChain handler itself, to be told of runs that only MLflow's tracer was told of."""
         self.policy = policy
         self.prices = prices
         self.budgets = budgets
+        self.most_answer_tokens = most_answer_tokens
+        """What one answer of a provider's model can have at most, where anybody knows it."""
         self.is_everywhere = False
         """It governs what no other handler of the process governs, and nothing else."""
         self.session_store: SessionStore | None = None
@@ -60,14 +62,8 @@ class HandlerState:
 
     def tell(self, call: Call) -> None:
         """Call the user's `on_cost`; what it raises must not stop the graph, and is logged once a cause."""
-        if self._on_cost is None:
-            return
-        try:
-            self._on_cost(call)
-        except Exception as error:  # noqa: BLE001 - it may raise anything
-            cause = type(error).__name__
-            if self._once.log(("on_cost", cause), "langchain_mlflow_cost: on_cost failed (%s); the run goes on", cause):
-                log.debug("at\n%s", "".join(traceback.format_tb(error.__traceback__)))
+        if self._on_cost is not None:
+            call_back(self._on_cost, call, "on_cost", self._once)
 
     def warn_unpriced(self, model: str) -> None:
         """Warn, once a model, that its calls are counted without a price."""

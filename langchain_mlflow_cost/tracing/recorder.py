@@ -29,7 +29,7 @@ from langchain_mlflow_cost.adapters.autolog import (
     yield_runs,
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_all, shortcut_autolog
-from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
+from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, most_answer_tokens
 from langchain_mlflow_cost.adapters.own_run import link_own_run
 from langchain_mlflow_cost.adapters.propagation import watch_headers
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
@@ -130,6 +130,10 @@ class GuardedRecorder(Recorder):
     def catalogue_rates(self, provider: str | None, model: str) -> ModelRates | None:
         """The last place to look for a price: MLflow's own list."""
         return catalogue_rates(provider, model)
+
+    def most_answer_tokens(self, provider: str | None, model: str) -> int | None:
+        """What one answer of a model can have at most, by MLflow's own list."""
+        return most_answer_tokens(provider, model)
 
     def govern_everywhere(self, state: HandlerState | None) -> None:
         """Govern the spans that nobody else does, those that are open among them, and keep MLflow's tracer out."""

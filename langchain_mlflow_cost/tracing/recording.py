@@ -61,6 +61,10 @@ class Recorder:
         """The last place to look for a price: MLflow's own list."""
         return None
 
+    def most_answer_tokens(self, provider: str | None, model: str) -> int | None:  # noqa: ARG002 - as above
+        """What one answer of a model can have at most."""
+        return None
+
     # --- runs -------------------------------------------------------------------------------------------------------
 
     def begin(

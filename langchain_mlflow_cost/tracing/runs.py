@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.adapters.graph_runs import graph_of, is_graph_run, name_of
 from langchain_mlflow_cost.limits import limits
@@ -45,7 +45,9 @@ class Run:
         "given",
         "handlers",
         "is_graph",
+        "is_resumed",
         "kind",
+        "metadata",
         "name",
         "outcome",
         "parent",
@@ -56,6 +58,7 @@ class Run:
         "session_id",
         "span",
         "state",
+        "step",
         "task",
         "told_parent",
         "tool",
@@ -81,6 +84,10 @@ class Run:
         self.session_id: str | None = None
         self.told_parent: UUID | None = None
         """The parent that LangChain told, which need not be recorded here."""
+        self.metadata: Mapping[str, Any] | None = None
+        """As LangChain tells it: who the user is, and the values of tags, may stand there."""
+        self.is_resumed = False
+        """Of a graph: it goes on after an interrupt."""
         self.trace: Trace
         self.policy: NodePolicy
         self.place = Place()
@@ -99,6 +106,8 @@ class Run:
         """Open runs below, those too whose own parent has ended."""
         self.task: str | None = None
         """Of a node's run: LangGraph's name for this execution of it, the same when it is tried again."""
+        self.step: int | None = None
+        """Of a node's run: the graph's step that it is part of."""
         self.attempt = 1
         """Which try of it this is."""
         self.failures: dict[str, int] | None = None
@@ -148,7 +157,7 @@ class Run:
         above, task = self.parent, (metadata or {}).get("langgraph_checkpoint_ns")
         if above is None or task is None or not self.is_node:
             return
-        self.task = task
+        self.task, self.step = task, (metadata or {}).get("langgraph_step")
         if above.failures and task in above.failures:
             self.attempt = above.failures[task] + 1
             for state in self.handlers:
@@ -166,6 +175,29 @@ class Run:
         """What its handlers' policies say of another node."""
         return self.trace.policy_at(self.handlers, path)
 
+    def owner(self, scope: str) -> str | None:
+        """The id of its session, user or tag, whichever a budget's scope means; None where nobody told it."""
+        if scope == "session":
+            return self.session_id
+        for key in _USER_KEYS if scope == "user" else (scope.removeprefix("tag:"),):
+            for run in self.lineage():
+                value = None if run.metadata is None else run.metadata.get(key)
+                if value is not None and value != "":
+                    return str(value)
+        return None
+
+    def outermost_task(self) -> tuple[str | None, int | None]:
+        """The execution of a node of the outermost graph that it is in, and the graph's step."""
+        task: tuple[str | None, int | None] = None, None
+        for run in self.lineage():
+            if run.task is not None:
+                task = run.task, run.step
+        return task
+
+    def resumed_by(self) -> UUID | None:
+        """The innermost graph around it that goes on after an interrupt."""
+        return next((run.run_id for run in self.lineage() if run.is_resumed), None)
+
     def lineage(self) -> Iterator[Run]:
         """This run and those above it."""
         run: Run | None = self
@@ -177,6 +209,10 @@ class Run:
         """Let go of what only an open run needs: a context may keep it."""
         self.place.close()
         self.call = self.outcome = None
+
+
+_USER_KEYS: Final = ("user_id", "langgraph_auth_user_id", "mlflow.trace.user")
+"""Where a run's metadata names the user: the application's own, LangGraph's server's, MLflow's."""
 
 
 def session_id_of(metadata: Mapping[str, Any] | None) -> str | None:
@@ -260,6 +296,7 @@ def make_run(
     told = node_path(metadata)
     run = Run(run_id, parent, told, kind if parent or kind != "state" else "root", name)
     run.trace = trace
+    run.metadata = metadata
     run.place.mark()
     run.is_graph = kind == "state" and is_graph_run(run.place.frame)
     if parent is not None:

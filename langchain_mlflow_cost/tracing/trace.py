@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
     from langchain_mlflow_cost.tracing.session_store import SessionStore
-
-_ID = re.compile(r'(^| in )(session|user|tag:[^"]*?) ".*"$', re.DOTALL)
 
 _UNKNOWN = "\0texts of unknown origin"
 """In the place of a session's id."""
@@ -161,8 +158,7 @@ class Trace:
     def note_refusal(self, refusal: BudgetExceededError) -> None:
         """Remember which budget stopped it, also where the application swallows the error."""
         if self.stopped_by is None:
-            # The budget's words may name a session, and a thread's id is not for everybody.
-            self.stopped_by = _ID.sub(r"\1\2", refusal.budget)
+            self.stopped_by = refusal.budget
 
     def ledger_of(self, state: HandlerState) -> Ledger:
         """The sums of one handler."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_mlflow_cost.budgets.local import Budgets, Reservation, SessionSums
-from langchain_mlflow_cost.budgets.redis import PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
-from langchain_mlflow_cost.budgets.rules import Budget, SharedSum
+from langchain_mlflow_cost.budgets.local import Budgets
+from langchain_mlflow_cost.budgets.redis import FIRST_PAUSE_S, PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
+from langchain_mlflow_cost.budgets.rules import Budget, Estimate, SharedAnswer, SharedCall, SharedLimit, SharedSum
+from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 
 if TYPE_CHECKING:
@@ -67,13 +68,23 @@ def reserve(
         trace=trace,
         node=node,
         session=session,
-        estimate_usd=None if estimate is None else D(estimate),
-        prompt_usd=None if prompt is None else D(prompt),
+        estimate=Estimate(None if estimate is None else D(estimate), None if prompt is None else D(prompt)),
     )
 
 
 def spend(to: Budgets, session: str, usd: str, **where: Any) -> None:
     to.settle(reserve(to, session, usd, **where), D(usd))
+
+
+def ask(store: RedisSums, session: str, call: str, hold: str, *, limit: str = "1") -> SharedAnswer | None:
+    """Reserve for a call by its name, without a process around it."""
+    limits = (SharedLimit(D(limit), None, D(0), 0, may_grow=False),)
+    return store.reserve([(SharedSum(session), SharedCall(D(hold), 0, limits))], call=call, paid=True)
+
+
+def tell(store: RedisSums, session: str, call: str, usd: str) -> None:
+    """Settle a call by its name."""
+    store.settle([SharedSum(session)], call=call, actual_usd=D(usd), actual_tokens=0, reserved_s=store.now_s())
 
 
 # One sum for all processes.
@@ -88,7 +99,7 @@ def test_spent_elsewhere(redis_server: RedisServer, session: str) -> None:
     with pytest.raises(BudgetExceededError) as caught:
         reserve(one, session)
 
-    assert (f'session "{session}"', D(1)) == (caught.value.budget, caught.value.spent_usd)
+    assert ("session", D(1)) == (caught.value.budget, caught.value.spent_usd)
 
 
 def test_in_flight_elsewhere(redis_server: RedisServer, session: str) -> None:
@@ -119,10 +130,10 @@ def test_admitted(redis_server: RedisServer, session: str, spent: str, estimate:
 @pytest.mark.parametrize(
     ("spent", "estimate", "prompt", "reason"),
     [
-        pytest.param("1", "0.1", None, "nothing is left", id="at the limit"),
-        pytest.param("0.9", "5", "0.100000001", "the prompt alone", id="a prompt just too large for what is left"),
-        pytest.param("1.000000001", "0", None, "nothing is left", id="a free call beyond it"),
-        pytest.param("1", None, None, "nothing is left", id="an unpriced call at the limit"),
+        pytest.param("1", "0.1", None, "the limit is used up", id="at the limit"),
+        pytest.param("0.9", "5", "0.100000001", "its prompt alone", id="a prompt just too large for what is left"),
+        pytest.param("1.000000001", "0", None, "the limit is used up", id="a free call beyond it"),
+        pytest.param("1", None, None, "the limit is used up", id="an unpriced call at the limit"),
     ],
 )
 def test_refused(
@@ -142,7 +153,7 @@ def test_nodes_in_a_session(redis_server: RedisServer, session: str) -> None:
     spend(checked, session, "0.5", node="a/b")
     spend(checked, session, "0.4", node="c")
 
-    with pytest.raises(BudgetExceededError, match='node "a" in session'):
+    with pytest.raises(BudgetExceededError, match='budget of node "a" in session: '):
         reserve(checked, session, node="a")
 
 
@@ -174,7 +185,7 @@ def test_a_refused_call_reserves_nothing(redis_server: RedisServer, session: str
     with pytest.raises(BudgetExceededError):
         reserve(checked, session, "0.4", prompt="3", trace="one")
     spend(checked, session, "0.4", trace="two")
-    held = redis_server.client().hget(sum_keys(session, None)[0], "reserved")
+    held = redis_server.client().hget(sum_keys(SharedSum(session))[0], "reserved")
 
     assert (reserve(checked, session, "0.1", prompt="0.1", trace="three").settled, held) == (False, "0")
 
@@ -192,32 +203,34 @@ def test_a_stream_is_stopped_by_what_others_spent(redis_server: RedisServer, ses
 
 def test_settled_once(redis_server: RedisServer, session: str) -> None:
     """A call whose settlement arrives twice is counted once."""
-    store, sums = RedisSums(redis_server.url), [SharedSum(session, None, D(1))]
-    store.reserve(sums, call="c", hold_usd=D("0.5"), prompt_usd=D(0), paid=True)
+    store = RedisSums(redis_server.url)
+    ask(store, session, "c", "0.5")
     for _ in range(2):
-        store.settle(sums, call="c", actual_usd=D("0.3"))
-    answer = store.reserve(sums, call="d", hold_usd=D("0.5"), prompt_usd=D(0), paid=True)
+        tell(store, session, "c", "0.3")
+    answer = ask(store, session, "d", "0.5")
 
     assert answer is not None
-    assert ((D("0.3"),), (D(0),)) == (answer.spent_usd, answer.reserved_usd)
+    assert (D("0.3"), D(0)) == answer.sums[0][:2]
 
 
 def test_two_handlers_count_a_call_once(redis_server: RedisServer, session: str) -> None:
     """A call that handlers with different limits on one session are told of is reserved and counted once."""
     store = RedisSums(redis_server.url)
     handlers = [process(store, rule(limit)) for limit in ("1", "2")]
-    held = [each.reserve(trace="t", node="n", session=session, estimate_usd=D(3), call=session) for each in handlers]
-    figures = [redis_server.client().hget(sum_keys(session, None)[0], "reserved")]
+    held = [
+        each.reserve(trace="t", node="n", session=session, estimate=Estimate(D(3)), call=session) for each in handlers
+    ]
+    figures = [redis_server.client().hget(sum_keys(SharedSum(session))[0], "reserved")]
     for each, reservation in zip(handlers, held, strict=True):
         each.settle(reservation, D("0.4"))
-    figures += redis_server.client().hmget(sum_keys(session, None)[0], "reserved", "spent")
+    figures += redis_server.client().hmget(sum_keys(SharedSum(session))[0], "reserved", "spent")
 
     assert figures == ["3000000000", "0", "400000000"]
 
 
 def made(to: Budgets, session: str, usd: str = "0.15") -> Reservation:
     """A call that another library made, and that is heard of when it is over."""
-    return to.reserve(trace="t", node="n", session=session, estimate_usd=D(usd), call="span 7", is_made=True)
+    return to.reserve(trace="t", node="n", session=session, estimate=Estimate(D(usd)), call="span 7", is_made=True)
 
 
 @pytest.mark.parametrize("sums", ["in one process", "in two"])
@@ -241,9 +254,9 @@ def test_a_made_call_is_counted_once(redis_server: RedisServer, session: str, or
         for each in (one, other):
             each.settle(made(each, session), D("0.15"))
 
-    assert ["150000000", "0"] == redis_server.client().hmget(sum_keys(session, None)[0], "spent", "reserved")
+    assert ["150000000", "0"] == redis_server.client().hmget(sum_keys(SharedSum(session))[0], "spent", "reserved")
     for each in (one, other):
-        with pytest.raises(BudgetExceededError, match=r"spent and reserved 0\.15 USD"):
+        with pytest.raises(BudgetExceededError, match=r"spent 0\.15 USD"):
             reserve(each, session)
 
 
@@ -260,7 +273,7 @@ def test_a_made_call_is_kept_while_redis_is_away(own_redis_server: RedisServer, 
     with pytest.raises(BudgetExceededError):
         reserve(checked, session, trace="later")
 
-    assert "150000000" == own_redis_server.client().hget(sum_keys(session, None)[0], "spent")
+    assert "150000000" == own_redis_server.client().hget(sum_keys(SharedSum(session))[0], "spent")
 
 
 def test_an_ended_trace_gives_up(redis_server: RedisServer, session: str) -> None:
@@ -294,12 +307,12 @@ def test_large_and_small_sums(redis_server: RedisServer, session: str, usd: str)
 
 
 def test_keys_expire(redis_server: RedisServer, session: str) -> None:
-    """A session that is not used is forgotten: all its keys expire, 30 days after its last call."""
+    """A session that is not used is forgotten: all its keys expire, 32 days after its last call."""
     checked = process(RedisSums(redis_server.url), rule("1"))
     spend(checked, session, "0.1")
-    left_s = [redis_server.client().ttl(key) for key in sum_keys(session, None)]
+    left_s = [redis_server.client().ttl(key) for key in sum_keys(SharedSum(session))]
 
-    assert all(30 * 86400 - 60 <= each <= 30 * 86400 for each in left_s)
+    assert all(32 * 86400 - 60 <= each <= 32 * 86400 for each in left_s)
 
 
 def test_the_session_is_not_in_the_keys(redis_server: RedisServer, session: str) -> None:
@@ -311,7 +324,8 @@ def test_the_session_is_not_in_the_keys(redis_server: RedisServer, session: str)
 
 def test_keys_of_a_session_share_a_slot() -> None:
     """In a cluster the keys of one session are on one node, for one script reads them all."""
-    tags = {key[key.index("{") : key.index("}")] for node in (None, "a{b}c") for key in sum_keys("s", node)}
+    sums = [SharedSum("s", node, per=per) for node in (None, "a{b}c") for per in (None, "day")]
+    tags = {key[key.index("{") : key.index("}")] for each in sums for key in sum_keys(each)}
 
     assert len(tags) == 1
 
@@ -319,16 +333,15 @@ def test_keys_of_a_session_share_a_slot() -> None:
 def test_a_crashed_process_holds_nothing_for_long(redis_server: RedisServer, session: str) -> None:
     """A reservation that nobody settles lapses on the server's clock; should it be settled after all, it counts."""
     crashed = RedisSums(redis_server.url, reservation_ttl_s=0)
-    sums = [SharedSum(session, None, D(1))]
-    crashed.reserve(sums, call="lost", hold_usd=D(1), prompt_usd=D(0), paid=True)
+    ask(crashed, session, "lost", "1")
     other = RedisSums(redis_server.url)
-    answer = other.reserve(sums, call="next", hold_usd=D("0.1"), prompt_usd=D(0), paid=True)
-    crashed.settle(sums, call="lost", actual_usd=D("0.7"))
-    after = other.reserve(sums, call="last", hold_usd=D("0.1"), prompt_usd=D(0), paid=True)
+    answer = ask(other, session, "next", "0.1")
+    tell(crashed, session, "lost", "0.7")
+    after = ask(other, session, "last", "0.1")
 
     assert answer is not None
     assert after is not None
-    assert (True, (D(0),), (D("0.7"),)) == (answer.admitted, answer.reserved_usd, after.spent_usd)
+    assert (True, D(0), D("0.7")) == (answer.admitted, answer.sums[0].reserved_usd, after.sums[0].spent_usd)
 
 
 # Many processes.
@@ -360,7 +373,7 @@ def _spend_until_refused(url: str, session: str) -> tuple[int, Decimal | None]:
         try:
             spend(checked, session, "0.01", trace=str(made))
         except BudgetExceededError as error:
-            return made, error.spent_usd
+            return made, error.spent_usd + error.reserved_usd
     return 100, None
 
 
@@ -456,25 +469,25 @@ def test_what_was_spent_meanwhile_is_added(own_redis_server: RedisServer, sessio
     clock.now_s += PAUSE_S
     spend(one, session, "0.1")
     spend(two, session, "0.1")
-    own_figures = own_redis_server.client().hmget(sum_keys(session, None)[0], "spent", "reserved")
+    own_figures = own_redis_server.client().hmget(sum_keys(SharedSum(session))[0], "spent", "reserved")
 
     assert own_figures == ["900000000", "0"]
 
 
 @pytest.mark.filterwarnings("ignore:Redis at")
 def test_a_failure_is_not_repeated_for_each_call(own_redis_server: RedisServer, session: str) -> None:
-    """After a failure nothing is asked for 15 s, so that a graph is not slowed at each of its calls."""
+    """After a failure nothing is asked for a pause, so that a graph is not slowed at each of its calls."""
     clock = Clock()
-    store = RedisSums(own_redis_server.url, clock=clock)
+    store = RedisSums(own_redis_server.url, clock=clock, retry_s=None)
     checked = process(store, rule("1"))
     spend(checked, session, "0.1")
     own_redis_server.start()
-    clock.now_s += PAUSE_S - 1
+    clock.now_s += FIRST_PAUSE_S - 0.1
     spend(checked, session, "0.1")
-    before = own_redis_server.client().exists(*sum_keys(session, None))
-    clock.now_s += 1
+    before = own_redis_server.client().exists(*sum_keys(SharedSum(session)))
+    clock.now_s += 0.1
     spend(checked, session, "0.1")
-    after = own_redis_server.client().hget(sum_keys(session, None)[0], "spent")
+    after = own_redis_server.client().hget(sum_keys(SharedSum(session))[0], "spent")
 
     assert (before, after) == (0, "300000000")
 
@@ -482,7 +495,7 @@ def test_a_failure_is_not_repeated_for_each_call(own_redis_server: RedisServer, 
 def test_one_warning_for_an_outage(
     own_redis_server: RedisServer, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An outage is told of once, without the URL's password, and its end in the log."""
+    """An outage is told of once, through warnings alone, without the URL's password."""
     clock = Clock()
     url = own_redis_server.url.replace("redis://", "redis://:hunter2@")
     checked = process(RedisSums(url, clock=clock), rule("1"))
@@ -491,7 +504,7 @@ def test_one_warning_for_an_outage(
             spend(checked, session, "0.1")
             clock.now_s += PAUSE_S
 
-    assert (len(caught), len(caplog.records), "hunter2" in caplog.text) == (1, 1, False)
+    assert (len(caught), caplog.records, "hunter2" in str(caught[0].message)) == (1, [], False)
 
 
 def test_a_server_that_does_not_answer_costs_a_bounded_time(session: str) -> None:
@@ -511,7 +524,7 @@ def test_a_server_that_does_not_answer_costs_a_bounded_time(session: str) -> Non
 @pytest.mark.filterwarnings("ignore:Redis at")
 def test_a_server_that_refuses_counts_as_away(redis_server: RedisServer, session: str) -> None:
     """An error of the server's, such as a key that holds something else, never reaches the graph."""
-    redis_server.client().set(sum_keys(session, None)[0], "not a hash")
+    redis_server.client().set(sum_keys(SharedSum(session))[0], "not a hash")
     checked = process(RedisSums(redis_server.url), rule("1"))
     spend(checked, session, "1")
 
@@ -524,11 +537,11 @@ def test_what_is_kept_for_later_is_bounded(
     own_redis_server: RedisServer, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A Redis that stays away does not fill the memory: the oldest session's figures are lost, and the log says so."""
-    checked = process(RedisSums(own_redis_server.url, max_unsent=2), rule("1"))
+    checked = process(RedisSums(own_redis_server.url, max_unsent=2, retry_s=None), rule("1"))
     for n in range(3):
         spend(checked, f"{session}{n}", "0.1", trace=str(n))
 
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 # Opening.

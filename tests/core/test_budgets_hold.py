@@ -25,6 +25,10 @@ ONE_CALL = 0.0003
 """USD: more than nothing, less than one call of MINI, which is 0.00045."""
 
 
+TWO_AT_ONCE = 0.00015
+"""USD: more than one call of MINI holds while it is in flight and nobody has answered yet, less than two."""
+
+
 def limited(max_cost_usd: float = ONE_CALL, **more: Any) -> MlflowCostHandler:
     return MlflowCostHandler({"budget": {"max_cost_usd": max_cost_usd, **more}})
 
@@ -219,10 +223,11 @@ def fan_out(model: FakeChat, width: int) -> Any:
 def test_parallel_branches_cannot_overrun(store: str) -> None:
     """Branches that are under way at once are counted before they end: those that do not fit are refused.
 
-    Four branches, room for two, whichever come first. A call reserves 1,000 tokens out of gpt-4o-mini, 0.0006 USD.
+    Four branches, room for two, whichever come first. A first call holds 128 tokens out of gpt-4o-mini, 0.0000768 USD,
+    and its prompt, a hundredth of that.
     """
     both_sent = threading.Barrier(2, timeout=15)
-    model, handler = FakeChat(before=both_sent.wait), limited(float(2 * MINI_USD))
+    model, handler = FakeChat(before=both_sent.wait), limited(TWO_AT_ONCE)
     with pytest.raises(BudgetExceededError):
         fan_out(model, 4).invoke(ASK, given(handler))
 
@@ -239,7 +244,7 @@ def test_parallel_tasks_cannot_overrun(store: str) -> None:
         sent.append(1)
         await asyncio.sleep(0)
 
-    model, handler = FakeChat(before_async=before), limited(float(2 * MINI_USD))
+    model, handler = FakeChat(before_async=before), limited(TWO_AT_ONCE)
     with pytest.raises(BudgetExceededError):
         asyncio.run(fan_out(model, 4).ainvoke(ASK, given(handler)))
 
@@ -250,7 +255,7 @@ def test_parallel_tasks_cannot_overrun(store: str) -> None:
 def test_batch_cannot_overrun(store: str) -> None:
     """The same for the threads of `model.batch` in a node."""
     both_sent = threading.Barrier(2, timeout=15)
-    model, handler = FakeChat(before=both_sent.wait), limited(float(2 * MINI_USD))
+    model, handler = FakeChat(before=both_sent.wait), limited(TWO_AT_ONCE)
     one_node(lambda _: model.batch(["a", "b", "c", "d"], return_exceptions=True)).invoke(ASK, given(handler))
 
     assert len(model.requests) == 2
@@ -341,7 +346,8 @@ def test_session_holds_over_invocations(store: str) -> None:
     graph.invoke(ASK, given(limited(scope="session"), configurable={"thread_id": "another one"}))
 
     assert len(model.requests) == 2
-    assert "test_session_holds_over_invocations" in refusal.value.budget
+    assert ("session", "session") == (refusal.value.budget, refusal.value.scope)
+    assert "test_session_holds_over_invocations" not in str(refusal.value)
 
 
 def test_unpriced_may_be_refused(store: str) -> None:

@@ -1,0 +1,81 @@
+"""How long answers have been so far in this process: what a call in flight is expected to cost."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.money import EXACT, ZERO
+
+FIRST_ANSWER_TOKENS: Final = 128
+"""Expected of a node and model that has not answered yet.
+
+About the median answer of a chat: 129 tokens in the conversation trace that Azure published in 2023 (13 in the one of a
+coding service), the mean of LMSYS-Chat-1M is 215. It errs to the low side by intent: one that is too high refuses
+calls that are affordable, one that is too low lets through no more than the first calls in flight, which a budget
+allows as it is.
+"""
+
+_MEMORY: Final = 64
+"""Answers that count: what a node does changes."""
+
+
+class Expected(NamedTuple):
+    """What the answers to one node's calls of one model are like."""
+
+    answers: int
+    tokens: Decimal
+    """The mean length of one answer."""
+
+    usd: Decimal | None
+    """The mean price of a whole call; None where none had a price."""
+
+
+class Answers:
+    """The means of what was answered, by node and model. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], Expected] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._known.clear()
+
+    def expected(self, node: str, model: str) -> Expected | None:
+        """Tell what such calls have come to; None before the first answer."""
+        return self._known.get((node, model))
+
+    def add(self, node: str, model: str, *, tokens: int, usd: Decimal | None) -> None:
+        """Count an answer.
+
+        Args:
+            node: The path of the node.
+            model: As the request names it.
+            tokens: Of one answer: a request for several of them has the mean.
+            usd: What the call cost.
+        """
+        key = node, model
+        with self._lock:
+            before = self._known.get(key) or Expected(0, ZERO, None)
+            answers = min(before.answers + 1, _MEMORY)
+            known_usd = usd if before.usd is None or usd is None else _moved(before.usd, usd, answers)
+            self._known[key] = Expected(
+                answers,
+                _moved(before.tokens, Decimal(tokens), answers),
+                before.usd if known_usd is None else known_usd,
+            )
+            while len(self._known) > limits().remembered_nodes:
+                self._known.popitem(last=False)
+
+
+def _moved(mean: Decimal, figure: Decimal, answers: int) -> Decimal:
+    return EXACT.add(mean, EXACT.divide(EXACT.subtract(figure, mean), answers))
+
+
+ANSWERS = Answers()
+"""One for the process: a web application may make a new handler for each request."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import inspect
 import json
 import logging
 import threading
@@ -95,6 +96,7 @@ class RedisSums:
         session_ttl_s: An unused sum is forgotten after so long.
         max_unsent: Calls that are kept while Redis is away.
         clock: Seconds, monotonic; only for the pause. The server's clock decides what lapses.
+        client: Of redis-py, with `decode_responses`; made from the URL unless given.
 
     Raises:
         PolicyError: redis-py is not installed, or the URL is none.
@@ -111,6 +113,7 @@ class RedisSums:
         session_ttl_s: float = SESSION_TTL_S,
         max_unsent: int = MAX_UNSENT,
         clock: Callable[[], float] = time.monotonic,
+        client: Any = None,
     ) -> None:
         check_store(url)
         try:
@@ -134,12 +137,15 @@ class RedisSums:
         try:
             parts = urlsplit(url)
             self._name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
-            self._client: Any = redis.Redis.from_url(
+            self._client: Any = client or redis.Redis.from_url(
                 url,
                 socket_connect_timeout=timeout_s,
                 socket_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),  # redis-py's default would multiply the time that a call can wait.
                 decode_responses=True,
+                # Nothing is asked when a connection is made: after a late answer a new one is, while a call waits.
+                protocol=2,
+                **_unnamed(redis.connection.AbstractConnection),
             )
         except ValueError:  # Its message can quote the URL, and that a password.
             raise PolicyError(NO_REDIS_URL.format(STORE)) from None
@@ -206,7 +212,8 @@ class RedisSums:
             lost = self._bound()
         if lost:
             logger.error("Redis at %s is away for too long: the costs of %d calls were lost", self._name, lost)
-        self._ask(sums, {})
+        if self._ask(sums, {}) is None:
+            self._start_sender()
 
     def send_rest(self, within_s: float = EXIT_S) -> None:
         """Send what is unsent, whatever pause there is; what is left then is lost, with an error in the log."""
@@ -332,9 +339,7 @@ class RedisSums:
             self._is_away = was_away or self._failures > 1 or not is_late
             pause_s = min(self._pause_s, FIRST_PAUSE_S * 2.0 ** min(self._failures - 1, 10))
             self._away_until_s = self._clock() + pause_s
-            is_away, has_unsent = self._is_away, bool(self._unsent)
-        if has_unsent:
-            self._start_sender()
+            is_away = self._is_away
         if was_away or not is_away:
             return
         # The type only: a message can quote the URL, and that a password.
@@ -388,6 +393,12 @@ class RedisSums:
             )
         with contextlib.suppress(RuntimeError):  # The interpreter ends: `send_rest` takes over.
             self._sender.start()
+
+
+def _unnamed(connection: type) -> dict[str, None]:
+    """The settings by which redis-py (5.0 to 8.1) does not tell its own name to the server."""
+    known = inspect.signature(connection).parameters
+    return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
 
 
 def _send_until_done(known: weakref.ref[RedisSums], wait_s: float) -> None:

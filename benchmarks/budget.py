@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,14 +25,18 @@ from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.budgets.local import Budgets, SessionSums
-from langchain_mlflow_cost.budgets.rules import Budget, SharedSums
+from langchain_mlflow_cost.budgets.local import Budgets
+from langchain_mlflow_cost.budgets.rules import Budget, Estimate, SharedSums
+from langchain_mlflow_cost.budgets.sums import SessionSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LIMIT = Decimal(10**6)
-ESTIMATE, PROMPT, ACTUAL = Decimal("0.0123"), Decimal("0.0023"), Decimal("0.00345")
+ESTIMATE, ACTUAL = Estimate(Decimal("0.0123"), Decimal("0.0023"), 1500, 500), Decimal("0.00345")
+USER = {"user": "jane"}
+RUN, CALLS = uuid.uuid4().hex, count()
+"""A call is named by its run's id, so that none has to be made here."""
 ROUNDS = 9
 
 
@@ -41,9 +46,9 @@ def budgets(*rules: Budget, store: SharedSums | None = None) -> Budgets:
 
 def call(checked: Budgets, trace: int = 0, session: str = "s") -> None:
     reservation = checked.reserve(
-        trace=trace, node="team/researcher", session=session, estimate_usd=ESTIMATE, prompt_usd=PROMPT
+        trace=trace, node="team/researcher", session=session, owners=USER, estimate=ESTIMATE, call=f"{RUN}{next(CALLS)}"
     )
-    checked.settle(reservation, ACTUAL)
+    checked.settle(reservation, ACTUAL, 700)
 
 
 def median_us(action: Callable[[], None], calls: int) -> float:
@@ -78,11 +83,11 @@ def in_process(calls: int) -> None:
 
     row("three, each call a new trace and a new session, with `end_trace`", median_us(whole_trace, calls))
 
-    stream = one.reserve(trace=0, node="n", estimate_usd=ESTIMATE)
+    stream = one.reserve(trace=0, node="n", estimate=ESTIMATE)
     row("`grow`, per token of a stream", median_us(lambda: one.grow(stream, ACTUAL), calls))
     # 200 open calls: what others hold must not make a call slower.
     for _ in range(200):
-        one.reserve(trace=0, node="n", estimate_usd=ESTIMATE)
+        one.reserve(trace=0, node="n", estimate=ESTIMATE)
     row("one budget, 200 calls in flight", median_us(lambda: call(one), calls))
 
     start = threading.Barrier(8)
@@ -149,6 +154,13 @@ def through_redis(calls: int) -> None:
         checked = budgets(rule, store=RedisSums(f"redis://127.0.0.1:{port}/0"))
         row("redis: one budget of scope session (two round trips)", median_us(lambda: call(checked), calls))
         sessions = count()
+        windows = (None, "hour", "day", "month")
+        five = [rule, *(rule.model_copy(update={"scope": "user", "per": per}) for per in windows)]
+        checked = budgets(*five, store=RedisSums(f"redis://127.0.0.1:{port}/0"))
+        call(checked)
+        before = _requests(client)
+        row("redis: five budgets, of session and user", median_us(lambda: call(checked), calls))
+        row("redis: requests a call", (_requests(client) - before) / (calls * ROUNDS), "")
         row("redis: each call a new session", median_us(lambda: call(checked, 0, f"s{next(sessions)}"), calls))
         size = client.memory_usage(_first_key(client)) or 0
         row("redis: a session with one call, its hash", float(size), "bytes")
@@ -160,6 +172,11 @@ def through_redis(calls: int) -> None:
         call(away)
         row(f"redis silent: first call (timeouts {TIMEOUT_S:g} s)", (time.perf_counter() - begin) * 1e3, "ms")
         row(f"redis silent: calls in the {PAUSE_S:g} s after it", median_us(lambda: call(away), 200))
+
+
+def _requests(client: object) -> int:
+    stats = client.info("commandstats")  # type: ignore[attr-defined]
+    return int(stats["cmdstat_evalsha"]["calls"])
 
 
 def _first_key(client: object) -> bytes:

@@ -30,7 +30,7 @@ from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.book import warm_up
 from langchain_mlflow_cost.pricing.reading import call_request, call_result
 from langchain_mlflow_cost.pricing.summary import CostSummary
-from langchain_mlflow_cost.tracing.calls import ModelCall
+from langchain_mlflow_cost.tracing.calls import ModelCall, ask_for_unrecorded
 from langchain_mlflow_cost.tracing.choosing import choose_recorder
 from langchain_mlflow_cost.tracing.handler_state import HandlerState
 from langchain_mlflow_cost.tracing.runs import RUNS
@@ -339,9 +339,7 @@ class MlflowCostHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: Before the request is sent.
         """
-        run = self._begin(
-            "model", keys.CHAT_MODEL, run_id, parent_run_id, name or _name(serialized, "chat model"), metadata, tags
-        )
+        run = self._begin_model(keys.CHAT_MODEL, "chat model", run_id, parent_run_id, name, serialized, metadata, tags)
         self._start_model(run, run_id, serialized, messages, metadata, kwargs, tags)
 
     @_open_to_failure
@@ -362,8 +360,30 @@ class MlflowCostHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: Before the request is sent.
         """
-        run = self._begin("model", keys.LLM, run_id, parent_run_id, name or _name(serialized, "llm"), metadata, tags)
+        run = self._begin_model(keys.LLM, "llm", run_id, parent_run_id, name, serialized, metadata, tags)
         self._start_model(run, run_id, serialized, prompts, metadata, kwargs, tags)
+
+    def _begin_model(
+        self,
+        span_type: str,
+        default: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str | None,
+        serialized: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        tags: list[str] | None,
+    ) -> Run | None:
+        assert self._state is not None
+        try:
+            named = name or _name(serialized, default)
+            return self._begin("model", span_type, run_id, parent_run_id, named, metadata, tags)
+        except BudgetExceededError:
+            raise
+        except Exception:
+            # Nothing is recorded of the call: a budget is asked all the same.
+            ask_for_unrecorded(self._state, RUNS.parent(parent_run_id), run_id, metadata, serialized)
+            raise
 
     def _start_model(
         self,

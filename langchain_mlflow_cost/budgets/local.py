@@ -173,15 +173,14 @@ class Budgets:
             Question: It must not be made unless somebody adds to the limit.
         """
         now_s, usd, prompt_usd = self._clock(), _known(estimate.usd), _known(estimate.prompt_usd) or ZERO
-        if session is not None:
+        if session is not None and self.owner_scopes:
             owners = {**owners, "session": session} if owners else {"session": session}
         tokens, prompt_tokens, most_usd, most_tokens = estimate[2:]
         reservation = Reservation(
-            trace, node, owners, usd, prompt_usd, tokens, prompt_tokens, _known(most_usd), most_tokens, now_s
+            uuid.uuid4().hex if call is None else str(call),
+            *(trace, node, owners, usd, prompt_usd, tokens, prompt_tokens, _known(most_usd), most_tokens, now_s),
         )
         reservation.is_over = is_over
-        if call is not None:
-            reservation.call = str(call)
         if not self._any:
             return reservation
         groups = self._plan(parsed_path(node) if path is None else path)
@@ -416,8 +415,9 @@ class Budgets:
             each.sum.free(each)
             each.sum.spent_usd = EXACT.add(each.sum.spent_usd, owed_usd)
             each.sum.spent_tokens += owed_tokens
-        for owner in reservation.owners.items():
-            self._sessions.sort(owner)
+        if self.owner_scopes:
+            for owner in reservation.owners.items():
+                self._sessions.sort(owner)
         return owed_usd, owed_tokens
 
     def _give_up(self, open_calls: Iterable[Reservation]) -> list[_GivenUp]:

@@ -6,7 +6,6 @@ import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from langchain_mlflow_cost.written import SETTINGS, Expanded, Fraction, Usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
 RESERVATION_TTL_S: Final = 600.0
 """A reservation that nothing was heard of for so long no longer counts: its call was cancelled without an event.
@@ -27,14 +27,14 @@ The OpenAI and Anthropic clients give up after 600 s as well (`DEFAULT_TIMEOUT`,
 """
 
 
-_SCOPES: Final = ("trace", "node", "session", "user")
+SCOPES: Final = ("trace", "node", "session", "user", "tag:NAME")
 _TAG: Final = "tag:"
 
 
 def _known_scope(scope: str) -> str:
-    if scope in _SCOPES or (scope.startswith(_TAG) and scope != _TAG):
+    if scope in SCOPES[:-1] or (scope.startswith(_TAG) and scope != _TAG):
         return scope
-    near = nearest(scope, (*_SCOPES, "tag:NAME"))
+    near = nearest(scope, SCOPES)
     remedy = f'; did you mean "{near}"?' if near else ""
     raise ValueError(f"expected trace, node, session, user or tag:NAME, found {printable(scope, most=40)}{remedy}")
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_mlflow_cost.limits import limits
@@ -18,6 +16,7 @@ from langchain_mlflow_cost.money import EXACT, ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from decimal import Decimal
 
     from langchain_mlflow_cost.budgets.rules import Budget, SharedSum, SharedSums
 
@@ -43,7 +42,8 @@ class SumKey(NamedTuple):
 class Group:
     """The budgets of one handler that share a sum."""
 
-    key: SumKey
+    key: SumKey = field(repr=False)
+    """It has the URL of a store, and that can hold a password."""
     budgets: tuple[Budget, ...]
     stops: tuple[Budget, ...]
     """Those that refuse calls."""
@@ -80,6 +80,9 @@ class Held:
 class Reservation:
     """One model call in flight, from `Budgets.reserve` to `Budgets.settle`."""
 
+    call: str
+    """Its name, the same in all handlers that count it."""
+
     trace: Hashable
     node: str
     owners: Mapping[str, str]
@@ -106,9 +109,6 @@ class Reservation:
     given_up_tokens: int = 0
     settled: bool = False
     held: tuple[Held, ...] = field(default=(), repr=False)
-    call: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """The call's name, the same in all handlers that count it."""
-
     shared: list[tuple[SharedSums, list[SharedSum], float]] = field(default_factory=list)
     """The stores that know of it, the sums there, and when it was reserved by the store's clock."""
 

@@ -23,6 +23,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import is_text_alone, said_text, sent_text
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.reading import (
+    call_request,
     estimate_answer_tokens,
     estimate_prompt_tokens,
     estimated_result,
@@ -422,6 +423,38 @@ def _place(run: Run, budgets: Budgets) -> dict[str, Any]:
         "session": run.session_id,
         "owners": owners,
     }
+
+
+def ask_for_unrecorded(
+    state: HandlerState,
+    parent: Run | None,
+    run_id: Hashable,
+    metadata: Mapping[str, Any] | None,
+    serialized: Mapping[str, Any] | None,
+) -> None:
+    """Ask the budgets for a call of which no run could be made; it counts at once, as it is guessed.
+
+    Args:
+        state: Of the handler that was told of it.
+        parent: The run above; without one, the call is a trace by itself.
+        run_id: LangChain's.
+        metadata: As it was told.
+        serialized: As it was told.
+
+    Raises:
+        BudgetExceededError: The call must not be made.
+    """
+    budgets, request = state.budgets, call_request(metadata=metadata, serialized=serialized)
+    if not budgets:
+        return
+    tokens = ASSUMED_PROMPT_TOKENS + FIRST_ANSWER_TOKENS
+    usd = state.prices.estimate_usd(request, ASSUMED_PROMPT_TOKENS, FIRST_ANSWER_TOKENS) or _ALMOST_NOTHING
+    where = {"trace": run_id, "node": ""} if parent is None else _place(parent, budgets)
+    try:
+        reservation = budgets.reserve(**where, estimate=Estimate(usd, usd, tokens, tokens), call=run_id)
+    except Question as question:
+        raise budgets.refuse_answer(question) from None
+    budgets.settle(reservation, usd, tokens)
 
 
 def _owner(run: Run, scope: str) -> str | None:

@@ -88,7 +88,7 @@ class Process:
         self.budgets = Budgets([budget], open_store=lambda _: self.store, sessions=SessionSums())
 
     def reserve(self, session: str, expected: Decimal) -> Reservation | BudgetExceededError:
-        self.now_s += 100  # No pause keeps a story from its next message.
+        self.now_s += 16  # No pause keeps a story from its next message.
         try:
             return self.budgets.reserve(
                 trace=uuid.uuid4(), node="n", session=session, estimate=Estimate(expected, PROMPT, 10, 5)
@@ -97,7 +97,7 @@ class Process:
             return refusal
 
     def settle(self, call: Reservation, usd: Decimal) -> None:
-        self.now_s += 100
+        self.now_s += 16
         self.budgets.settle(call, usd, 10)
 
 

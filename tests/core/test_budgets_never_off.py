@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from uuid import uuid4
 
 import pytest
 from fake_models import MINI, FakeChat, FakeStream
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig  # noqa: TC002 - LangGraph reads the annotation
 from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel, Field
 from stored_traces import all_traces
 from ways import ASK, given, one_node
@@ -151,6 +154,34 @@ def test_no_metadata_switches_a_budget_off(store: str, metadata: dict[str, Any])
     eight_calls(model.with_config(metadata=metadata), "hi").invoke(ASK, given(handler))
 
     assert len(model.requests) == 2
+
+
+def test_a_call_that_cannot_be_recorded_is_asked_for(store: str) -> None:
+    """Where not even a run can be made of a call, its budget is asked, and counts what can be guessed."""
+    handler = MlflowCostHandler({"budget": {"max_cost_usd": 0.0006}})
+    told: list[str] = []
+
+    def node(_: Any, config: RunnableConfig) -> None:
+        manager: Any = config["callbacks"]
+        for _ in range(4):
+            try:
+                handler.on_chat_model_start(
+                    {"name": Hostile()},
+                    [[HumanMessage("hi")]],
+                    run_id=uuid4(),
+                    parent_run_id=manager.parent_run_id,
+                    metadata={"ls_model_name": MINI, "ls_provider": "openai"},
+                )
+            except BudgetExceededError as refusal:
+                told.append(refusal.node)
+            else:
+                told.append("made")
+
+    graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+    graph.invoke(ASK, given(handler))
+
+    # 1,000 tokens in and 128 out are guessed of each: 0.0002268 USD.
+    assert ["made", "made", "node", "node"] == told
 
 
 @pytest.mark.parametrize("words", [1, 40, 1000])

@@ -72,7 +72,7 @@ def test_workers_use_what_there_is(store: str, asynchronous: bool) -> None:
     graph = StateGraph(MessagesState)
     for number in range(8):
         graph.add_node(f"worker {number}", work_async if asynchronous else work).add_edge(START, f"worker {number}")
-    with pytest.raises(BudgetExceededError):
+    with pytest.raises(BudgetExceededError):  # noqa: PT012 - one of two statements
         if asynchronous:
             asyncio.run(graph.compile().ainvoke(ASK, given(handler)))
         else:
@@ -268,9 +268,12 @@ def test_fractions_are_told_once(store: str) -> None:
     """`warn_at` gives one warning and one event for each fraction, and a refusal an event, in order."""
     seen: list[Any] = []
     model, handler = FakeChat(), limited(0.0018, warn_at=[0.5, 0.8], on_budget=seen.append)
-    with pytest.warns(UserWarning, match=r"budget of trace: \d+ % of 0.0018 USD reached") as caught:  # noqa: PT031 - of two statements
-        with pytest.raises(BudgetExceededError):
-            one_node(lambda _: [model.invoke("hi") for _ in range(9)]).invoke(ASK, given(handler))
+    graph = one_node(lambda _: [model.invoke("hi") for _ in range(9)])
+    with (
+        pytest.warns(UserWarning, match=r"budget of trace: \d+ % of 0.0018 USD reached") as caught,
+        pytest.raises(BudgetExceededError),
+    ):
+        graph.invoke(ASK, given(handler))
 
     assert len(caught) == 2
     assert [(0.5, False), (0.8, False), (1.0, True)] == [(each.fraction, each.refused) for each in seen]

@@ -194,8 +194,14 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         "budget:\n  max_cost_usd: .nan\n",
         ":2: budget.max_cost_usd: expected a number, found nan, which is not a number; ",
     ),
-    "a budget without a limit": ("budget:\n  scope: trace\n", ":1: budget: needs a limit; add max_cost_usd (USD) or max_total_tokens"),
-    "a listed budget without a limit": ("budget:\n  - scope: node\n", ":2: budget.0: needs a limit; add max_cost_usd (USD) or max_total_tokens"),
+    "a budget without a limit": (
+        "budget:\n  scope: trace\n",
+        ":1: budget: needs a limit; add max_cost_usd (USD) or max_total_tokens",
+    ),
+    "a listed budget without a limit": (
+        "budget:\n  - scope: node\n",
+        ":2: budget.0: needs a limit; add max_cost_usd (USD) or max_total_tokens",
+    ),
     "a budget that is a number": (
         "budget: 0.5\n",
         ":1: budget: expected a mapping, found the number 0.5; write `budget: {max_cost_usd: 0.5}`, or a list of such",
@@ -214,7 +220,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "unknown scope": (
         "budget:\n  max_cost_usd: 1\n  scope: run\n",
-        ':3: budget.scope: expected trace, node, session, user or tag:NAME, found run',
+        ":3: budget.scope: expected trace, node, session, user or tag:NAME, found run",
     ),
     "a store that is no Redis": (
         "budget:\n  max_cost_usd: 1\n  scope: session\n  store: http://x\n",

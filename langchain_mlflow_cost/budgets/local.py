@@ -342,11 +342,11 @@ class Budgets:
         # Without the names of agents first: an entry that knows of none has one sum for all of them.
         for names in dict.fromkeys((bare(path), path)):
             for beginning in beginnings(names):
-                for pattern, budget in self._entries.candidates(beginning):
+                for pattern, entry in self._entries.candidates(beginning):
                     if pattern.covers(beginning):
                         # The outermost node that the entry is for: what runs inside is under the entry, too.
-                        owner = node if budget.scope == "node" else path_text(beginning, is_whole=True)
-                        owners.setdefault(budget, owner)
+                        own = node if entry.scope == "node" else path_text(beginning, is_whole=True)
+                        owners.setdefault(entry, own)
         by_sum: dict[SumKey, list[Budget]] = {}
         for budget, owner in owners.items():
             # A limit does not make a sum: budgets that count the same calls share one, in all handlers.

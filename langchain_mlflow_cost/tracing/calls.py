@@ -196,13 +196,11 @@ class ModelCall:
         answer = one * max(request.n, 1)
         if request.model is None:
             # The response may name the model that the request does not.
-            usd = prompt_usd = _ALMOST_NOTHING
-            if known is not None and known.usd is not None:
-                usd = max(usd, known.usd)
+            seen = _ALMOST_NOTHING if known is None or known.usd is None else known.usd
+            estimate = Estimate(max(seen, _ALMOST_NOTHING), _ALMOST_NOTHING, prompt + answer, prompt)
         else:
-            usd = state.prices.estimate_usd(request, prompt, answer)
-            prompt_usd = state.prices.estimate_usd(request, prompt, 0)
-        estimate = Estimate(usd, prompt_usd, prompt + answer, prompt)
+            usd, prompt_usd = (state.prices.estimate_usd(request, prompt, tokens) for tokens in (answer, 0))
+            estimate = Estimate(usd, prompt_usd, prompt + answer, prompt)
         return estimate._replace(**self._most(state)) if state.budgets.needs_worst else estimate
 
     def _most(self, state: HandlerState) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def test_all_orders_of_three_processes(redis_server: RedisServer, client: Any, e
     processes = [Process(redis_server, client) for _ in range(3)]
     for order in orders([3, 3, 3]):
         session = uuid.uuid4().hex
-        spent, held = D(0), {}
+        spent = D(0)
+        held: dict[int | str, tuple[Reservation, Decimal]] = {}
         step = [0, 0, 0]
         for who in order:
             step[who] += 1
@@ -145,7 +146,7 @@ def test_all_orders_of_three_processes(redis_server: RedisServer, client: Any, e
                 told = processes[who].reserve(session, EXPECTED)
                 assert fits == isinstance(told, Reservation), (order, spent, held)
                 if isinstance(told, Reservation):
-                    held[who] = (told, EXPECTED, step[who])
+                    held[who] = told, EXPECTED
             elif who in held and STEPS[ends[who]] is not None:
                 usd = STEPS[ends[who]]
                 assert usd is not None
@@ -153,7 +154,7 @@ def test_all_orders_of_three_processes(redis_server: RedisServer, client: Any, e
                 spent += usd
             # A crashed process leaves its reservation to lapse: it is held on.
             elif who in held:
-                held[f"{who} crashed"] = held.pop(who)  # type: ignore[index]
+                held[f"{who} crashed"] = held.pop(who)
         figures = client.hmget(sum_keys(SharedSum(session))[0], "spent", "reserved")
         in_flight = sum(each[1] for each in held.values())
 

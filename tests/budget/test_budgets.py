@@ -887,6 +887,11 @@ class _Store:
 
     def settle(self, *args: Any, **kwargs: Any) -> None: ...
 
+    def add(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def now_s(self) -> float:
+        return 0.0
+
 
 def _no_store(url: str) -> SharedSums:
     return _Store()
@@ -997,7 +1002,7 @@ def test_no_id_is_told(recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptu
         rule("1", "tag:team", node="n"),
         on_budget=seen.append,
     )
-    who = {"owners": {"user": "jane@example.com", "tag:team": "jane's"}, "session": "jane-7"}
+    who: dict[str, Any] = {"owners": {"user": "jane@example.com", "tag:team": "jane's"}, "session": "jane-7"}
     limited.settle(limited.reserve(trace="t", node="n", estimate=Estimate(D(2)), **who), D(2))
     with pytest.raises(BudgetExceededError) as caught:
         limited.reserve(trace="u", node="n", estimate=Estimate(D(2)), **who)

@@ -117,7 +117,7 @@ def test_other_scopes_ask_too(store: str, scope: str) -> None:
     graph = StateGraph(MessagesState)
     graph.add_node("node", lambda state: [model.invoke(state["messages"]) for _ in range(2)] and None)
     compiled = graph.add_edge(START, "node").compile(checkpointer=InMemorySaver())
-    config = {**thread(handler, f"scope {scope}"), "metadata": {"user_id": f"scope {scope}"}}
+    config: Any = {**thread(handler, f"scope {scope}"), "metadata": {"user_id": f"scope {scope}"}}
     first = compiled.invoke(ASK, config)
     compiled.invoke(Command(resume={"add_usd": 1}), config)
 
@@ -214,7 +214,7 @@ def test_nobody_to_ask(store: str, where: str) -> None:
     with pytest.raises(BudgetExceededError):  # noqa: PT012 - the first of two calls is allowed
         if where == "no graph":
             for _ in range(2):
-                model.invoke("hi", {**config, "metadata": {"thread_id": "nobody"}})
+                model.invoke("hi", given(handler, metadata={"thread_id": "nobody"}))
         else:
             graph = StateGraph(MessagesState).add_node("a", calling(model)).add_node("b", calling(model))
             graph.add_edge(START, "a").add_edge("a", "b").compile().invoke(ASK, config)
@@ -258,3 +258,15 @@ def test_the_waiting_call_in_the_trace(store: str) -> None:
     (trace,) = all_traces()
 
     assert "OK" == named(trace, "second").status.status_code.value
+
+
+def test_as_users_have_it(exported_in_threads: str) -> None:
+    """With MLflow's own asynchronous export both traces are stored, each with its own cost."""
+    model, handler = FakeChat(), asking()
+    graph = chain_of(model, "first", "second")
+    graph.invoke(ASK, thread(handler, "as users have it"))
+    graph.invoke(Command(resume={"add_usd": 1}), thread(handler, "as users have it"))
+    mlflow.flush_trace_async_logging()
+
+    costs = [root_of(trace).get_attribute("cost.total_usd") for trace in all_traces()]
+    assert pytest.approx([0.00045, 0.00045]) == costs

@@ -161,7 +161,7 @@ def test_a_call_that_cannot_be_recorded_is_asked_for(store: str) -> None:
     handler = MlflowCostHandler({"budget": {"max_cost_usd": 0.0006}})
     told: list[str] = []
 
-    def node(_: Any, config: RunnableConfig) -> None:
+    def node(_: MessagesState, config: RunnableConfig) -> None:
         manager: Any = config["callbacks"]
         for _ in range(4):
             try:

@@ -21,6 +21,7 @@ from stored_traces import only_trace, root_of
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
+from langchain_mlflow_cost.budgets.answers import ANSWERS
 
 SHORT = {"input_tokens": 100, "output_tokens": 100, "total_tokens": 200}
 SHORT_SONNET_USD = 0.0018
@@ -32,7 +33,7 @@ def limited(max_cost_usd: float | None = None, *, on_budget: Any = None, **more:
     return MlflowCostHandler({"budget": {**limit, **more}}, on_budget=on_budget)
 
 
-def ten_at_once(model: FakeChat) -> Any:
+def ten_at_once(model: Any) -> Any:
     def plan(_: Any) -> list[Send]:
         return [Send("work", ASK) for _ in range(10)]
 
@@ -59,17 +60,17 @@ def test_workers_use_what_there_is(store: str, asynchronous: bool) -> None:
     started = threading.Barrier(8, timeout=30)
     model, handler = FakeChat(), limited(4.5 * 0.00045)
 
-    def work(_: Any) -> None:
+    def work(_: MessagesState) -> None:
         started.wait()
         for _ in range(5):
             model.invoke("hi")
 
-    async def work_async(_: Any) -> None:
+    async def work_async(_: MessagesState) -> None:
         for _ in range(5):
             await model.ainvoke("hi")
             await asyncio.sleep(0)
 
-    graph = StateGraph(MessagesState)
+    graph: Any = StateGraph(MessagesState)
     for number in range(8):
         graph.add_node(f"worker {number}", work_async if asynchronous else work).add_edge(START, f"worker {number}")
     with pytest.raises(BudgetExceededError):  # noqa: PT012 - one of two statements
@@ -90,21 +91,20 @@ def test_a_batch_is_not_refused_for_what_it_might_cost(store: str) -> None:
 
 
 def test_what_is_expected_is_what_was_answered(store: str) -> None:
-    """Once a node has answered, a call in flight holds the mean of its answers: here 500 tokens, 0.0003 USD."""
-    held: list[Decimal] = []
+    """Once a node has answered with 500 tokens, a call in flight holds 0.0003 USD: two of three fit in 0.0004."""
+    both_sent = threading.Barrier(2, timeout=30)
+    model, handler = FakeChat(), limited(0.00045 + 0.0004)
 
     def node(_: Any) -> None:
-        for _ in range(2):
-            model.invoke("hi")
+        model.invoke("hi")
+        model.before = both_sent.wait
+        outcomes.extend(type(each).__name__ for each in model.batch(["a", "b", "c"], return_exceptions=True))
 
-    def look() -> None:
-        (sum_,) = handler._state.budgets._traces[next(iter(handler._state.budgets._traces))].sums.values()  # type: ignore[union-attr]
-        held.append(sum_.reserved_usd)
-
-    model, handler = FakeChat(before=look), limited(1)
+    outcomes: list[str] = []
     one_node(node).invoke(ASK, given(handler))
 
-    assert [0.0000768, 0.0003] == pytest.approx([float(usd) for usd in held], rel=0.05)
+    assert ["AIMessage", "AIMessage", "BudgetExceededError"] == sorted(outcomes)
+    assert Decimal(500) == getattr(ANSWERS.expected("node", MINI), "tokens", None)
 
 
 # --- the worst case ------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_cancelled_calls_give_back(store: str) -> None:
     async def hang() -> None:
         await asyncio.sleep(3600)
 
-    async def node(_: Any) -> None:
+    async def node(_: MessagesState) -> None:
         async with asyncio.timeout(30):
             tasks = [asyncio.create_task(slow.ainvoke("hi")) for _ in range(34)]
             await asyncio.sleep(0.3)

@@ -161,7 +161,7 @@ def test_a_call_that_cannot_be_recorded_is_asked_for(store: str) -> None:
     handler = MlflowCostHandler({"budget": {"max_cost_usd": 0.0006}})
     told: list[str] = []
 
-    def node(_: MessagesState, config: RunnableConfig) -> None:
+    def node(_: Any, config: RunnableConfig) -> None:
         manager: Any = config["callbacks"]
         for _ in range(4):
             try:
@@ -177,8 +177,8 @@ def test_a_call_that_cannot_be_recorded_is_asked_for(store: str) -> None:
             else:
                 told.append("made")
 
-    graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
-    graph.invoke(ASK, given(handler))
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("node", node).add_edge(START, "node").compile().invoke(ASK, given(handler))
 
     # 1,000 tokens in and 128 out are guessed of each: 0.0002268 USD.
     assert ["made", "made", "node", "node"] == told

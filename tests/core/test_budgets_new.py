@@ -62,11 +62,11 @@ def test_workers_use_what_there_is(store: str, asynchronous: bool) -> None:
 
     def work(_: MessagesState) -> None:
         started.wait()
-        for _ in range(5):
+        for _n in range(5):
             model.invoke("hi")
 
     async def work_async(_: MessagesState) -> None:
-        for _ in range(5):
+        for _n in range(5):
             await model.ainvoke("hi")
             await asyncio.sleep(0)
 
@@ -157,7 +157,7 @@ def test_cancelled_calls_give_back(store: str) -> None:
     async def hang() -> None:
         await asyncio.sleep(3600)
 
-    async def node(_: MessagesState) -> None:
+    async def node(_: Any) -> None:
         async with asyncio.timeout(30):
             tasks = [asyncio.create_task(slow.ainvoke("hi")) for _ in range(34)]
             await asyncio.sleep(0.3)
@@ -171,7 +171,8 @@ def test_cancelled_calls_give_back(store: str) -> None:
 
     slow, quick = FakeChat(before_async=hang), FakeChat()
     handler = limited(0.003)
-    graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
+    graph: Any = StateGraph(MessagesState)
+    graph = graph.add_node("node", node).add_edge(START, "node").compile()
     asyncio.run(graph.ainvoke(ASK, given(handler)))
 
     assert len(quick.requests) == 1

@@ -164,6 +164,50 @@ def test_late_answers_open_nothing(redis_server: RedisServer, session: str) -> N
     assert D("0.003") * len(made) == spent(redis_server, SharedSum(session))
 
 
+def test_latency_changes_nothing(redis_server: RedisServer, session: str) -> None:
+    """Two processes a tenth of a second away from their Redis make exactly the calls that there is money for."""
+    proxies = [Proxy(redis_server.port) for _ in range(2)]
+    made: list[int] = []
+
+    def work(proxy: Proxy) -> None:
+        proxy.late_every, proxy.late_s = 1, 0.1
+        budgets = process(RedisSums(proxy.url, timeout_s=5), rule("1"))
+        while True:
+            try:
+                spend(budgets, session, "0.2")
+            except BudgetExceededError:
+                return
+            made.append(1)
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in proxies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for each in proxies:
+        each.close()
+
+    assert 5 == len(made)
+    assert D(1) == spent(redis_server, SharedSum(session))
+
+
+@pytest.mark.filterwarnings("ignore:Redis at")
+def test_a_full_server_opens_nothing(own_redis_server: RedisServer, session: str) -> None:
+    """A Redis without memory is as good as away: the process holds the budget, and sends what it spent later."""
+    own_redis_server.start()
+    store = RedisSums(own_redis_server.url, retry_s=None)
+    budgets = process(store, rule("1"))
+    spend(budgets, session, "0.5")
+    own_redis_server.client().config_set("maxmemory", "1")
+    spend(budgets, session, "0.5")
+    with pytest.raises(BudgetExceededError):
+        reserve(budgets, session)
+    own_redis_server.client().config_set("maxmemory", "0")
+    store.send_rest(10)
+
+    assert D(1) == spent(own_redis_server, SharedSum(session))
+
+
 @pytest.mark.filterwarnings("ignore:Redis at")
 @pytest.mark.parametrize("later_s", [1.0, RESERVATION_TTL_S * 3])
 def test_a_lost_confirmation_counts_nothing_twice(

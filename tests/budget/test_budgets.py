@@ -9,6 +9,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -949,6 +950,14 @@ def test_the_error_travels(travel: Any) -> None:
 def test_the_message_writes_amounts_out(error: BudgetExceededError, message: str) -> None:
     """Small sums are written as USD, not as powers of ten, and only what is limited is told."""
     assert message == str(error)
+
+
+def test_the_page_has_every_field() -> None:
+    """The example of `try: ... except` in docs/budgets.md shows all that the error holds."""
+    page = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")
+    error = BudgetExceededError(budget="trace", limit_usd=D(1), spent_usd=D(1), node="")
+
+    assert [name for name in vars(error) if f"refusal.{name}" not in page] == []
 
 
 # Messages.

@@ -599,15 +599,6 @@ def estimate_prompt_tokens(request: CallRequest, prompt_text: str) -> int:  # no
     return len(prompt_text.encode("utf-8", "surrogatepass")) // 3 + _MESSAGE_OVERHEAD
 
 
-def most_prompt_tokens(prompt_text: str) -> int:
-    """Bound a prompt's tokens: each has a byte at least, and a request's frame (roles, tools) has a few hundred."""
-    return len(prompt_text.encode("utf-8", "surrogatepass")) + _MOST_FRAME
-
-
-_MOST_FRAME: Final = 1_000
-"""Anthropic's prompt for the use of tools is the largest that is documented: up to 530 tokens (Claude 3 to 4.5)."""
-
-
 def estimate_answer_tokens(text: str) -> int:
     """Guess the tokens of a piece of an answer while it streams: cheap, a quarter of its bytes."""
     return (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // 4

@@ -43,6 +43,15 @@ def count_tokens(text: str, model: str | None = None) -> int:
     return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
 
 
+def most_prompt_tokens(prompt_text: str) -> int:
+    """Bound a prompt's tokens: each has a byte at least, and a request's frame (roles, tools) has a few hundred."""
+    return len(prompt_text.encode("utf-8", "surrogatepass")) + _MOST_FRAME
+
+
+_MOST_FRAME: Final = 1_000
+"""Anthropic's prompt for the use of tools is the largest that is documented: up to 530 tokens (Claude 3 to 4.5)."""
+
+
 def _encoding(name: str) -> Any:
     with _lock:
         return _load(name)

@@ -27,9 +27,9 @@ from langchain_mlflow_cost.pricing.reading import (
     estimate_answer_tokens,
     estimate_prompt_tokens,
     estimated_result,
-    most_prompt_tokens,
     result_of_failure,
 )
+from langchain_mlflow_cost.pricing.tokenizer import most_prompt_tokens
 from langchain_mlflow_cost.pricing.usage_json import usage_json
 
 if TYPE_CHECKING:

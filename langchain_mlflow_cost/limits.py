@@ -50,6 +50,10 @@ class Limits:
     """For so long nothing is asked of a session store that failed."""
     remembered_nodes: int = 10_000
     """Nodes whose policy, or whose budgets, are worked out once; names out of data do not fill the memory."""
+    unmet_invocations: int = 20
+    """Invocations after which entries of a policy's `nodes` are told that have met no node."""
+    watched_policies: int = 256
+    """Policies whose entries that met no node are told when the process ends."""
     made_calls: int = 10_000
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
     span_names: int = 4_096

@@ -25,6 +25,7 @@ Matching never backtracks: a glob's pieces are looked for one after the other, e
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,9 +33,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from langchain_mlflow_cost.nodes import bare, names_in
+from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 
     from langchain_mlflow_cost.nodes import NodePath
 
@@ -45,6 +47,15 @@ _FULL_NAME: Final = 1_000_000
 
 _ANY_TEXT: Final = None  # stands for `*` among the characters of a segment
 _FORBIDDEN: Final = "|:"
+
+
+_NEARLY: Final = 0.75
+"""How alike a misspelt name is to the one that was meant."""
+_DIGITS: Final = re.compile(r"\d+")
+
+
+def _escaped(character: str) -> str:
+    return f"\\{character}" if character in "/*\\" else character
 
 
 class PatternError(ValueError):
@@ -186,6 +197,27 @@ class NodePattern:
                 return None
             return Specificity(depth + below, (*tail_ranks, *ranks), -self._gaps)
         return None
+
+    def misspelt_for(self, path: NodePath, known: Container[str]) -> str | None:
+        """How the pattern would have to be written to cover a path, if but its names are misspelt; else None.
+
+        Args:
+            path: Of a node that it does not cover.
+            known: Names that are right, whatever is near them.
+        """
+        names, written, is_misspelt = names_in(path), [], False
+        for segment in self.segments:
+            text = "".join("*" if each is None else _escaped(each) for each in segment.characters) or "**"
+            if segment.rank == _FULL_NAME and segment.pieces[0] not in names and segment.pieces[0] not in known:
+                meant = nearest(segment.pieces[0], names, cutoff=_NEARLY)
+                if meant is None or _DIGITS.sub("", meant) == _DIGITS.sub("", segment.pieces[0]):
+                    return None  # `worker_2` is another than `worker_1`.
+                text, is_misspelt = "".join(map(_escaped, meant)), True
+            written.append(text)
+        if len(written) == len(("**", "name")) and written[0] == "**":
+            del written[0]
+        meant = "/".join(written)
+        return meant if is_misspelt and NodePattern.parse(meant).covers(path) else None
 
     def covers(self, path: NodePath) -> bool:
         """Whether the node at `path` is one that is meant, or runs inside one."""

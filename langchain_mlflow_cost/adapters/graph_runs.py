@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _MODULE = "langgraph.pregel.main"
 """Where `Pregel.stream` and `astream` are, in which the run of each compiled graph begins, however it was called."""
-_UNNAMED = "LangGraph"
 
 
 def is_graph_run(frame: FrameType | None) -> bool:
@@ -24,13 +23,3 @@ def is_graph_run(frame: FrameType | None) -> bool:
 def graph_of(frame: FrameType | None) -> Any:
     """The compiled graph whose run began in this function; None if it is no graph's."""
     return frame.f_locals.get("self") if frame is not None and is_graph_run(frame) else None
-
-
-def name_of(graph: Any) -> str | None:
-    """A compiled graph's own name; None where it was given none.
-
-    `with_config(run_name=...)` names a graph too: deepagents names ready-made subagents so.
-    """
-    config = getattr(graph, "config", None) or {}
-    name = config.get("run_name") or getattr(graph, "name", None)
-    return name if isinstance(name, str) and name not in ("", _UNNAMED) else None

@@ -1,16 +1,21 @@
-"""`mlflow-cost explain`: what a policy means, node by node."""
+"""`mlflow-cost explain`: what a policy means, node by node, and for the nodes of a graph."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import inspect
 import json
+import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.table import Table
 
-from langchain_mlflow_cost.cli.app import PolicyArgument, read_policy
+from langchain_mlflow_cost.cli.app import CommandError, PolicyArgument, read_policy
 from langchain_mlflow_cost.cli.output import console, say
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.nodes import parsed_path
@@ -19,6 +24,8 @@ from langchain_mlflow_cost.notices import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from langchain_mlflow_cost.policy.checking import PolicyCheck
+
 
 def explain_policy(
     policy: PolicyArgument,
@@ -26,9 +33,20 @@ def explain_policy(
         list[str] | None,
         typer.Option(metavar="PATH", help=r"Another node: team/researcher; a / in a name is \/. Repeatable."),
     ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="Check it against a graph: package.module:app or path/to/file.py:app; app may be a function that "
+            "makes the graph. Ends with 1 where an entry meets no node.",
+        ),
+    ] = None,
 ) -> None:
     """Show what a policy means, node by node."""
     loaded = read_policy(policy)
+    if graph is not None:
+        _show_check(_checked(loaded, graph))
+        return
     told = loaded.explain([parsed_path(path) for path in node or ()])
     everywhere = told["outside_nodes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -56,6 +74,78 @@ def explain_policy(
         say(out, line)
     for name in sorted(loaded.model_fields_set - _SHOWN_PER_NODE):
         say(out, f"{name}: {_plain(told['settings'].get(name))}")
+
+
+def _checked(policy: Any, place: str) -> PolicyCheck:
+    found = _graph_at(place)
+    try:
+        return policy.check(found)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise CommandError(f"--graph {place}: {error}") from error
+
+
+def _graph_at(place: str) -> Any:
+    """The graph that `module:name` or `file.py:name` names.
+
+    Raises:
+        CommandError: There is none, or the program that makes it fails.
+    """
+    where, colon, name = place.rpartition(":")
+    if not colon or not where or not name:
+        raise CommandError(f"--graph {place}: expected MODULE:NAME or FILE.py:NAME, such as my_package.agent:app")
+    sys.path.insert(0, "")
+    try:
+        found: Any = _module_of(where)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if inspect.isroutine(found):
+            found = found()
+    except Exception as error:
+        # It is the user's program that was run, and may fail in any way: what it says is theirs to read.
+        raise CommandError(f"--graph {place}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove("")
+    return found
+
+
+def _module_of(where: str) -> Any:
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    path = Path(where)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise CommandError(f"no such file: {where}")
+    # Its neighbours are imported as when it is run.
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _show_check(check: PolicyCheck) -> None:
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("Node", "Its entries", "Prompts", "Level", "Budget"):
+        table.add_column(head, overflow="fold")
+    for node in check.nodes:
+        table.add_row(
+            printable(node.node),
+            ", ".join(map(printable, node.entries)),
+            "stored" if node.log_prompts else "never",
+            node.artifact_level,
+            "\n".join(node.budgets),
+        )
+    out.print(table)
+    for entry in check.entries:
+        say(out, f"Entry {entry}")
+    if check.open_nodes:
+        say(out, f"Graphs that cannot be seen may run in: {', '.join(check.open_nodes)}")
+    if not check.ok:
+        raise typer.Exit(1)
 
 
 _SHOWN_PER_NODE = {

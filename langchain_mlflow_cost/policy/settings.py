@@ -23,6 +23,7 @@ from pydantic import (
 from langchain_mlflow_cost.budgets.rules import Budget, check_store
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import warn
+from langchain_mlflow_cost.policy.checking import check_graph
 from langchain_mlflow_cost.policy.lines import ONE_FOR_ALL, Location, Settings
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
 from langchain_mlflow_cost.policy.problems import (
@@ -43,7 +44,9 @@ from langchain_mlflow_cost.written import SETTINGS, Expanded, Fraction, Text, Us
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_mlflow_cost.node_patterns import NodePattern
     from langchain_mlflow_cost.nodes import NodePath
+    from langchain_mlflow_cost.policy.checking import PolicyCheck
 
 __all__ = ["Budget", "NodeOverrides", "NodePolicy", "Policy", "PolicyWarning", "Prices", "Redaction"]
 
@@ -239,18 +242,14 @@ class Policy(BaseModel):
 
     session_store: Expanded = Field(default=None, repr=False)
     """The URL of a Redis for what belongs to a session in all processes: numbers under `redaction.hash_key` by which
-    every worker recognises the private text that others heard (never the text), and session budgets without a `store`
-    of their own. `${VAR}` is an environment variable."""
+    every worker recognises the private text that others heard (never the text), and budgets of sessions, users and
+    tags without a `store` of their own. `${VAR}` is an environment variable."""
 
     async_logging: bool = True
     """Whether `configure` lets MLflow export in the background."""
 
     autolog_enabled: bool = True
     """Switch `mlflow.langchain.autolog()` on if it is off: for the whole process, see below."""
-
-    session_store: Expanded = Field(default=None, repr=False)
-    """The URL of a Redis for all that belongs to sessions over processes: budgets of sessions, users and tags that name
-    no `store`. `${VAR}` is an environment variable."""
 
     trace_metadata: Names = ()
     """Keys of the run's metadata that go to the trace's, redacted, where MLflow's search finds them."""
@@ -333,6 +332,11 @@ class Policy(BaseModel):
         return None if key is None else key.get_secret_value().encode()
 
     @property
+    def node_patterns(self) -> tuple[NodePattern, ...]:
+        """The patterns of the entries of `nodes`."""
+        return tuple(entry.pattern for entry in self._resolution.entries)
+
+    @property
     def budgets(self) -> tuple[Budget, ...]:
         """The budgets at the top level, to which every call counts, each with its store."""
         return tuple(budget.kept_in(self.session_store) for budget in self.budget)
@@ -377,6 +381,22 @@ class Policy(BaseModel):
             (all patterns that apply, the most specific first) and the settings that apply.
         """
         return self._resolution.explain(paths)
+
+    def check(self, graph: Any) -> PolicyCheck:
+        """Say what the policy means for a graph, without running it.
+
+        Args:
+            graph: A compiled graph: of `StateGraph`, `create_agent`, `@entrypoint`, deepagents. Subgraphs, agents in
+                the closures of tools, and tasks are looked for.
+
+        Returns:
+            For each entry of `nodes`, whether it meets nodes, meets none, or cannot be known, as graphs may be made at
+            run time; for each node, what holds there. Print it to read it.
+
+        Raises:
+            TypeError: It is no graph.
+        """
+        return check_graph(self._resolution, graph)
 
     @cached_property
     def _resolution(self) -> Resolution:

@@ -11,6 +11,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once, call_back, nearest
 from langchain_mlflow_cost.redaction.rules import without_personal_data
 from langchain_mlflow_cost.tracing.session_store import open_session_store
+from langchain_mlflow_cost.policy.unmet import EntryWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,8 @@ class HandlerState:
             self.session_store = open_session_store(policy.session_store, policy.session_key)
         self.names: dict[tuple[NodePath, str], str] = {}
         """Names of runs, by node, that hold nothing to redact."""
+        self.entries = EntryWatch(policy.node_patterns)
+        """Tells of those that meet no node."""
         self._on_cost = on_cost
         self._once = Once(log)
         self._lock = threading.Lock()

@@ -211,6 +211,8 @@ class Recorder:
                 if not run.trace.roots:
                     self._end_trace(run.trace)
                 tell_sums(run)
+                for state in run.handlers:
+                    state.entries.end_invocation()
 
     def _let_go(self, root: Run) -> None:
         """End the spans of a root that was idle for longest; what begins below it later is counted all the same."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_mlflow_cost.adapters.graph_runs import graph_of, is_graph_run, name_of
+from langchain_mlflow_cost.adapters.graph_runs import graph_of, is_graph_run
+from langchain_mlflow_cost.graphs import graph_name, path_within
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.nodes import GraphName, node_path, path_text
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.tracing.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
     from uuid import UUID
 
@@ -244,13 +246,18 @@ def _place(run: Run, told: NodePath) -> None:
 
 def _name_graph(run: Run) -> None:
     """Take the graph whose run it is into its path, if it has a name of its own."""
-    path, name = run.path, name_of(graph_of(run.place.frame))
-    if name is None or run.parent is None:
-        return
-    if _is_called(run.parent):
-        run.path = (*path, GraphName(name))
-    elif path and path[-1] != name:
-        run.path = (*path, GraphName(name, is_called=False))
+    if run.parent is not None:
+        name = graph_name(graph_of(run.place.frame))
+        run.path = path_within(run.path, name, is_called=_is_called(run.parent))
+
+
+def _note_nodes(run: Run) -> None:
+    """Let those know which nodes a graph has who watch for entries that mean none."""
+    watches = [state.entries for state in run.handlers if state.entries]
+    nodes = getattr(graph_of(run.place.frame), "nodes", None) if watches else None
+    if isinstance(nodes, Mapping):
+        for watch in watches:
+            watch.note_graph(run.path, nodes)
 
 
 def _is_called(above: Run | None) -> bool:
@@ -315,6 +322,8 @@ def make_run(
         if state not in run.handlers and not state.is_everywhere:
             run.handlers += (state,)
             trace.add_handler(state, run.session_id)
+    if run.is_graph:
+        _note_nodes(run)
     run.policy = trace.policy_at(run.handlers, run.path)
     if parent is not None and parent.state is None and parent.run_id not in RUNS:
         # What its trace knew of private text is gone.

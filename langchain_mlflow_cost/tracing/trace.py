@@ -178,6 +178,9 @@ class Trace:
             for state in handlers[1:]:
                 found = found.stricter(state.policy.for_node(path))
             self._policies[key] = found
+            for state in handlers:
+                if state.entries:
+                    state.entries.note_node(path)
         return found
 
     def redactors_of(self, policy: NodePolicy) -> tuple[Redactor, ...]:

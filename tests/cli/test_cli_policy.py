@@ -122,6 +122,70 @@ def test_explain_tells_a_name_with_a_slash_from_a_node_inside(cli: Cli, policy: 
     ]
 
 
+APP = """
+from langgraph.graph import START, MessagesState, StateGraph
+
+def answer(state):
+    return {}
+
+def make():
+    inner = StateGraph(MessagesState).add_node("critic", answer).add_edge(START, "critic").compile()
+    return StateGraph(MessagesState).add_node("team", inner).add_edge(START, "team").compile()
+
+app = make()
+broken = None
+
+def fails():
+    raise RuntimeError("no key is set")
+"""
+
+
+@pytest.fixture
+def app_file(tmp_path: Path) -> str:
+    (tmp_path / "checked_app.py").write_text(APP)
+    return "checked_app.py"
+
+
+@pytest.mark.parametrize("place", ["checked_app:app", "checked_app.py:app", "checked_app:make"])
+def test_explain_checks_a_policy_against_a_graph(cli: Cli, tmp_path: Path, app_file: str, place: str) -> None:
+    """What holds for each of its nodes; it ends well where each entry meets one."""
+    (tmp_path / "right.yaml").write_text("nodes: {critic: {log_prompts: false}}")
+    done = cli("explain", "right.yaml", "--graph", place)
+
+    assert done.code == 0
+    assert row_of(done.out, "team/critic")[:4] == ["team/critic", "critic", "never", "minimal"]
+    assert 'Entry "critic" meets team/critic' in done.out
+
+
+def test_explain_ends_with_1_where_an_entry_meets_no_node(cli: Cli, tmp_path: Path, app_file: str) -> None:
+    """With the name that was meant."""
+    (tmp_path / "wrong.yaml").write_text("nodes: {Critic: {log_prompts: false}}")
+    done = cli("explain", "wrong.yaml", "--graph", "checked_app:app")
+
+    assert done.code == 1
+    assert 'Entry "Critic" meets no node; did you mean "critic"?' in done.out
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("checked_app", "expected MODULE:NAME"),
+        ("no_such_module:app", "No module named"),
+        ("no_such_file.py:app", "no such file"),
+        ("checked_app:nothing", "has no attribute"),
+        ("checked_app:broken", "expected a compiled graph, found NoneType"),
+        ("checked_app:fails", "no key is set"),
+    ],
+)
+def test_explain_says_why_there_is_no_graph(cli: Cli, policy: Path, app_file: str, place: str, said: str) -> None:
+    """In a line, without a traceback."""
+    done = cli("explain", policy, "--graph", place)
+
+    assert done.code == 1
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def test_explain_doubts_prices_that_lead_nowhere(cli: Cli, policy: Path) -> None:
     """An alias to a model that no list knows, MLflow's neither, is told with its line; one that MLflow knows is not."""
     policy.write_text(

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "notices",
         "nodes",
         "node_patterns",
+        "graphs",
         "written",
         "record_names",
         "messages",

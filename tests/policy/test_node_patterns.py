@@ -341,7 +341,7 @@ def test_an_agent_is_deeper_than_its_tool_and_less_deep_than_its_nodes(node: Nod
     ranked = [NodePattern.parse(each).specificity(node) for each in patterns]
 
     assert None not in ranked
-    assert ranked == sorted(ranked, key=lambda each: each or ())  # type: ignore[type-var,return-value]
+    assert ranked == sorted(ranked, key=lambda each: each or ())
     assert len(set(ranked)) == len(ranked)
 
 

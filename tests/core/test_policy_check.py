@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from agents import PLACES, asking, clinic, one_node_graph
 from fake_models import FakeChat
 from langchain.agents import create_agent
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, tool
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
-from test_called_agents import PLACES, asking, clinic, one_node_graph
 from ways import ASK, given, team_graph
 
 from langchain_mlflow_cost import MlflowCostHandler, Policy
@@ -20,7 +20,7 @@ PRIVATE = {"log_prompts": False}
 
 
 def checked(graph: Any, *entries: str) -> Any:
-    return Policy(nodes=dict.fromkeys(entries, PRIVATE)).check(graph)
+    return Policy.load({"nodes": dict.fromkeys(entries, PRIVATE)}).check(graph)
 
 
 def nodes(graph: Any) -> list[str]:
@@ -145,7 +145,9 @@ def test_an_agent_that_asks_itself_is_not_followed_for_ever() -> None:
 
 def test_what_holds_for_each_node() -> None:
     """Level, prompts, budget and the entries that say so."""
-    policy = Policy(nodes={"doctor": PRIVATE, "tools": {"budget": {"max_cost_usd": 0.5}}}, artifact_level="full")
+    policy = Policy.load(
+        {"artifact_level": "full", "nodes": {"doctor": PRIVATE, "tools": {"budget": {"max_cost_usd": 0.5}}}}
+    )
     found = {each.node: each for each in policy.check(clinic()).nodes}
 
     assert str(found["tools/doctor/model"]) == (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once, call_back, nearest
+from langchain_mlflow_cost.policy.unmet import EntryWatch
 from langchain_mlflow_cost.redaction.rules import without_personal_data
 from langchain_mlflow_cost.tracing.session_store import open_session_store
-from langchain_mlflow_cost.policy.unmet import EntryWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -160,7 +160,8 @@ def _point_to_store(policy: Policy) -> None:
             "server (tracking_uri: http://...); tracing is off until mlflow.tracing.enable()"
         )
     # Without a word, MLflow looks for a database, which its light package cannot.
-    if not mlflow.is_tracking_uri_set() or uri != mlflow.get_tracking_uri():
+    is_set: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]  # MLflow annotates it not
+    if not is_set or uri != mlflow.get_tracking_uri():
         mlflow.set_tracking_uri(uri)
     fault = None if is_server(uri) else why_unusable(uri)
     if fault is not None:

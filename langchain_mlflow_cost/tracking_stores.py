@@ -75,12 +75,12 @@ def is_in(database: Path, old: Path) -> bool:
         "SELECT 1 FROM runs WHERE run_uuid = ?": next(old.glob("*/[0-9a-f]*/meta.yaml"), None),
         "SELECT 1 FROM trace_info WHERE request_id = ?": next(old.glob("*/traces/*/trace_info.yaml"), None),
     }
-    samples = {query: file for query, file in samples.items() if file is not None}
+    known = {query: file.parent.name for query, file in samples.items() if file is not None}
     if not database.exists():
-        return not samples
+        return not known
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro", uri=True, timeout=1)) as stored:
-            return all(stored.execute(query, (file.parent.name,)).fetchone() for query, file in samples.items())
+            return all(stored.execute(query, (name,)).fetchone() for query, name in known.items())
     except sqlite3.Error:
         return False
 

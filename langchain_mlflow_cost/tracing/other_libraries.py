@@ -44,10 +44,7 @@ def count_span(span: GuardedSpan) -> None:
         write_raw(span, {SpanAttributeKey.LLM_COST: written_json(_NOTHING)})
         return
     attributes = span.attributes or {}
-    counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
-    is_mlflows = isinstance(counts, dict)
-    if not is_mlflows:
-        counts = {key: value for key, value in attributes.items() if key.startswith(COUNT_PREFIXES)}
+    counts = _counts_of(attributes)
     model = _first_text(attributes, _MODELS)
     if not counts or model is None:
         return
@@ -83,6 +80,14 @@ def _is_model(span: GuardedSpan) -> bool:
         or attributes.get(OPERATION_KEY) in MODEL_OPERATIONS
         or attributes.get(KIND_KEY) in MODEL_KINDS
     )
+
+
+def _counts_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The counts of tokens that a span tells: as MLflow's own autolog does, else by another convention."""
+    counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
+    if isinstance(counts, dict):
+        return counts
+    return {key: value for key, value in attributes.items() if key.startswith(COUNT_PREFIXES)}
 
 
 def _first_text(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

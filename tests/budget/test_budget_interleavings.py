@@ -32,7 +32,7 @@ from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
-    from tests.budget.conftest import RedisServer
+    from redis_server import RedisServer
 
 redis = pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
 

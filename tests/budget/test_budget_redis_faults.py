@@ -33,7 +33,7 @@ from langchain_mlflow_cost.errors import BudgetExceededError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.budget.conftest import RedisServer
+    from redis_server import RedisServer
 
 pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
 

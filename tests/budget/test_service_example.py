@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.budget.conftest import RedisServer
+    from redis_server import RedisServer
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install fastapi httpx")
 

@@ -66,6 +66,16 @@ class Limits:
     """
     export_stalled_s: float = 2.0
     """After this long, nobody waits for an export from which nothing has moved: its store is away."""
+    flush_s: float = 7.0
+    """How long a flush, or the end of the process, waits for a store that does nothing; where it does, they wait on."""
+    flush_stalled_s: float = 3.0
+    """A store that has stored something within so many seconds is not given up."""
+    slow_server_s: float = 30.0
+    """How much longer they wait for a server that answers requests, and stores nothing."""
+    sync_export_wait_s: float = 3.5
+    """How long the calls of one trace may keep their caller waiting in all, where MLflow exports synchronously."""
+    summary_s: float = 9.0
+    """How long `cost_summary` may take."""
     health_check_s: float = 3.0
     """How long a tracking server may take to answer its health check, and `configure` to look at a database."""
     set_up_s: float = 5.0

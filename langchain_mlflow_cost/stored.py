@@ -8,11 +8,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.bounded import within
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.pricing.ledger import Call, Ledger
 from langchain_mlflow_cost.pricing.summary import CostSummary
+from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from mlflow.entities import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")
 
@@ -32,20 +38,34 @@ def cost_summary(trace_id: str | None = None) -> CostSummary:
         whatever the state of MLflow.
     """
     try:
-        import mlflow  # noqa: PLC0415 - it may be missing
-
-        mlflow.flush_trace_async_logging()
-        if trace_id is None:
-            found = mlflow.search_traces(max_results=1, order_by=["timestamp_ms DESC"], return_type="list")
-            trace = found[0] if found else None
-        else:
-            trace = mlflow.get_trace(trace_id, silent=True)
+        trace = within(limits().summary_s, lambda: _read(trace_id))
+    except TimeoutError:
+        return _nothing(trace_id, f"the store did not answer within {limits().summary_s:g} s")
     except Exception as error:  # a store that is away must not break the caller's program
         log.debug("reading the trace failed", exc_info=error)
         return _nothing(trace_id, f"it could not be read ({type(error).__name__})")
     if trace is None:
         return _nothing(trace_id, "the store has none")
     return summary_of(trace.info.trace_id, ((span.span_type, span.attributes) for span in trace.data.spans))
+
+
+def _read(trace_id: str | None) -> Trace | None:
+    import mlflow  # noqa: PLC0415 - it may be missing
+
+    from langchain_mlflow_cost.adapters.store_calls import drain_calls  # noqa: PLC0415 - as above
+
+    mlflow.flush_trace_async_logging()
+    drain_calls()
+    uri = mlflow.get_tracking_uri()
+    fault = why_unusable(uri) if is_server(uri) else None
+    if fault is not None:
+        # MLflow would ask it for minutes.
+        raise ConnectionError(f"{without_credentials(uri)} {fault}")
+    if trace_id is not None:
+        trace: Trace | None = mlflow.get_trace(trace_id, silent=True)
+        return trace
+    found = mlflow.search_traces(max_results=1, order_by=["timestamp_ms DESC"], return_type="list")
+    return found[0] if found else None
 
 
 def _nothing(trace_id: str | None, why: str) -> CostSummary:

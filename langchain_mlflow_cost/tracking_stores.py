@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import tempfile
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -18,6 +19,8 @@ from langchain_mlflow_cost.limits import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import requests
 
 DEFAULT_TRACKING_URI: Final = "sqlite:///mlflow.db"
 _ARTIFACT_STORES: Final = frozenset(
@@ -75,12 +78,12 @@ def is_in(database: Path, old: Path) -> bool:
         "SELECT 1 FROM runs WHERE run_uuid = ?": next(old.glob("*/[0-9a-f]*/meta.yaml"), None),
         "SELECT 1 FROM trace_info WHERE request_id = ?": next(old.glob("*/traces/*/trace_info.yaml"), None),
     }
-    known = {query: file.parent.name for query, file in samples.items() if file is not None}
+    names = {query: file.parent.name for query, file in samples.items() if file is not None}
     if not database.exists():
-        return not known
+        return not names
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro", uri=True, timeout=1)) as stored:
-            return all(stored.execute(query, (name,)).fetchone() for query, name in known.items())
+            return all(stored.execute(query, (name,)).fetchone() for query, name in names.items())
     except sqlite3.Error:
         return False
 
@@ -152,25 +155,47 @@ def _within(wait_s: float, ask: Callable[[], str | None], late: str | None) -> s
 # --- servers --------------------------------------------------------------------------------------------------------
 
 
+def answers_requests(uri: str) -> bool:
+    """Whether a server that is healthy reads from its database too, within `Limits.health_check_s`."""
+    wait_s = limits().health_check_s
+
+    def ask() -> str | None:
+        return _ask(uri, wait_s) or _get(uri, "/api/2.0/mlflow/experiments/get?experiment_id=0", wait_s, _no_fault)
+
+    return _within(wait_s, ask, "is late") is None
+
+
 def _ask(uri: str, wait_s: float) -> str | None:
+    return _get(uri, "/health", wait_s, _unlike_mlflow)
+
+
+def _unlike_mlflow(response: requests.Response) -> str | None:
+    if response.status_code != HTTPStatus.OK:
+        return f"answered its health check with status {response.status_code}"
+    # A stranger's page may be of any length.
+    body: bytes = response.raw.read(len(_OK) + 8, decode_content=True)
+    return None if body.strip() == _OK else "answered its health check, but not as MLflow does"
+
+
+def _no_fault(response: requests.Response) -> str | None:
+    return None if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else f"has status {response.status_code}"
+
+
+def _get(uri: str, path: str, wait_s: float, judge: Callable[[requests.Response], str | None]) -> str | None:
     import requests  # noqa: PLC0415 - not for programs that only read a policy
 
     try:
         # No redirect: MLflow's own calls are mostly POSTs, which a redirect turns into something else.
         with requests.get(
-            f"{uri.rstrip('/')}/health", timeout=wait_s, allow_redirects=False, stream=True, **_credentials()
+            f"{uri.rstrip('/')}{path}", timeout=wait_s, allow_redirects=False, stream=True, **_credentials()
         ) as response:
-            if response.status_code != requests.codes.ok:
-                return f"answered its health check with status {response.status_code}"
-            # A stranger's page may be of any length.
-            body = response.raw.read(len(_OK) + 8, decode_content=True)
+            return judge(response)
     except requests.Timeout:
         return f"did not answer its health check within {wait_s:g} s"
     except requests.ConnectionError:
         return "did not answer its health check: it cannot be reached"
     except Exception as error:  # noqa: BLE001 - whatever a stranger sends, or a certificate that is not there
         return f"did not answer its health check ({type(error).__name__})"
-    return None if body.strip() == _OK else "answered its health check, but not as MLflow does"
 
 
 def _credentials() -> dict[str, Any]:

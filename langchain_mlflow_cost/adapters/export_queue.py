@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.adapters.store_calls import StoreCalls, bound_calls, lost_in_calls
 from langchain_mlflow_cost.limits import limits
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ _losses = Losses()
 
 
 def lost_spans() -> int:
-    """Spans of this process that found a full queue, or made another leave it."""
-    return _losses.count
+    """Spans of this process that found a full queue, made another leave it, or that the store did not take."""
+    return _losses.count + lost_in_calls()
 
 
 # --- the queues themselves ------------------------------------------------------------------------------------------
@@ -175,6 +176,11 @@ def backlogs_of(span: SdkSpan) -> tuple[Backlog, ...]:
 
 def _backlog_of(processor: Any) -> Backlog | None:
     try:
+        calls = bound_calls(processor)
+    except (AttributeError, TypeError):
+        # Another's processor, or an MLflow of another make.
+        calls = None
+    try:
         queue = processor.span_exporter._async_queue  # noqa: SLF001
         delegate = processor._batch_delegate  # noqa: SLF001
         batch = None if delegate is None else delegate._batch_processor  # noqa: SLF001
@@ -184,7 +190,7 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 backlog = Backlog(queue, batch)
                 backlog.is_served()
                 backlog.wake()
-                _take_time(queue, backlog, wait=batch is not None)
+                _take_time(queue, backlog, calls, wait=batch is not None)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
         # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.
@@ -192,12 +198,13 @@ def _backlog_of(processor: Any) -> Backlog | None:
     return backlog
 
 
-def _take_time(queue: Any, backlog: Backlog, *, wait: bool) -> None:
+def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: bool) -> None:
     """Make MLflow's queue of tasks note when it takes one, and wait for room on a thread that may.
 
     Args:
         queue: The queue.
         backlog: What notes it.
+        calls: Where the tasks end, if that is known: they are told what to expect.
         wait: Nobody's request waits for `put`: a thread of the export calls it, or somebody who flushes.
     """
     put, tasks = queue.put, queue._queue  # noqa: SLF001
@@ -205,14 +212,22 @@ def _take_time(queue: Any, backlog: Backlog, *, wait: bool) -> None:
     def has_room() -> bool:
         return not 0 < tasks.maxsize <= len(tasks.queue)
 
-    def put_in_time(task: Any) -> None:
+    def may_wait() -> bool:
         # A queue that is not active is being flushed: `put` does the task itself. One without its thread, in a fork,
         # stays full for ever.
-        while wait and not has_room() and queue.is_active() and queue._consumer_thread.is_alive():  # noqa: SLF001
+        return bool(wait and queue.is_active() and queue._consumer_thread.is_alive())  # noqa: SLF001
+
+    def put_in_time(task: Any) -> None:
+        if calls is not None and task.handler == calls.log_spans:
+            calls.expect(task.args[1])
+        while not has_room() and may_wait() and not (calls is not None and calls.gives_up()):
             with tasks.not_full:
                 tasks.not_full.wait_for(has_room, _ROOM_LOOK_S)
         if has_room():
             backlog.moved_at = time.monotonic()
+        elif calls is not None and may_wait():
+            calls.lose(task)
+            return
         put(task)
 
     queue.put = put_in_time

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.cli.app import CommandError
+from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,10 @@ def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         # MLflow would make an empty database there.
         raise CommandError(f"no database {uri.removeprefix(SQLITE)}; name the store with --tracking-uri")
+
+    fault = why_unusable(uri) if is_server(uri) else None
+    if fault is not None:
+        raise CommandError(f"the MLflow server {without_credentials(uri)} {fault}")
 
     # Its default asks a server that is not there for four minutes (seven retries, 3.17); nobody waits so long here.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

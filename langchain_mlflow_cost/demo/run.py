@@ -25,7 +25,9 @@ from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.proof import found_in
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
+from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
+from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +59,10 @@ def run(
         Whether the store is free of everything that must not be in it.
     """
     _stay_on_this_machine()
+    fault = why_unusable(tracking_uri) if is_server(tracking_uri) else None
+    if fault is not None:
+        console.print(f"The MLflow server {without_credentials(tracking_uri)} {fault}.", style="red")
+        return False
     database = _database(tracking_uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Owner to the names that the module uses of it."""
 EXPORT_NAMES: dict[str, tuple[str, ...]] = {
-    "exporter": ("_async_queue", "_client", "_log_spans", "_should_log_async"),
+    "exporter": ("_async_queue", "_client", "_log_spans", "_log_trace", "_should_log_async"),
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),

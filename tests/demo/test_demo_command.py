@@ -8,7 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 import pytest
@@ -16,9 +17,6 @@ import pytest
 from langchain_mlflow_cost import cost_summary
 from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.run import mlflow_command
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMMAND = "from langchain_mlflow_cost.cli import main; main()"
 PLANTED = ["ada.lovelace@example.com", "4111 1111 1111 1111", "sk-proj-", app.PRIVATE_NOTE, app.PRIVATE_VERDICT]
@@ -252,3 +250,20 @@ def test_without_its_extra(tmp_path: Path) -> None:
 
     assert done.code == 1
     assert done.err == "mlflow-cost: the demo needs an extra: pip install 'langchain-mlflow-cost[demo]'\n"
+
+
+def test_server_that_is_away(tmp_path: Path) -> None:
+    """A server that does not answer is told, and not linked to."""
+    done = subprocess.run(
+        [sys.executable, "-m", "langchain_mlflow_cost", "demo", "--tracking-uri", "http://127.0.0.1:9"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "did not answer its health check" in " ".join(done.stdout.split())
+    assert "#/experiments" not in done.stdout

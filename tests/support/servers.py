@@ -32,7 +32,7 @@ class Server:
         self.program = program
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and come back when it is healthy."""
@@ -40,9 +40,9 @@ class Server:
         command += ["--workers", "1", "--backend-store-uri", self.database]
         command += ["--artifacts-destination", str(self.folder / "served")]
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
         for _ in range(1_200):
-            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
                 assert answer.read() == b"OK"
                 return
@@ -51,16 +51,16 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal to the server and its workers."""
-        assert self._process is not None
-        os.killpg(self._process.pid, number)
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End it at once, as a crash does."""
-        if self._process is not None:
+        if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+            self.process.wait()
+            self.process = None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,553 @@
+"""What MLflow's exporter asks of its store: whoever exports waits a bounded time, in order, and what is lost is told.
+
+MLflow tries a server that is away seven times, with pauses that double, for minutes (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`,
+which holds for the whole process: the user's runs and artifacts too, so it is left alone), and waits 120 s for one that
+hangs. Each call is made in a thread that nobody has to wait for:
+
+- With MLflow's queue, its threads wait for the call as long as nobody flushes, so that an outage of some minutes costs
+  nothing. A flush, and the end of the process, give up when the store has done nothing for long enough.
+- Without the queue, each trace may wait for so many seconds in all; then its calls go on behind the caller's back.
+
+The end of a trace is not stored before its spans. Else MLflow finds no mark that the store has them, and writes all
+of them a second time, to `traces.json` (mlflow 3.17: 4 of 30 traces, 15 with larger batches).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.tracking_stores import answers_requests, is_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("langchain_mlflow_cost")
+
+_LOOK_S = 0.1
+"""Seconds after which one who waits looks around."""
+_MOST_CALLS = 256
+"""Calls that may be on their way at once: each has a thread."""
+_MOST_DEFERRED = 1_000
+"""Tasks of a flush that gave up which are kept for when the store answers again."""
+_AGAIN_S = 240.0
+"""How long a call is made again that failed for a while only: about as long as MLflow tries a server that is away."""
+
+
+def _will_pass(error: Exception) -> bool:
+    """Whether the same call may do later, and MLflow does not try it again by itself.
+
+    Another process has the database locked: it may be cleaning up (VACUUM). Or a server did not tell its version, which
+    MLflow asks for with each batch and for 3 s: MLflow takes it for one that stores no spans, and from then on writes
+    those of all traces to `traces.json` alone (3.17).
+    """
+    return "database is locked" in str(error) or "could not identify MLflow server version" in str(error)
+
+
+class _Call:
+    """One call of the store, made in a helper thread, perhaps more than once."""
+
+    __slots__ = ("done", "failed", "is_counted", "make", "spans", "started", "trace_ids")
+
+    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str]) -> None:
+        context = copy_context()
+        self.make = lambda: context.copy().run(make)
+        self.spans = spans
+        """How many it carries; 0 for the end of a trace."""
+        self.trace_ids = trace_ids
+        self.done = threading.Event()
+        self.failed = False
+        self.is_counted = False
+        """Whether it stands among the lost."""
+        self.started = time.monotonic()
+
+
+class _Outages:
+    """When the store was away."""
+
+    def __init__(self) -> None:
+        self._is_out = False
+        self._ended_at = 0.0
+
+    def begin(self) -> bool:
+        """Note that it is away; whether that is new."""
+        is_new, self._is_out = not self._is_out, True
+        return is_new
+
+    def end(self) -> bool:
+        """Note that it is back; whether that is new."""
+        was_out, self._is_out = self._is_out, False
+        if was_out:
+            self._ended_at = time.monotonic()
+        return was_out
+
+    def ended_since(self, when: float) -> bool:
+        """Whether it came back since then."""
+        return self._ended_at > when
+
+
+class _Helpers:
+    """Threads that make calls; used again, since none can be started when the interpreter ends (Python 3.12)."""
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        self._pid = os.getpid()
+
+    def run(self, work: Callable[[], None]) -> bool:
+        """Let a thread do it; False where there is none."""
+        if self._pid != os.getpid():
+            # A fork has the list, and not the threads.
+            self._idle, self._pid = [], os.getpid()
+        try:
+            inbox = self._idle.pop()
+        except IndexError:
+            inbox = SimpleQueue()
+            try:
+                threading.Thread(
+                    target=self._serve, args=(inbox,), name="langchain_mlflow_cost store", daemon=True
+                ).start()
+            except RuntimeError:
+                return False
+        inbox.put(work)
+        return True
+
+    def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            inbox.get()()
+            self._idle.append(inbox)
+
+
+_helpers = _Helpers()
+_current = threading.local()
+
+
+class StoreCalls:
+    """The calls of one of MLflow's exporters.
+
+    Args:
+        exporter: An `MlflowV3SpanExporter`.
+    """
+
+    def __init__(self, exporter: Any) -> None:
+        self.uri: str = exporter._client.tracking_uri  # noqa: SLF001
+        self._lock = threading.Condition(threading.Lock())
+        self._calls: set[_Call] = set()
+        self._pending: Counter[str] = Counter()
+        """Batches on their way, by the traces that have spans in them."""
+        self._expected: set[int] = set()
+        """Batches in the queue, which keeps them alive."""
+        self._left_s: dict[str, float] = {}
+        """What traces may still wait where nothing waits for them in a queue."""
+        self._deferred: list[_Call] = []
+        self._is_taking_up = False
+        self._flushes = 0
+        self._give_up_at = 0.0
+        self._gave_up = False
+        self._is_ending = False
+        self._succeeded_at = 0.0
+        self._failed_at = -1.0
+        self._asked_at, self._was_well, self._is_asking = 0.0, True, False
+        self._outages = _Outages()
+        self._was_ill_before = False
+        self.lost_spans = 0
+        self.lost_ends = 0
+        self._told = (0, 0)
+        self._pid = os.getpid()
+        self.has_queue = hasattr(exporter, "_async_queue")
+        self._store_spans, self._store_end = exporter._log_spans, exporter._log_trace  # noqa: SLF001
+        exporter._log_spans, exporter._log_trace = self.log_spans, self.log_trace  # noqa: SLF001
+        client = exporter._client  # noqa: SLF001
+        for name in ("log_spans", "start_trace", "_upload_trace_data"):
+            setattr(client, name, partial(self._noted, getattr(client, name)))
+
+    # --- what the exporter calls ------------------------------------------------------------------------------------
+
+    def expect(self, spans: list[Any]) -> None:
+        """Let the ends of these spans' traces wait until the spans are stored: called when they go into a queue."""
+        with self._lock:
+            self._expected.add(id(spans))
+            self._pending.update({span.trace_id for span in spans})
+
+    def log_spans(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
+        """In the exporter's place: store spans."""
+        if id(spans) not in self._expected:
+            self.expect(spans)
+        self._expected.discard(id(spans))
+        trace_ids = list({span.trace_id for span in spans})
+        self._make(_Call(partial(self._store_spans, experiment_id, spans, workspace), len(spans), trace_ids))
+
+    def log_trace(self, trace: Any, prompts: Any, workspace: str | None = None) -> None:
+        """In the exporter's place: store the end of a trace, after its spans."""
+        trace_id = trace.info.trace_id
+
+        def in_order() -> None:
+            until = time.monotonic() + _AGAIN_S
+            with self._lock:
+                while self._pending[trace_id] > 0 and time.monotonic() < until:
+                    self._lock.wait(_LOOK_S)
+            self._store_end(trace, prompts, workspace)
+
+        self._make(_Call(in_order, 0, [trace_id]))
+
+    def _noted(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Make a call of the exporter's client, and note when it fails: the exporter keeps that to itself."""
+        until, pause_s = time.monotonic() + _AGAIN_S, 0.25
+        while True:
+            try:
+                return original(*args, **kwargs)
+            except Exception as error:
+                if _will_pass(error):
+                    if time.monotonic() < until:
+                        time.sleep(pause_s)
+                        pause_s = min(2 * pause_s, 2.0)
+                        continue
+                    error = ConnectionError(str(error))
+                elif isinstance(error, NotImplementedError):
+                    # The store has no such thing, and MLflow knows another way.
+                    raise
+                call = getattr(_current, "call", None)
+                if call is not None:
+                    call.failed = True
+                raise error from None
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _make(self, call: _Call) -> None:
+        if self._pid != os.getpid():
+            self._after_fork()
+        if self.gives_up() or len(self._calls) >= _MOST_CALLS or not self._start(call):
+            self._set_aside(call)
+            return
+        if self.has_queue:
+            self._wait_in_queue(call)
+        else:
+            self._wait_for_caller(call)
+
+    def _wait_in_queue(self, call: _Call) -> None:
+        made_at = time.monotonic()
+        while not call.done.wait(_LOOK_S):
+            if self.gives_up():
+                self._count(call)
+                return
+            if time.monotonic() - made_at < limits().export_stalled_s:
+                continue
+            if self._is_well():
+                if self._outages.ended_since(made_at):
+                    # MLflow's own pause between two tries may be a minute by now, and a flush does not wait that long.
+                    made_at = time.monotonic()
+                    self._start(call)
+            elif not is_server(self.uri) or self._was_ill_before:
+                self._tell_outage()
+
+    def _wait_for_caller(self, call: _Call) -> None:
+        key = call.trace_ids[0] if call.trace_ids else ""
+        with self._lock:
+            left_s = self._left_s.get(key, limits().sync_export_wait_s)
+        # Who has waited in vain lets the next ones go at once.
+        wait_s = 0.0 if self._is_away() else left_s
+        began = time.monotonic()
+        is_done = call.done.wait(wait_s)
+        spent_s = time.monotonic() - began
+        with self._lock:
+            self._left_s[key] = left_s - spent_s
+            while len(self._left_s) > _MOST_DEFERRED:
+                self._left_s.pop(next(iter(self._left_s)))
+        if not is_done and wait_s > 0:
+            self._tell_outage()
+
+    def _start(self, call: _Call) -> bool:
+        with self._lock:
+            self._calls.add(call)
+        if _helpers.run(partial(self._run, call)):
+            return True
+        with self._lock:
+            self._calls.discard(call)
+        return False
+
+    def _run(self, call: _Call) -> None:
+        if call.done.is_set():
+            return
+        _current.call = call
+        call.failed = False
+        try:
+            call.make()
+        except Exception as error:
+            call.failed = True
+            log.debug("export failed", exc_info=error)
+        finally:
+            _current.call = None
+            self._ended(call)
+
+    def _ended(self, call: _Call) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if call.done.is_set():
+                return
+            call.done.set()
+            self._calls.discard(call)
+            self._release(call)
+            if call.failed:
+                self._failed_at = now
+                if not call.is_counted:
+                    self._lose(call)
+            else:
+                self._succeeded_at = now
+                self._gave_up = False
+                if call.is_counted:
+                    self._lose(call, -1)
+        if not call.failed:
+            self._tell_recovery()
+            self._take_up()
+
+    def _release(self, call: _Call) -> None:
+        if call.spans:
+            for trace_id in call.trace_ids:
+                self._pending[trace_id] -= 1
+                if self._pending[trace_id] <= 0:
+                    del self._pending[trace_id]
+            self._lock.notify_all()
+
+    # --- is it there? -----------------------------------------------------------------------------------------------
+
+    def _is_away(self) -> bool:
+        """Whether a call has been on its way for too long, or the last one failed."""
+        late = time.monotonic() - limits().export_stalled_s
+        with self._lock:
+            is_late = any(self._succeeded_at < call.started < late for call in self._calls)
+        return is_late or (self._failed_at > self._succeeded_at and self._failed_at > late)
+
+    def _is_well(self) -> bool:
+        """Whether a server answered lately, without waiting for it; of another store, whether it stores."""
+        if not is_server(self.uri):
+            return not self._is_away()
+        with self._lock:
+            is_due = not self._is_asking and time.monotonic() - self._asked_at > 1.0
+            self._is_asking |= is_due
+        if is_due and not _helpers.run(self._ask_health):
+            self._is_asking = False
+        return self._was_well
+
+    def _ask_health(self) -> None:
+        before, self._was_well = self._was_well, answers_requests(self.uri)
+        # A busy machine may be late once.
+        self._was_ill_before = not before and not self._was_well
+        if self._was_well:
+            self._tell_recovery()
+        self._asked_at, self._is_asking = time.monotonic(), False
+
+    def gives_up(self) -> bool:
+        """Whether somebody flushes, or the process ends, and the store has done nothing for long enough."""
+        # The first thing that an interpreter does at its end, before it waits for threads.
+        if not self._is_ending and not threading.main_thread().is_alive():
+            self._is_ending = True
+            self.begin_flush()
+        if not self._flushes:
+            return False
+        now = time.monotonic()
+        if now < self._give_up_at or now - self._succeeded_at < limits().flush_stalled_s:
+            return False
+        # It may be slow, or new, and this machine busy.
+        if is_server(self.uri) and now < self._give_up_at + limits().slow_server_s and self._is_well():
+            return False
+        self._gave_up = True
+        return True
+
+    def begin_flush(self) -> None:
+        """Somebody waits from now on until all is stored."""
+        with self._lock:
+            self._flushes += 1
+            now = time.monotonic()
+            if self._flushes == 1 and now > self._give_up_at + 1.0:
+                # It has been waited for once, in vain.
+                self._give_up_at = now + (limits().export_stalled_s if self._gave_up else limits().flush_s)
+        if self._deferred and self._is_well():
+            self._take_up()
+
+    def end_flush(self) -> None:
+        """Nobody waits any more."""
+        with self._lock:
+            self._flushes -= 1
+        if self._gave_up:
+            self._tell_losses()
+
+    def drain(self) -> None:
+        """Wait for the calls that are on their way, as a flush does."""
+        self.begin_flush()
+        try:
+            while (calls := [*self._calls, *self._deferred]) and not self.gives_up():
+                calls[0].done.wait(_LOOK_S)
+                if not self._calls:
+                    self._take_up()
+                    if not self._is_taking_up:
+                        break
+        finally:
+            self.end_flush()
+
+    # --- what is lost -----------------------------------------------------------------------------------------------
+
+    def lose(self, task: Any) -> None:
+        """A task of MLflow's queue for which there was no room."""
+        spans = task.args[1] if task.handler == self.log_spans else ()
+        self._expected.discard(id(spans))
+        call = _Call(lambda: None, len(spans), list({span.trace_id for span in spans}))
+        with self._lock:
+            self._release(call)
+            self._lose(call)
+
+    def _set_aside(self, call: _Call) -> None:
+        """Keep it for when the store answers again; lose it where there is no room, or no time."""
+        with self._lock:
+            if not self._is_ending and len(self._deferred) < _MOST_DEFERRED and len(self._calls) < _MOST_CALLS:
+                self._deferred.append(call)
+                call.is_counted = True
+            else:
+                self._release(call)
+            self._lose(call)
+
+    def _take_up(self) -> None:
+        """Make the calls that were set aside, one after the other: the store has only just come back."""
+        with self._lock:
+            if not self._deferred or self._is_taking_up:
+                return
+            self._is_taking_up = True
+        if not _helpers.run(self._make_deferred):
+            self._is_taking_up = False
+
+    def _make_deferred(self) -> None:
+        try:
+            while self._deferred:
+                with self._lock:
+                    call = self._deferred.pop(0)
+                    call.started = time.monotonic()
+                    self._calls.add(call)
+                self._run(call)
+                if call.failed:
+                    return
+        finally:
+            self._is_taking_up = False
+
+    def _count(self, call: _Call) -> None:
+        """It goes on, and nobody waits for it any more."""
+        with self._lock:
+            if not call.done.is_set() and not call.is_counted:
+                call.is_counted = True
+                self._lose(call)
+
+    def _lose(self, call: _Call, many: int = 1) -> None:
+        _lost["spans"] += many * call.spans
+        self.lost_spans += many * call.spans
+        self.lost_ends += many * (not call.spans)
+
+    def _tell_outage(self) -> None:
+        with self._lock:
+            is_new = self._outages.begin()
+        if is_new:
+            log.warning(
+                "langchain_mlflow_cost: the store %s does not answer; traces wait for it as long as there is room",
+                without_credentials(self.uri),
+            )
+
+    def _tell_recovery(self) -> None:
+        with self._lock:
+            was_out = self._outages.end()
+        if was_out:
+            log.warning("langchain_mlflow_cost: the store %s answers again", without_credentials(self.uri))
+
+    def _tell_losses(self) -> None:
+        with self._lock:
+            lost = self.lost_spans, self.lost_ends
+            is_new, self._told = lost != self._told and any(lost), lost
+        if is_new:
+            log.warning(
+                "langchain_mlflow_cost: %d spans and the ends of %d traces are not stored so far: the store %s did not "
+                "take them in time",
+                *lost,
+                without_credentials(self.uri),
+            )
+
+    def end(self) -> None:
+        """The process ends: wait for the last time, and say what is lost."""
+        self._is_ending = True
+        if self._calls or self._deferred:
+            self.drain()
+        with self._lock:
+            for call in self._calls:
+                if not call.is_counted:
+                    call.is_counted = True
+                    self._lose(call)
+        self._tell_losses()
+
+    def _after_fork(self) -> None:
+        # Whoever made the calls, or held the lock, is in the parent.
+        self._lock = threading.Condition(threading.Lock())
+        self._calls, self._deferred, self._pid = set(), [], os.getpid()
+        self._pending.clear()
+        self._expected.clear()
+        self._flushes = 0
+        self.lost_spans = self.lost_ends = 0
+
+
+_all: weakref.WeakSet[StoreCalls] = weakref.WeakSet()
+_lost = Counter[str]()
+
+
+@atexit.register
+def _at_end() -> None:
+    for calls in list(_all):
+        calls.end()
+
+
+def bound_calls(processor: Any) -> StoreCalls:
+    """Let a processor's exporter call its store through here, and a flush end in time; the same if it does already.
+
+    Raises:
+        AttributeError: It is no processor of MLflow's, or not as expected.
+    """
+    exporter = processor.span_exporter
+    known: StoreCalls | None = getattr(exporter, "lmc_calls", None)
+    if known is not None:
+        return known
+    client = exporter._client  # noqa: SLF001
+    for name in ("log_spans", "start_trace", "_upload_trace_data", "tracking_uri"):
+        getattr(client, name)
+    calls = StoreCalls(exporter)
+    exporter.lmc_calls = calls
+    _all.add(calls)
+    for owner, name in (
+        (processor, "force_flush"),
+        (processor, "shutdown"),
+        (getattr(exporter, "_async_queue", None), "flush"),
+    ):
+        if owner is not None:
+            setattr(owner, name, partial(_flushing, calls, getattr(owner, name)))
+    return calls
+
+
+def _flushing(calls: StoreCalls, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    calls.begin_flush()
+    try:
+        return original(*args, **kwargs)
+    finally:
+        calls.end_flush()
+
+
+def drain_calls() -> None:
+    """Wait, for a bounded time, until all that was exported without a queue is stored."""
+    for calls in _all:
+        calls.drain()
+
+
+def lost_in_calls() -> int:
+    """Spans of this process that a store did not take."""
+    return _lost["spans"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mlflow.entities import Experiment, Trace
 
@@ -49,6 +51,38 @@ def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
         names = ", ".join(each.name for each in mlflow.search_experiments(max_results=10))
         raise CommandError(f"no experiment {name}; name one with --experiment: {names}")
     return found
+
+
+def find_experiments(tracking_uri: str | None, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Point MLflow at the store and find experiments there: the store's URI, and the experiments' names by id.
+
+    Raises:
+        CommandError: There is no such database or experiment. None is made.
+    """
+    found = [find_experiment(tracking_uri, name) for name in dict.fromkeys(names)]
+    import mlflow
+
+    return mlflow.get_tracking_uri(), {str(each.experiment_id): str(each.name) for each in found}
+
+
+@contextmanager
+def page_progress() -> Iterator[Callable[[int], None]]:
+    """Tell, on a terminal, how many traces were read: where a store is read page by page that takes a while."""
+    shown = sys.stderr.isatty()
+    told = 0
+
+    def tell_read(count: int) -> None:
+        nonlocal told
+        told = count
+        if shown:
+            sys.stderr.write(f"\rmlflow-cost: {count:,} traces read ")
+            sys.stderr.flush()
+
+    try:
+        yield tell_read
+    finally:
+        if shown and told:
+            sys.stderr.write("\r\x1b[K")
 
 
 def traces_of(experiment: Experiment, *, most: int | None = None, **search: Any) -> Iterator[Trace]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,6 +128,8 @@ class Row:
     """The tokens of some of its calls were counted by us, because the provider did not say."""
     retries: int = 0
     """How often a node was run again after an error."""
+    more: tuple[str, ...] = ()
+    """Further names, for further columns behind the first."""
 
     @property
     def is_empty(self) -> bool:
@@ -170,17 +172,36 @@ def summary_total(summary: CostSummary) -> Row:
 
 def summary_notes(summary: CostSummary) -> list[str]:
     """What has to be said of the figures, a line each: what is estimated or not known, and what was stopped."""
-    notes = []
-    if summary.estimated_calls:
-        part = f", {readable(summary.estimated_usd)} USD" if summary.estimated_usd else ""
-        notes.append(f"~ estimated: {_calls(summary.estimated_calls)}{part} (no usage reported)")
-    if summary.unpriced_calls:
-        models = ", ".join(printable(model) for model in summary.unpriced_models)
-        notes.append(f"> without a known price: {_calls(summary.unpriced_calls)}{f' of {models}' if models else ''}")
-    if summary.tool_cost_usd:
-        notes.append(f"fees of tools in it: {readable(summary.tool_cost_usd)} USD")
+    notes = sums_notes(
+        estimated_calls=summary.estimated_calls,
+        estimated_usd=summary.estimated_usd,
+        unpriced_calls=summary.unpriced_calls,
+        unpriced_models=summary.unpriced_models,
+        tool_usd=summary.tool_cost_usd,
+    )
     if summary.stopped_by:
         notes.append(f"stopped by the budget of {printable(summary.stopped_by)}")
+    return notes
+
+
+def sums_notes(
+    *,
+    estimated_calls: int,
+    estimated_usd: float,
+    unpriced_calls: int,
+    unpriced_models: Sequence[str],
+    tool_usd: float,
+) -> list[str]:
+    """What has to be said of sums, a line each; USD and numbers of calls."""
+    notes = []
+    if estimated_calls:
+        part = f", {readable(estimated_usd)} USD" if estimated_usd else ""
+        notes.append(f"~ estimated: {_calls(estimated_calls)}{part} (no usage reported)")
+    if unpriced_calls:
+        models = ", ".join(printable(model) for model in unpriced_models)
+        notes.append(f"> without a known price: {_calls(unpriced_calls)}{f' of {models}' if models else ''}")
+    if tool_usd:
+        notes.append(f"fees of tools in it: {readable(tool_usd)} USD")
     return notes
 
 

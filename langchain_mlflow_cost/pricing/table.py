@@ -10,6 +10,7 @@ import html
 import io
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -73,7 +74,7 @@ def _rows(summary: CostSummary, *, waiting: bool) -> list[Row]:
 
 
 def rows_table(
-    title: str,
+    titles: str | Sequence[str],
     rows: Sequence[Row],
     total: Row,
     console: Console,
@@ -84,7 +85,7 @@ def rows_table(
     """Rows and their total, with as many columns as the console is wide.
 
     Args:
-        title: Heads the first column.
+        titles: Head the columns of names, of which there is one most often.
         rows: In the order in which they are to stand.
         total: The last line.
         console: How wide, and with which characters.
@@ -93,7 +94,7 @@ def rows_table(
     """
     columns = [
         column
-        for column in _columns(title, rows, total, figures)
+        for column in _columns((titles,) if isinstance(titles, str) else titles, rows, total, figures)
         if column.shown and console.width >= column.from_width
     ]
     if console.options.ascii_only:
@@ -126,7 +127,7 @@ def rows_table(
 
 def rows_html(title: str, rows: Sequence[Row], total: Row, *, figures: int = 2, notes: Sequence[str] = ()) -> str:
     """The same as HTML without scripts or style sheets, in which every text is escaped."""
-    columns = [column for column in _columns(title, rows, total, figures) if column.shown and column.head != _SHARE]
+    columns = [column for column in _columns((title,), rows, total, figures) if column.shown and column.head != _SHARE]
 
     def line(texts: Sequence[str], tag: str) -> str:
         cells = (
@@ -157,12 +158,13 @@ class _Column:
     shown: bool = True
 
 
-def _columns(title: str, rows: Sequence[Row], total: Row, figures: int) -> list[_Column]:
+def _columns(titles: Sequence[str], rows: Sequence[Row], total: Row, figures: int) -> list[_Column]:
     decimals = _decimals([total, *rows], figures)
     has_models = any(row.models for row in rows)
     has_retries = any(row.retries for row in rows)
     return [
-        _Column(printable(title), lambda row: printable(row.name), "left"),
+        _Column(printable(titles[0]), lambda row: printable(row.name), "left"),
+        *(_Column(printable(title), partial(_more, place), "left") for place, title in enumerate(titles[1:])),
         _Column("Model", _models, "left", "dim", from_width=64, shown=has_models),
         _Column("Calls", lambda row: _count(row, row.calls), from_width=44),
         _Column("Retries", lambda row: f"{row.retries:,}" if row.retries else "", from_width=54, shown=has_retries),
@@ -171,6 +173,10 @@ def _columns(title: str, rows: Sequence[Row], total: Row, figures: int) -> list[
         _Column("USD", lambda row: _amount(row, decimals), style="green"),
         _Column(_SHARE, lambda row: _bar(row.cost_usd, total.cost_usd), "left", "cyan", 84, BAR_WIDTH),
     ]
+
+
+def _more(place: int, row: Row) -> str:
+    return printable(row.more[place]) if place < len(row.more) else ""
 
 
 def _models(row: Row) -> str:

@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("handler",),
     ("everywhere",),
     ("configuration", "decorator", "stored"),
+    ("reports",),
     ("demo",),
     ("cli",),
     ("__main__",),

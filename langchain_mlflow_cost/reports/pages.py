@@ -1,0 +1,228 @@
+"""The same questions, answered from a store's traces page by page: where only MLflow's API can be asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.trace_tables import LANGCHAIN_TAGS, texts_in
+from langchain_mlflow_cost.reports.dimensions import QUARTER_MS
+from langchain_mlflow_cost.stored import call_of_span, fee_of_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mlflow.entities import Span, Trace
+
+PAGE = 100
+"""Traces that are fetched at a time."""
+
+_SPAN_FIELDS = {"node": "policy.node", "model": keys.MODEL, "provider": keys.MODEL_PROVIDER}
+_FIELDS: dict[str, Callable[[Any, Any], str | None]] = {
+    "quarter": lambda trace, _: str(trace.info.timestamp_ms // QUARTER_MS),
+    "tool": lambda _, span: str(span.name),
+    "trace": lambda trace, _: str(trace.info.trace_id),
+    "user": lambda trace, _: trace.info.trace_metadata.get("mlflow.trace.user"),
+    "session": lambda trace, _: trace.info.trace_metadata.get("mlflow.trace.session"),
+    "trace_name": lambda trace, _: trace.info.tags.get("mlflow.traceName"),
+    "prompts": lambda trace, _: trace.info.tags.get("mlflow.linkedPrompts"),
+}
+
+
+class TracePages:
+    """The traces of some experiments.
+
+    Args:
+        experiments: Names, by id.
+        since_ms: Of those that began then or later, milliseconds since the epoch.
+        until_ms: And before then.
+        status: `OK`, `ERROR`, ...
+        most: The latest so many.
+        on_page: Called with the number of traces read so far.
+    """
+
+    def __init__(
+        self,
+        experiments: Mapping[str, str],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        status: str | None = None,
+        most: int | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> None:
+        tests = [f"timestamp_ms >= {since_ms}"] if since_ms is not None else []
+        tests += [f"timestamp_ms < {until_ms}"] if until_ms is not None else []
+        tests += [f"status = '{status}'"] if status is not None else []
+        self._filter = " AND ".join(tests) or None
+        self._experiments = experiments
+        self._most = most
+        self._on_page = on_page
+        self._with_calls = 0
+
+    def traces(self, *, with_spans: bool = True) -> Iterator[Trace]:
+        """Each, the latest first."""
+        import mlflow  # noqa: PLC0415 - slow
+
+        client, token, read = mlflow.MlflowClient(), None, 0
+        while self._most is None or read < self._most:
+            page = client.search_traces(
+                locations=list(self._experiments),
+                filter_string=self._filter,
+                max_results=PAGE if self._most is None else min(PAGE, self._most - read),
+                order_by=["timestamp_ms DESC"],
+                page_token=token,
+                include_spans=with_spans,
+            )
+            read += len(page)
+            if self._on_page is not None:
+                self._on_page(read)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def facts(self) -> tuple[int, int | None, int | None]:
+        """How many traces there are, and when the first and the last of them began (milliseconds since the epoch)."""
+        times = [trace.info.timestamp_ms for trace in self.traces(with_spans=False)]
+        return len(times), min(times, default=None), max(times, default=None)
+
+    def with_calls(self) -> int:
+        """How many traces have a model call of this library, as far as `sums` has read."""
+        return self._with_calls
+
+    def stops(self) -> dict[str, int]:
+        """How many traces each budget stopped, by its words."""
+        told = (trace.info.trace_metadata.get(keys.STOPPED_BY) for trace in self.traces(with_spans=False))
+        return dict(Counter(words for words in told if words).most_common())
+
+    def tag_names(self) -> set[str]:
+        """Names of tags and metadata of the user's, and of LangChain's tags."""
+        names: set[str] = set()
+        for trace in self.traces(with_spans=False):
+            told = (*trace.info.tags, *trace.info.trace_metadata)
+            names |= {key for key in told if not key.startswith("mlflow.") and key != LANGCHAIN_TAGS}
+            names.update(texts_in(trace.info.trace_metadata.get(LANGCHAIN_TAGS)))
+        return names
+
+    def sums(
+        self, raw: Sequence[str], *, top: int | None = None
+    ) -> Iterator[tuple[tuple[str | None, ...], dict[str, Any]]]:
+        """Sums of calls and fees, for each combination of the raw fields' values; or only so many, the dearest."""
+        found: dict[tuple[str | None, ...], Counter[str]] = {}
+        models: dict[tuple[str | None, ...], tuple[set[str], set[str]]] = {}
+        self._with_calls = 0
+        for trace in self.traces():
+            seen: set[tuple[str | None, ...]] = set()
+            for span in trace.data.spans:
+                numbers = _numbers(span, raw)
+                if numbers is None:
+                    continue
+                values = tuple(self._value(name, trace, span) for name in raw)
+                sums = found.setdefault(values, Counter())
+                for name, number in numbers.items():
+                    sums[name] += number
+                known, unpriced = models.setdefault(values, (set(), set()))
+                if numbers.get("calls") and "tool" not in raw:
+                    model = str(span.attributes.get(keys.MODEL) or "")
+                    known |= {model} - {""}
+                    unpriced |= {model} - {""} if numbers["unpriced_calls"] else set()
+                if numbers.get("calls") and values not in seen:
+                    seen.add(values)
+                    sums["traces"] += 1
+            self._with_calls += any(_is_call(span) for span in trace.data.spans)
+        rows: list[tuple[tuple[str | None, ...], Counter[str]]] = list(found.items())
+        if top is not None:
+            rows = sorted(rows, key=lambda row: -(row[1]["input_usd"] + row[1]["output_usd"] + row[1]["tool_usd"]))
+        for values, sums in rows[:top]:
+            known, unpriced = models[values]
+            yield values, {**sums, "models": tuple(sorted(known)), "unpriced_models": tuple(sorted(unpriced))}
+
+    def usages(self, raw: Sequence[str]) -> Iterator[tuple[tuple[str | None, ...], str, bool]]:
+        """Of each call that a provider answered: the raw fields' values, `cost.usage`, and whether it is priced."""
+        for trace in self.traces():
+            for span in trace.data.spans:
+                usage = span.attributes.get(keys.USAGE)
+                if span.span_type in keys.MODEL_TYPES and usage and not span.attributes.get("cost.cached_calls"):
+                    values = tuple(self._value(name, trace, span) for name in raw)
+                    yield values, usage_text(usage), "cost.total_usd" in span.attributes
+
+    def _value(self, name: str, trace: Trace, span: Span) -> str | None:
+        info = trace.info
+        if name in _SPAN_FIELDS:
+            value = span.attributes.get(_SPAN_FIELDS[name])
+            return None if value is None else str(value)
+        if name in _FIELDS:
+            return _FIELDS[name](trace, span)
+        if name == "experiment":
+            return self._experiments.get(str(info.experiment_id))
+        tag = name.removeprefix("tag:")
+        value = info.tags.get(tag) or info.trace_metadata.get(tag)
+        # LangChain's tags have no value: they stand under their own name.
+        return value or (tag if tag in texts_in(info.trace_metadata.get(LANGCHAIN_TAGS)) else None)
+
+
+def usage_text(usage: Any) -> str:
+    """`cost.usage` as text, in which MLflow hands it out parsed or not."""
+    import json  # noqa: PLC0415
+
+    return usage if isinstance(usage, str) else json.dumps(usage)
+
+
+def _numbers(span: Span, raw: Sequence[str]) -> dict[str, Any] | None:
+    """What a span adds to the sums; None where it adds nothing."""
+    attributes = span.attributes
+    if "tool" in raw:
+        if span.span_type != keys.TOOL:
+            return None
+        into, out, total = (_usd(attributes, part) for part in ("input", "output", "total"))
+        return {
+            "calls": 1,
+            "cached_calls": _count(attributes, "cost.cached_calls"),
+            "estimated_calls": _count(attributes, "cost.estimated_calls"),
+            "input_tokens": _count(attributes, "cost.input_tokens"),
+            "output_tokens": _count(attributes, "cost.output_tokens"),
+            "input_usd": into,
+            "output_usd": out,
+            "tool_usd": total - into - out,
+        }
+    numbers: dict[str, Any] = {}
+    if _is_call(span):
+        call = call_of_span(attributes)
+        into, out = float(call.input_usd or 0), float(call.output_usd or 0)
+        numbers = {
+            "calls": 1,
+            "cached_calls": int(call.cached),
+            "unpriced_calls": int(call.input_usd is None),
+            "estimated_calls": int(call.estimated),
+            "input_tokens": 0 if call.cached else call.input_tokens,
+            "output_tokens": 0 if call.cached else call.output_tokens,
+            "input_usd": into,
+            "output_usd": out,
+            "estimated_usd": into + out if call.estimated else 0.0,
+        }
+    if span.span_type == keys.TOOL and keys.TOOL_USD in attributes:
+        numbers["tool_usd"] = float(fee_of_span(attributes))
+    if keys.ATTEMPT in attributes and "node" in raw:
+        numbers["retries"] = 1
+    return numbers or None
+
+
+def _is_call(span: Span) -> bool:
+    return span.span_type in keys.MODEL_TYPES and _count(span.attributes, "cost.llm_calls") > 0
+
+
+def _count(attributes: Mapping[str, Any], key: str) -> int:
+    return int(_number(attributes.get(key)))
+
+
+def _usd(attributes: Mapping[str, Any], part: str) -> float:
+    return _number(attributes.get(f"cost.{part}_usd"))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,166 @@
+"""A report's question, asked of the store's tables where there are any, else of its traces page by page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.adapters.trace_tables import Chosen, TraceTables, has_tables
+from langchain_mlflow_cost.pricing.rates import classes_of
+from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
+from langchain_mlflow_cost.reports.pages import TracePages
+from langchain_mlflow_cost.reports.sums import Report, Sums, added_up, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from langchain_mlflow_cost.pricing.book import PriceBook
+    from langchain_mlflow_cost.reports.dimensions import Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which traces, and what about them."""
+
+    experiments: Mapping[str, str]
+    """Names, by id."""
+    by: tuple[Dimension, ...] = ()
+    since_ms: int | None = None
+    """Of traces that began then or later; milliseconds since the epoch."""
+    until_ms: int | None = None
+    """And before then."""
+    status: str | None = None
+    """`OK`, `ERROR`, `IN_PROGRESS`."""
+    most: int | None = None
+    """The latest so many traces."""
+    book: PriceBook | None = field(default=None, compare=False)
+    """Prices for USD by class of tokens; None where nobody asked for classes."""
+
+    @property
+    def raw(self) -> tuple[str, ...]:
+        """The raw fields that the dimensions are made of."""
+        return tuple(dict.fromkeys(name for each in self.by for name in each.raw))
+
+
+class Store:
+    """Where traces are, asked for sums.
+
+    Args:
+        tracking_uri: MLflow's.
+        on_page: Called with the number of traces read so far, where they have to be read one by one.
+    """
+
+    def __init__(self, tracking_uri: str, on_page: Callable[[int], None] | None = None) -> None:
+        self._tables = TraceTables(tracking_uri) if has_tables(tracking_uri) else None
+        self._on_page = on_page
+
+    def report(self, question: Question) -> Report:
+        """Add up what was asked for."""
+        source = self._source(question)
+        count, first_ms, last_ms = source.facts()
+        raw = question.raw
+        found = joined((_labels(question.by, raw, values), _sums(numbers)) for values, numbers in source.sums(raw))
+        total = added_up(found.values())
+        total.traces = source.with_calls()
+        if question.book is not None:
+            for values, usage, is_priced in source.usages(raw):
+                sums = found.get(_labels(question.by, raw, values))
+                if sums is not None:
+                    _add_classes((sums, total), usage, question.book if is_priced else None)
+        return Report(
+            by=tuple(each.name for each in question.by),
+            groups=_ordered(found, question.by),
+            total=total,
+            traces=count,
+            stops=source.stops(),
+            first_ms=first_ms,
+            last_ms=last_ms,
+        )
+
+    def top(self, question: Question, count: int) -> list[tuple[str, Sums]]:
+        """The dearest traces: their ids and sums, the dearest first."""
+        rows = self._source(question).sums(("trace",), top=count)
+        return [(str(values[0]), _sums(numbers)) for values, numbers in rows]
+
+    def tag_names(self, question: Question) -> set[str]:
+        """The names of tags and metadata that the traces have."""
+        return self._source(question).tag_names()
+
+    def _source(self, question: Question) -> _Tables | TracePages:
+        chosen = {
+            "since_ms": question.since_ms,
+            "until_ms": question.until_ms,
+            "status": question.status,
+            "most": question.most,
+        }
+        if self._tables is not None:
+            return _Tables(self._tables, Chosen(list(question.experiments), **chosen))  # type: ignore[arg-type]
+        return TracePages(question.experiments, on_page=self._on_page, **chosen)  # type: ignore[arg-type]
+
+
+class _Tables:
+    """The tables, asked of the same traces again and again."""
+
+    def __init__(self, tables: TraceTables, chosen: Chosen) -> None:
+        self._tables, self._chosen = tables, chosen
+
+    def facts(self) -> tuple[int, int | None, int | None]:
+        return self._tables.facts(self._chosen)
+
+    def with_calls(self) -> int:
+        return self._tables.with_calls(self._chosen)
+
+    def stops(self) -> dict[str, int]:
+        return self._tables.stops(self._chosen)
+
+    def tag_names(self) -> set[str]:
+        return self._tables.tag_names(self._chosen)
+
+    def sums(self, raw: Sequence[str], *, top: int | None = None) -> Iterator[tuple[tuple[str | None, ...], Any]]:
+        return self._tables.sums(self._chosen, raw, top=top)
+
+    def usages(self, raw: Sequence[str]) -> Iterator[tuple[tuple[str | None, ...], str, bool]]:
+        return self._tables.usages(self._chosen, raw)
+
+
+def _labels(by: Sequence[Dimension], raw: Sequence[str], values: Sequence[str | None]) -> tuple[str, ...]:
+    known = dict(zip(raw, values, strict=True))
+    return tuple(each.label([known[name] for name in each.raw]) for each in by)
+
+
+def _sums(numbers: Mapping[str, Any]) -> Sums:
+    def plain(name: str, value: Any) -> Any:
+        return float(value) if name.endswith("_usd") else tuple(value) if name.endswith("models") else int(value)
+
+    return Sums(**{name: plain(name, value) for name, value in numbers.items()})
+
+
+def _ordered(groups: Mapping[tuple[str, ...], Sums], by: Sequence[Dimension]) -> dict[tuple[str, ...], Sums]:
+    """The dearest first; what has an order of its own, in that."""
+
+    def rank(item: tuple[tuple[str, ...], Sums]) -> tuple[Any, ...]:
+        values, sums = item
+        times = tuple(value for value, each in zip(values, by, strict=True) if each.is_time)
+        return (*times, -sums.cost_usd, -sums.calls, values)
+
+    return dict(sorted(groups.items(), key=rank))
+
+
+def _add_classes(all_sums: Sequence[Sums], usage: str, book: PriceBook | None) -> None:
+    """Add a call's tokens by class, and what they cost by the prices of its time."""
+    try:
+        request, result, at = call_of_usage_json(usage)
+    except ValueError:
+        return
+    counts = {} if result.usage is None else {name: count for name, count in classes_of(result.usage) if count}
+    usd: dict[str, float] = {}
+    if book is not None:
+        priced = book.price(request, result, at=at)
+        usd = {line.name: float(line.usd) for line in priced.lines}
+        if priced.cost is not None and not priced.lines:
+            usd = {"billed": float(priced.cost.total_usd)}
+    for sums in all_sums:
+        for name, count in counts.items():
+            sums.tokens[name] = sums.tokens.get(name, 0) + count
+        for name, amount in usd.items():
+            sums.usd[name] = sums.usd.get(name, 0.0) + amount

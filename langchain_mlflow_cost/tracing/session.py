@@ -246,6 +246,11 @@ class Sessions:
             oldest.counted_chars, oldest.counted_marks = 0, oldest.text.marks
             self._marked[session_id] = oldest
 
+    def in_full(self) -> list[str]:
+        """The ids of those that are remembered in full, the least recently used first."""
+        with self._lock:
+            return list(self._known)
+
     def known(self) -> list[str]:
         """Their ids, the least recently used first."""
         with self._lock:

@@ -237,7 +237,7 @@ DOCUMENTED = {
     "tiktoken",
 }
 """Modules with documentation for users. All of LangChain's and LangGraph's are, but for those with an underscore."""
-STANDARD_LIBRARY = {"asyncio._get_running_loop", "sys._current_frames", "sys._getframe"}
+STANDARD_LIBRARY = {"asyncio._get_running_loop", "sys._current_frames", "sys._getframe", "value._fields", "_fields"}
 """CPython's own, documented for those who need them."""
 BELOW_ADAPTERS = {
     # Read in google-re2 1.1.20251105; `tests/redaction/test_re2_search.py` asks whether they are there.

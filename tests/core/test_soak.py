@@ -168,7 +168,7 @@ def test_private_text_of_sessions_is_bounded() -> None:
             sessions.of(name).text.add(f"said in {name}")
             sessions.count(name)
 
-        assert sessions.known() == ["c", "a", "d"]
+        assert sessions.in_full() == ["c", "a", "d"]
         sessions.of("a").text.add("x" * 40)
         sessions.count("a")
-        assert sessions.known() == ["a"]
+        assert sessions.in_full() == ["a"]

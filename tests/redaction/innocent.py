@@ -160,7 +160,7 @@ def lock_file(c: Chance) -> str:
     digest = hashlib.sha512(str(c.random()).encode()).digest()
     kind = c.randrange(4)
     if kind == 0:
-        return f'    "node_modules/@acme/{name}": {{\n      "version": "{_version(c)}",\n      "resolved": "https://registry.npmjs.org/@acme/{name}/-/{name}-{_version(c)}.tgz",\n      "integrity": "sha512-{base64.b64encode(digest).decode()}"\n    }},\n'
+        return f'    "node_modules/@acme/{name}": {{\n      "version": "{_version(c)}",\n      "resolved": "https://registry.example.org/@acme/{name}/-/{name}-{_version(c)}.tgz",\n      "integrity": "sha512-{base64.b64encode(digest).decode()}"\n    }},\n'
     if kind == 1:
         return f"{name}=={_version(c)} \\\n    --hash=sha256:{digest.hex()[:64]} \\\n    --hash=sha256:{digest.hex()[64:]}\n"
     if kind == 2:

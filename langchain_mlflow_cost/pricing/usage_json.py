@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from langchain_mlflow_cost.pricing.providers import is_private_host
 from langchain_mlflow_cost.pricing.rates import OUTPUT_CLASSES, TOKEN_CLASSES, classes_of
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
@@ -54,12 +55,14 @@ def usage_json(
     moment = (at or datetime.now(UTC)).astimezone(UTC)
     model = request.model or result.response_model or priced.model
     usage, answered = result.usage, result.response_model
+    # All private hosts are one to a price, and their names and addresses are nobody's business.
+    host = "localhost" if request.host is not None and is_private_host(request.host) else request.host
     told: dict[str, Any] = {}
     for name, text in (
         ("provider", request.provider or result.provider),
         ("model", model),
         ("answered", answered if answered != model else None),
-        ("host", request.host),
+        ("host", host),
         ("tier", result.service_tier or request.service_tier),
         ("speed", result.speed or request.speed),
         ("region", result.region or request.region),

@@ -15,6 +15,7 @@ of them a second time, to `traces.json` (mlflow 3.17: 4 of 30 traces, 15 with la
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -45,12 +46,16 @@ _AGAIN_S = 240.0
 """How long a call is made again that failed for a while only: about as long as MLflow tries a server that is away."""
 
 
+_TOLD_S = 60.0
+"""How long nothing more is said of a store that comes and goes."""
+
+
 def _will_pass(error: Exception) -> bool:
     """Whether the same call may do later, and MLflow does not try it again by itself.
 
     Another process has the database locked: it may be cleaning up (VACUUM). Or a server did not tell its version, which
-    MLflow asks for with each batch and for 3 s: MLflow takes it for one that stores no spans, and from then on writes
-    those of all traces to `traces.json` alone (3.17).
+    MLflow asks for with each batch and for 3 s: MLflow remembers that, takes it for one that stores no spans, and from
+    then on writes those of all traces to `traces.json` alone (3.17).
     """
     return "database is locked" in str(error) or "could not identify MLflow server version" in str(error)
 
@@ -78,19 +83,26 @@ class _Outages:
 
     def __init__(self) -> None:
         self._is_out = False
+        self._is_told = False
+        self._told_at = -_TOLD_S
         self._ended_at = 0.0
 
     def begin(self) -> bool:
-        """Note that it is away; whether that is new."""
+        """Note that it is away; whether that is new, and not told of a moment ago."""
         is_new, self._is_out = not self._is_out, True
-        return is_new
+        now = time.monotonic()
+        if is_new and now - self._told_at >= _TOLD_S:
+            self._told_at, self._is_told = now, True
+            return True
+        return False
 
     def end(self) -> bool:
-        """Note that it is back; whether that is new."""
+        """Note that it is back; whether that is new, and its absence was told."""
         was_out, self._is_out = self._is_out, False
         if was_out:
             self._ended_at = time.monotonic()
-        return was_out
+        was_told, self._is_told = self._is_told and was_out, self._is_told and not was_out
+        return was_told
 
     def ended_since(self, when: float) -> bool:
         """Whether it came back since then."""
@@ -167,7 +179,7 @@ class StoreCalls:
         self.has_queue = hasattr(exporter, "_async_queue")
         self._store_spans, self._store_end = exporter._log_spans, exporter._log_trace  # noqa: SLF001
         exporter._log_spans, exporter._log_trace = self.log_spans, self.log_trace  # noqa: SLF001
-        client = exporter._client  # noqa: SLF001
+        self._exporters_client = client = exporter._client  # noqa: SLF001
         for name in ("log_spans", "start_trace", "_upload_trace_data"):
             setattr(client, name, partial(self._noted, getattr(client, name)))
 
@@ -208,6 +220,7 @@ class StoreCalls:
                 return original(*args, **kwargs)
             except Exception as error:
                 if _will_pass(error):
+                    self._forget_version()
                     if time.monotonic() < until:
                         time.sleep(pause_s)
                         pause_s = min(2 * pause_s, 2.0)
@@ -220,6 +233,11 @@ class StoreCalls:
                 if call is not None:
                     call.failed = True
                 raise error from None
+
+    def _forget_version(self) -> None:
+        """Let MLflow ask for the server's version again: it remembers for good that it was not told."""
+        with contextlib.suppress(AttributeError):
+            self._exporters_client.store._get_server_version.cache_clear()  # noqa: SLF001
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
+from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.trace_manager import InMemoryTraceManager
@@ -89,6 +90,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Owner to the names that the module uses of it."""
 EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "exporter": ("_async_queue", "_client", "_log_spans", "_log_trace", "_should_log_async"),
+    "server's store": ("_get_server_version",),
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
@@ -427,6 +429,7 @@ def export_owners() -> dict[str, Any]:
         "batch": delegate._batch_processor,
         "queue": exporter._async_queue,
         "tasks": exporter._async_queue._queue,
+        "server's store": RestStore,
     }
 
 
@@ -439,6 +442,11 @@ def test_export_names_exist(exported_in_threads: str) -> None:
 
     assert [n for owner, names in EXPORT_NAMES.items() for n in names if not hasattr(owners[owner], n)] == []
     assert len(export_queue.backlogs_of(spans.otel(span))) == 1
+
+
+def test_version_of_a_server_is_remembered() -> None:
+    """What a server did not say is remembered too, until it is forgotten on purpose."""
+    assert callable(RestStore._get_server_version.cache_clear)
 
 
 def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:

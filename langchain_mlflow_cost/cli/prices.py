@@ -34,10 +34,12 @@ def show_prices(
     """Show what a model costs, and who says so."""
     from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
     from langchain_mlflow_cost.policy.settings import Policy
-    from langchain_mlflow_cost.pricing.doubts import is_known_provider, nearest_provider
+    from langchain_mlflow_cost.pricing.doubts import is_known_provider, nearest_model, nearest_provider
     from langchain_mlflow_cost.pricing.providers import model_id, provider_id
     from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
 
+    if not model.strip():
+        raise typer.BadParameter("is empty; expected a name such as gpt-5-mini", param_hint="MODEL")
     used = None if usage is None else _usage(usage)
     book = (read_policy(policy) if policy else Policy()).price_book(catalogue_rates)
     if provider and not is_known_provider(provider):
@@ -47,7 +49,9 @@ def show_prices(
     listed = book.describe(provider, model)
     if listed is None:
         at = f" at {provider}" if provider else ""
-        raise CommandError(f"no price is known for {model}{at}; give it one with prices.overrides or prices.aliases")
+        near = nearest_model(model, provider)
+        hint = f"did you mean {near}? Else give" if near and near != model else "give"
+        raise CommandError(f"no price is known for {model}{at}; {hint} it one with prices.overrides or prices.aliases")
     out = console()
     say(out, f"{listed.model}, {listed.source}, as of {listed.as_of}")
     out.print(_price_table(listed))

@@ -31,6 +31,13 @@ def nearest_provider(name: str) -> str | None:
     return nearest(name, sorted(_provider_ids()))
 
 
+def nearest_model(name: str, provider: str | None = None) -> str | None:
+    """Return the known model that was probably meant, of that provider if it is known and has one so named."""
+    own = data_snapshot.find_provider_by_id(data_snapshot.get_snapshot().providers, provider_id(provider) or "")
+    near = None if own is None else nearest(model_id(name) or "", sorted(model.id for model in own.models))
+    return near or nearest(model_id(name) or "", _models())
+
+
 class PriceDoubt(NamedTuple):
     """A price that will probably never be used, unless a list that was not asked yet knows the name."""
 

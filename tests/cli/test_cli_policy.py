@@ -365,6 +365,9 @@ def test_prices_of_the_last_resort(cli: Cli) -> None:
     """A model that only MLflow's catalogue knows is priced from there, at its own provider's price and nobody else's."""
     assert "mlflow" in cli("prices", "databricks-claude-haiku-4-5", "--provider", "databricks").out
     assert "no price is known" in cli("prices", "databricks-claude-haiku-4-5").err
+    assert "did you mean gpt-4o?" in cli("prices", "gtp-4o").err
+    empty = cli("prices", "")
+    assert (empty.code, "MODEL" in empty.err) == (2, True)
 
 
 def test_unknown_model(cli: Cli) -> None:

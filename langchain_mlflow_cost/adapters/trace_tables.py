@@ -108,7 +108,7 @@ class TraceTables:
             for key, value in rows:
                 if key == LANGCHAIN_TAGS:
                     found.update(texts_in(value))
-                elif not str(key).startswith("mlflow."):
+                elif not str(key).startswith(("mlflow.", "cost.")):
                     found.add(str(key))
         return found
 

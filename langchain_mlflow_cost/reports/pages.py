@@ -102,7 +102,7 @@ class TracePages:
         names: set[str] = set()
         for trace in self.traces(with_spans=False):
             told = (*trace.info.tags, *trace.info.trace_metadata)
-            names |= {key for key in told if not key.startswith("mlflow.") and key != LANGCHAIN_TAGS}
+            names |= {key for key in told if not key.startswith(("mlflow.", "cost.")) and key != LANGCHAIN_TAGS}
             names.update(texts_in(trace.info.trace_metadata.get(LANGCHAIN_TAGS)))
         return names
 

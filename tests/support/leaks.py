@@ -156,6 +156,14 @@ def forget_traces(folder: Path) -> None:
 
 def folder_bytes(folder: Path) -> bytes:
     """Every byte of every file below a folder, and the values of its SQLite databases."""
+    while True:
+        try:
+            return _folder_bytes(folder)
+        except FileNotFoundError:
+            continue  # a database's journal went while others were read: what it held is in the database by now
+
+
+def _folder_bytes(folder: Path) -> bytes:
     parts: list[bytes] = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():

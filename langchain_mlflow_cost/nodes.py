@@ -54,6 +54,7 @@ def _namespace_path(namespace: str) -> NodePath:
     return tuple(part.split(":", 1)[0] for part in namespace.split("|") if part and not part.isdigit())
 
 
+@lru_cache(maxsize=4096)
 def path_text(path: NodePath, *, is_whole: bool = False) -> str:
     r"""Write a path: `team/researcher`, a `/` in a name as `\/`. `""` is outside any node.
 

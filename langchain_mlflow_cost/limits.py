@@ -57,7 +57,7 @@ class Limits:
     made_calls: int = 10_000
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
     span_names: int = 4_096
-    """Names of runs of one handler that are known to hold nothing to redact."""
+    """Names under one policy of a node that are known to hold nothing to redact."""
     export_wait_s: float = 1.0
     """How long one trace may wait for room in MLflow's export queues, all its spans together.
 

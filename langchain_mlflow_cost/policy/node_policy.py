@@ -84,6 +84,16 @@ class NodePolicy:
             "policy.log_prompts": "true" if self.log_prompts else "false",
         }
 
+    @cached_property
+    def hides_some(self) -> bool:
+        """Whether `redaction.keys` name any attribute."""
+        return any(rules.has_keys for rules in self.rules)
+
+    @cached_property
+    def plain_names(self) -> set[str]:
+        """Names that redaction left as they are: they repeat in every trace, and a redactor's memory lasts for one."""
+        return set()
+
     def withheld(self) -> NodePolicy:
         """The same, with nothing kept."""
         return replace(self, artifact_level="minimal", log_prompts=False)

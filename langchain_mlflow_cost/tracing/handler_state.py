@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_mlflow_cost.budgets.local import Budgets
-    from langchain_mlflow_cost.nodes import NodePath
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.pricing.ledger import Call
@@ -53,8 +52,6 @@ class HandlerState:
         """Where other processes find what is private in a session."""
         if policy.has_private_nodes:
             self.session_store = open_session_store(policy.session_store, policy.session_key)
-        self.names: dict[tuple[NodePath, str], str] = {}
-        """Names of runs, by node, that hold nothing to redact."""
         self.entries = EntryWatch(policy.node_patterns)
         """Tells of those that meet no node."""
         self._on_cost = on_cost

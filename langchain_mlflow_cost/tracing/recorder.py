@@ -5,7 +5,6 @@ What the policy drops is never serialised; what it keeps is serialised once, red
 
 from __future__ import annotations
 
-import functools
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,6 @@ from langchain_mlflow_cost.adapters.spans import (
 from langchain_mlflow_cost.adapters.thread_context import carry_into_threads
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.messages import declared_names
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracing import guard, outliving, payloads, release
@@ -266,9 +264,10 @@ class GuardedRecorder(Recorder):
         if state is None or call is None:
             return
         if settled is not None:
-            clean = functools.partial(_clean_name, run, state)
-            for key, value in cost_attributes(settled, call.request, clean).items():
-                state.pending[key] = state.hidden(value) if state.hides(key) else value
+            written = cost_attributes(settled, call.request, state.name)
+            if run.policy.hides_some:
+                written = {key: state.hidden(value) if state.hides(key) else value for key, value in written.items()}
+            state.pending.update(written)
             if is_snapshot_of(settled.priced.model, call.request.model):
                 state.own_model = state.pending.get(keys.MODEL)
         if call.first_chunk_ns is not None:
@@ -389,9 +388,7 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherit
         guard.guard_open_span(span, state)
     else:
         with starting(state):
-            started = start_span(
-                _clean_name(run, state, run.name) or "redacted", span_type, parent_span, inherit=inherits
-            )
+            started = start_span(state.name(run.name) or "redacted", span_type, parent_span, inherit=inherits)
         if started is None:
             guard.govern_without_span(_spanless_state(run))
             return
@@ -448,20 +445,6 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
 
 def _spanless_state(run: Run) -> SpanState:
     return SpanState(run.policy, run.trace, "work", node=run.node, is_foreign=True, owner=run)
-
-
-def _clean_name(run: Run, state: SpanState, name: str) -> str:
-    """A name of a run, model, provider, tier or the like, redacted; empty where that drops it whole."""
-    # Names repeat in every trace, and a redactor's memory lasts for one.
-    names = run.handlers[0].names if len(run.handlers) == 1 else {}
-    key = (run.path, name)
-    known = names.get(key)
-    if known is not None:
-        return known
-    clean = state.name(name)
-    if clean == name and len(names) < limits().span_names:
-        names[key] = clean
-    return clean
 
 
 def _parent_span(parent: Run) -> Any:

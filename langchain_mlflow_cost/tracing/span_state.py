@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.messages import is_name
 from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.pricing.ledger import Totals
@@ -41,6 +43,11 @@ def tell_keyed(rules: Rules) -> None:
             "langchain_mlflow_cost: an id of a session or user held something to redact and became a keyed token. "
             "These tokens differ between processes that serve one user: set redaction.hash_key",
         )
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(node: str) -> bool:
+    return not node or all(map(is_name, node.split("/")))
 
 
 class SpanState:
@@ -120,8 +127,8 @@ class SpanState:
         self.is_counted = False
         """Its call, if it is one of another library, is added up."""
         self.has_files = False
-        self.is_in_model = owner is not None and any(run.call is not None for run in owner.lineage())
-        """Begun while a model's run of LangChain's was under way, whose call it is then a part of."""
+        self.is_in_model = is_foreign and owner is not None and any(run.call is not None for run in owner.lineage())
+        """Of a span that LangChain did not make: begun in a model's run, whose call it is then a part of."""
         self.own_model: str | None = None
         """What stands in `mlflow.llm.model`, if that is the model that the program asked for, whoever named it too."""
         self.is_model = False
@@ -154,7 +161,7 @@ class SpanState:
     @property
     def has_plain_node(self) -> bool:
         """Whether its node is called by identifiers alone."""
-        return all(map(is_name, self.node.split("/"))) if self.node else True
+        return _is_plain(self.node)
 
     def set_policy(self, policy: NodePolicy) -> None:
         """Let another policy hold from now on."""
@@ -163,7 +170,13 @@ class SpanState:
 
     def name(self, text: str) -> str:
         """A name, redacted; names stay where payloads go. Empty, and noted, if redaction fails."""
-        return self._text(text, "names")
+        known = self.policy.plain_names
+        if text in known:
+            return text
+        clean = self._text(text, "names")
+        if clean == text and len(known) < limits().span_names:
+            known.add(text)
+        return clean
 
     def shown_name(self, key: str, value: str) -> str | None:
         """A name as JSON, redacted, for an attribute of this key."""
@@ -173,7 +186,7 @@ class SpanState:
 
     def hides(self, key: str) -> bool:
         """Whether the policy's `redaction.keys` name this attribute."""
-        return any(rules.hides(key) for rules in self.policy.rules)
+        return self.policy.hides_some and any(rules.hides(key) for rules in self.policy.rules)
 
     def hidden(self, value: Any) -> str:
         """What stands in the place of an attribute that `redaction.keys` name."""

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.adapters.prompt_flush import flush_promptly
 from langchain_mlflow_cost.adapters.store_calls import StoreCalls, bound_calls, lost_in_calls
 from langchain_mlflow_cost.limits import limits
 
@@ -191,6 +192,7 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 backlog.is_served()
                 backlog.wake()
                 _take_time(queue, backlog, calls, wait=batch is not None)
+                flush_promptly(queue)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
         # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.

@@ -122,7 +122,8 @@ def orders(lengths: list[int]) -> Iterator[tuple[int, ...]]:
             yield from ((who, *more) for more in orders(rest))
 
 
-BY_DAY = {("settle", "break off", "crash"), ("settle", "settle high", "crash")}
+BY_DAY = {("settle high", "break off", "crash")}
+"""All three ends that differ: a call that costs what was expected is one that costs more, with a smaller figure."""
 
 
 @pytest.mark.sampled(is_in=lambda ends: ends in BY_DAY)

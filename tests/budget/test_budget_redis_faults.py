@@ -486,6 +486,7 @@ def test_two_round_trips_a_call(redis_server: RedisServer, session: str) -> None
     assert [20] == counted
 
 
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:Redis at")
 def test_the_pause_doubles(session: str) -> None:
     """A Redis that stays away is asked after half a second, one, two, and so on up to 15, not at each call."""

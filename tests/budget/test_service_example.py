@@ -45,6 +45,7 @@ def test_a_month_a_user_and_a_day_a_tenant(tmp_path: Path) -> None:
     assert not [line for line in told if line.split()[2] == "402" and ("ann" in line[8:] or "bob" in line[8:])]
 
 
+@pytest.mark.nightly
 def test_the_next_process_knows(tmp_path: Path, redis_server: RedisServer) -> None:
     """With a Redis a restart forgets nothing: of the second process's calls, one of the other tenant's is made."""
     redis_server.client().flushdb()

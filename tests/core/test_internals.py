@@ -94,7 +94,7 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
-    "queue": ("_consumer_thread", "_queue", "is_active", "put"),
+    "queue": ("_consumer_thread", "_queue", "_stop_event", "is_active", "put"),
     "tasks": ("maxsize", "not_full", "queue"),
 }
 """The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
@@ -484,6 +484,20 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     assert not owners["queue"]._worker_threadpool.submit(backlog.is_served).result()
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
+
+
+def test_who_stops_the_export_wakes_its_thread(exported_in_threads: str) -> None:
+    """A flush leaves a task for the thread that it waits for, which by itself looks once a second whether to stop."""
+    with mlflow.start_span("a") as span:
+        pass
+    export_queue.backlogs_of(spans.otel(span))
+    queue = export_owners()["queue"]
+    mlflow.flush_trace_async_logging(terminate=True)
+    assert not queue._consumer_thread.is_alive() and queue._queue.empty()
+    queue._stop_event.set()
+
+    queue._queue.get_nowait().handle()
+    queue._queue.task_done()
 
 
 # --- spans ---------------------------------------------------------------------------------------------------------

@@ -147,6 +147,7 @@ def test_nothing_grows(ending: Callable[[list[Any]], None], forgetting: Forgetti
     assert all(handler.summary().llm_calls == 1 for handler in handlers)
 
 
+@pytest.mark.nightly
 def test_what_is_open_is_counted(forgetting: ForgettingStore) -> None:
     """The count of the test above sees each of the classes while an invocation is under way."""
     model = FakeStream(answers=["some words in all"])

@@ -137,6 +137,7 @@ def lock(store_uri: str) -> Iterator[sqlite3.Connection]:
             other.execute("ROLLBACK")
 
 
+@pytest.mark.nightly
 def test_locked_database(exported_in_threads: str, lock: sqlite3.Connection) -> None:
     """A flush gives up on it; when the lock is gone, all is stored, and nothing counts as lost any more."""
     before = lost_spans()

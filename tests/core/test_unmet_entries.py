@@ -157,6 +157,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.nightly
 def test_it_is_told_when_the_process_ends(tmp_path: Path) -> None:
     """Once for all handlers with these entries; a handler that nothing ran under says nothing."""
     support, root = Path(__file__).parents[1] / "support", Path(__file__).parents[2]

@@ -222,6 +222,7 @@ def test_command_in_an_activated_environment(tmp_path: Path, monkeypatch: pytest
     assert mlflow_command() == "mlflow"
 
 
+@pytest.mark.nightly
 def test_again_with_less_money(shown: Shown) -> None:
     """A second run in the same folder works; a smaller budget stops it, and what was spent is told."""
     again = demo(shown.folder, "--budget", "0.02")
@@ -233,6 +234,7 @@ def test_again_with_less_money(shown: Shown) -> None:
     assert again.trace_id != shown.trace_id
 
 
+@pytest.mark.nightly
 def test_with_an_open_policy(tmp_path: Path) -> None:
     """Under a policy that hides nothing, everything planted is found, and the exit code says so."""
     (tmp_path / "open.yaml").write_text("redact_secrets: false\nartifact_level: full\n", "utf-8")

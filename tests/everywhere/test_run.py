@@ -198,6 +198,7 @@ def test_a_policy_that_is_off_changes_nothing(folder: Path) -> None:
     assert outcome([sys.executable, "app.py"]) == outcome([*RUN, "--policy", "off.yaml", "app.py"])
 
 
+@pytest.mark.nightly
 def test_the_experiment_of_the_environment_stays(
     folder: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

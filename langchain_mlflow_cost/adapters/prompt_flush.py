@@ -1,0 +1,38 @@
+"""A flush of MLflow's export ends when the work is done, and not up to a second later."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from queue import Full
+from typing import TYPE_CHECKING, Any
+
+from mlflow.tracing.export.async_export_queue import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from queue import Queue
+
+
+def flush_promptly(export_queue: Any) -> None:
+    """Wake the thread that takes MLflow's tasks when a flush tells it to stop: by itself it looks once a second.
+
+    Args:
+        export_queue: MLflow's `AsyncTraceExportQueue`.
+
+    Raises:
+        AttributeError: It is of another make.
+    """
+    stop = export_queue._stop_event  # noqa: SLF001
+    # The event itself stays: whoever flushes at this moment has it in hand.
+    stop.set = partial(_stop_and_wake, stop.set, export_queue._queue)  # noqa: SLF001
+
+
+def _stop_and_wake(stop: Callable[[], None], tasks: Queue[Task]) -> None:
+    stop()
+    with contextlib.suppress(Full):  # a thread that has something to do is awake
+        tasks.put(Task(_do_nothing, ()), block=False)
+
+
+def _do_nothing() -> None:
+    """What a task does that only wakes."""

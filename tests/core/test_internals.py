@@ -493,7 +493,8 @@ def test_who_stops_the_export_wakes_its_thread(exported_in_threads: str) -> None
     export_queue.backlogs_of(spans.otel(span))
     queue = export_owners()["queue"]
     mlflow.flush_trace_async_logging(terminate=True)
-    assert not queue._consumer_thread.is_alive() and queue._queue.empty()
+    assert not queue._consumer_thread.is_alive()
+    assert queue._queue.empty()
     queue._stop_event.set()
 
     queue._queue.get_nowait().handle()

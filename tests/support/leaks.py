@@ -6,11 +6,9 @@ with characters that JSON and URLs escape, so a copy in another spelling is look
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import itertools
-import json
 import sqlite3
 import threading
 import time
@@ -20,7 +18,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+
+from langchain_mlflow_cost.redaction.spellings import spelling_in as first_spelling_in
+from langchain_mlflow_cost.redaction.spellings import spellings as spellings_of
 
 PREFIX = 16
 """Characters of a planted text that are looked for on their own: where it was cut, so much must not be left."""
@@ -50,31 +50,14 @@ def kept() -> str:
 
 
 def spellings(text: str) -> dict[str, bytes]:
-    """Every spelling in which a copy of a text is looked for."""
-    raw = text.encode()
-    head = raw[:PREFIX]
-    found = {
-        "plain": raw,
-        "prefix": head,
-        "json": json.dumps(text)[1:-1].encode(),
-        "json in json": json.dumps(json.dumps(text))[3:-3].encode(),
-        "utf-8 json": json.dumps(text, ensure_ascii=False)[1:-1].encode(),
-        "url": quote(text).encode(),
-        "form": quote_plus(text).encode(),
-        "upper case": head.upper(),
-        "utf-16": text[:PREFIX].encode("utf-16-le"),
-        "hexadecimal": head.hex().encode(),
-    }
-    for offset in range(3):
-        # The first and the last characters of base64 depend on the neighbours.
-        padded = base64.b64encode(b"\0" * offset + head + b"\0" * 3)
-        found[f"base64 at {offset}"] = padded[4 : (offset + len(head)) * 8 // 6]
-    return found
+    """Every spelling in which a copy of a text is looked for: by its first letters, which a copy that was cut has too."""
+    head = text[:PREFIX]
+    return {**spellings_of(head), "upper case": head.upper().encode()}
 
 
 def spelling_in(text: str, stored: bytes) -> str | None:
     """The first spelling of a text that is in these bytes; None if there is none."""
-    return next((name for name, spelled in spellings(text).items() if spelled in stored), None)
+    return first_spelling_in(spellings(text), stored)
 
 
 class Collector:

@@ -22,11 +22,11 @@ from rich.text import Text
 from langchain_mlflow_cost import configure
 from langchain_mlflow_cost.adapters.telemetry import switch_telemetry_off
 from langchain_mlflow_cost.demo import app
-from langchain_mlflow_cost.demo.proof import found_in
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
+from langchain_mlflow_cost.stored_bytes import found_in
 from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "attributes",
         "bounded",
         "tracking_stores",
+        "stored_bytes",
     ),
     ("pricing", "budgets", "redaction"),
     ("policy",),

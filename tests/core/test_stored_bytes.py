@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_mlflow_cost.demo.proof import found_in
+from langchain_mlflow_cost.stored_bytes import found_in
 
 if TYPE_CHECKING:
     from pathlib import Path

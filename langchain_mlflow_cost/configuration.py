@@ -31,6 +31,7 @@ from langchain_mlflow_cost.tracking_stores import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from langchain_mlflow_cost.budgets.rules import BudgetEvent
     from langchain_mlflow_cost.pricing.ledger import Call
 
 log = logging.getLogger("langchain_mlflow_cost")
@@ -51,6 +52,7 @@ def configure(
     policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
     on_cost: Callable[[Call], None] | None = None,
+    on_budget: Callable[[BudgetEvent], None] | None = None,
     everywhere: bool = False,
 ) -> MlflowCostHandler:
     """Point MLflow to the policy's store and experiment, switch autolog on, and make a handler.
@@ -63,6 +65,7 @@ def configure(
     Args:
         policy: As for `MlflowCostHandler`: a `Policy`, a mapping with its keys, or the path of a YAML file.
         on_cost: As for `MlflowCostHandler`: called after every model call, in its thread.
+        on_budget: As for `MlflowCostHandler`: called when a budget warns or refuses.
         everywhere: Govern every LangChain run of this process without a callback being passed, and every MLflow span
             that no LangChain run is above. A handler that is passed all the same wins for its invocation. Called again,
             the new policy takes the place of the old one for what begins from then on; one with `enabled: false`
@@ -77,7 +80,7 @@ def configure(
     loaded = Policy.load(policy)
     if loaded.enabled:
         _set_up(loaded, _point_mlflow)
-    handler = MlflowCostHandler(loaded, on_cost=on_cost)
+    handler = MlflowCostHandler(loaded, on_cost=on_cost, on_budget=on_budget)
     if everywhere and loaded.enabled:
         govern_everywhere(handler)
     return handler

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from messages import messages, pieces
 from pages import PAGES, ROOT, Block, blocks, name, program
 
 from langchain_mlflow_cost import Policy
@@ -110,3 +111,20 @@ def headings(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     found = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", each).lower()).strip().replace(" ", "-") for each in found}
+
+
+TOLD_ELSEWHERE = ("langchain_mlflow_cost/cli/",)
+"""What a command says is read where it was typed, and names the remedy itself."""
+
+
+def test_troubleshooting_has_each_message() -> None:
+    """Whatever a user reads in a log stands in the page, in the same words."""
+    page = " ".join((ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").split())
+    missing = [
+        (where, piece)
+        for where, message in messages()
+        for piece in pieces(message)
+        if piece.rstrip(":(, ") not in page and not where.startswith(TOLD_ELSEWHERE)
+    ]
+
+    assert missing == []

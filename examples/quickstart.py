@@ -1,5 +1,7 @@
 """The README's example: a graph of one node, its cost live and from the store, its answer redacted."""
 
+from itertools import repeat
+
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
@@ -11,7 +13,7 @@ reply = AIMessage(
     usage_metadata={"input_tokens": 1_200, "output_tokens": 300, "total_tokens": 1_500},
     response_metadata={"model_name": "gpt-4o-mini", "model_provider": "openai"},
 )
-model = GenericFakeChatModel(messages=iter([reply]))  # any chat model; this one needs no key
+model = GenericFakeChatModel(messages=repeat(reply))  # any chat model; this one needs no key
 graph = StateGraph(MessagesState).add_node("agent", lambda s: {"messages": [model.invoke(s["messages"])]})
 app = graph.add_edge(START, "agent").compile()
 

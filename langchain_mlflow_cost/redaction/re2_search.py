@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def byte_pattern(pattern: str) -> Any:
-    """Compile for RE2, to be searched for in a view's bytes.
+    """Compile for RE2, to be searched for in bytes as they are, each a character: a view has none above 127.
 
     Raises:
         re2.error: RE2 does not take the pattern.
     """
     options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     return re2.compile(pattern.encode(), options)
 
@@ -40,6 +41,11 @@ def text_pattern(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     return re2.compile(pattern, options)
+
+
+def any_text_of(*patterns: Any) -> Any:
+    """Compile the alternatives of several text patterns into one."""
+    return text_pattern("|".join(f"(?:{pattern.pattern})" for pattern in patterns))
 
 
 def text_set(*patterns: str) -> Any:

@@ -540,8 +540,9 @@ def without_surrogates(text: str) -> str:
 def _found_in_each(scanner: detectors.Scanner, texts: Sequence[str]) -> list[list[Span]]:
     """Scan many texts as one, joined by a separator that no rule crosses."""
     if len(texts) == 1:
-        return [scanner.find(texts[0])]
+        return [[] if detectors.is_id(texts[0]) else scanner.find(texts[0])]
     found: list[list[Span]] = [[] for _ in texts]
+    texts = ["" if detectors.is_id(text) else text for text in texts]
     index = 0
     start = 0
     end = len(texts[0]) if texts else 0

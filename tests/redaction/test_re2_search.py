@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.redaction import re2_search
-from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, WORDS
+from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, SIGNS
 from langchain_mlflow_cost.redaction.re2_search import byte_pattern
 
 PATTERNS = {
     "accounts": ACCOUNTS,
-    "groups and words": WORDS,
+    "signs": SIGNS,
     "word": byte_pattern(r"\b[a-f]+\b"),
     "groups that take no part": byte_pattern("a(b)?|(c)d"),
 }

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_mlflow_cost.redaction.detectors.accounts import find_ibans, find_wallets
 from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresses, find_mac_addresses
-from langchain_mlflow_cost.redaction.detectors.credentials import FORMAT_ANCHORS, find_secrets
-from langchain_mlflow_cost.redaction.detectors.disguises import decoded, from_base64, original, windows
+from langchain_mlflow_cost.redaction.detectors.credentials import find_secrets
+from langchain_mlflow_cost.redaction.detectors.disguises import decoded, from_base64, is_id, original, windows
 from langchain_mlflow_cost.redaction.detectors.emails import find_emails
-from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, fold
-from langchain_mlflow_cost.redaction.detectors.named_values import NAMED
+from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, OtherLetters, fold
 from langchain_mlflow_cost.redaction.detectors.national import NATIONAL, finder
 from langchain_mlflow_cost.redaction.detectors.numbers import (
     NINE_DIGITS,
@@ -28,9 +27,10 @@ from langchain_mlflow_cost.redaction.detectors.numbers import (
     passes_luhn,
 )
 from langchain_mlflow_cost.redaction.detectors.phones import PHONE_NAME, PHONE_VALUE, find_phones
-from langchain_mlflow_cost.redaction.detectors.pictures import outside, pictures
+from langchain_mlflow_cost.redaction.detectors.pictures import may_be_in_picture, outside, pictures
 from langchain_mlflow_cost.redaction.detectors.secret_names import (
     KEY,
+    OTHER_PASSWORDS,
     PASSWORD,
     PLACEHOLDER,
     is_label,
@@ -38,7 +38,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     name_kind,
     plain_name,
 )
-from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, SHORT, WORDS, Found, Span, View
+from langchain_mlflow_cost.redaction.detectors.view import NAME_ANCHORS, SHORT, SIGNS, STARTS, Found, Span, View
 from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ __all__ = [
     "from_base64",
     "is_field_value",
     "is_four_part_version",
+    "is_id",
     "is_pair_value",
     "passes_luhn",
     "without_overlaps",
@@ -145,9 +146,10 @@ NATIONAL_ENTITIES: dict[str, Entity] = {
     name: Entity(row.what, finder(name), row.examples, ()) for name, row in NATIONAL.items()
 }
 
-# What four searches look for, in one: a short text rarely has any of it. In a long one all together are slower than
-# each by itself: base64 makes more states than RE2 has room for.
-_ANCHORS = any_of(FORMAT_ANCHORS, NAMED, ACCOUNTS, WORDS)
+# What many searches look for, in two: a short text rarely has any of it. In a long one all together are slower than
+# each by itself, and all in one are slower in any: what has been seen so far of each makes one state.
+_ANCHORS = any_of(STARTS, SIGNS)
+_OTHER_LETTERS = OtherLetters(OTHER_PASSWORDS)
 
 _RANK = {name: rank for rank, name in enumerate((*NATIONAL_ENTITIES, *ENTITIES))}
 
@@ -192,8 +194,8 @@ class Scanner:
 
     def find(self, text: str, reasons: dict[tuple[int, int], str] | None = None) -> list[Span]:
         """Find everything, in order and without overlaps; note in `reasons` which rule found each stretch."""
-        if text.isascii():
-            return self._find(text, reasons)
+        if text.isascii() or not _OTHER_LETTERS.may_be_in(text):
+            return self._find(text, reasons, foreign=False)
         folded, hidden = fold(text)
         if not hidden:
             return self._find(folded, reasons)
@@ -223,17 +225,22 @@ class Scanner:
                     view.because(low + first, low + last, f"{entity}, written otherwise")
         return added
 
-    def _find(self, text: str, reasons: dict[tuple[int, int], str] | None = None, *, marked: bool = True) -> list[Span]:
+    def _find(
+        self, text: str, reasons: dict[tuple[int, int], str] | None = None, *, marked: bool = True, foreign: bool = True
+    ) -> list[Span]:
         view = View(text, self._short)
+        view.has_foreign = foreign
         view.tokens = self._tokens
         view.reasons = reasons
-        view.is_plain = len(text) <= self._short and not is_in(_ANCHORS, view.bytes)
+        if len(text) <= self._short:
+            view.is_plain = not is_in(_ANCHORS, view.bytes)
+            view.has_names = is_in(NAME_ANCHORS, view.bytes)
         found: list[Span] = []
         for find in self._finders:
             find(view, found)
         if marked and view.marks:
             found += self._find_disguised(view)
-        if found and (kept := pictures(view.ascii, view.bytes)):
+        if found and may_be_in_picture(found, view.ascii) and (kept := pictures(view.ascii, view.bytes)):
             found = outside(found, kept)
         return without_overlaps(found) if found else []
 

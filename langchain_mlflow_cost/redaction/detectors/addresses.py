@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
-from langchain_mlflow_cost.redaction.re2_search import is_in, text_pattern
+from langchain_mlflow_cost.redaction.re2_search import any_text_of, is_in, text_pattern
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = re.compile(
@@ -36,6 +36,7 @@ _NAMED_VERSION = text_pattern(
     # Of browsers and in changes of what is required: whatever it looks like.
     r"\bbump(?:s|ed)?\b|\b(?:chrome|chromium|crios|edg|edge|firefox|fxios|opr|opera|safari|version|headlesschrome|electron)/$|\.jar!?/:$|@$"
 )
+_ANY_VERSION = any_text_of(_VERSION_WORDS, _COMPARED, _MAYBE_VERSION, _NAMED_VERSION)
 _ADDRESS_WORDS = text_pattern(
     r"\bip|host|addr|src|dst|source|dest|server|client|peer|gateway|dns|subnet|://|\blisten|\bbind|\bping|\bssh\b|router|proxy|lease|route|network|from=|remote|login"
 )
@@ -77,9 +78,12 @@ def _is_version(view: View, start: int, end: int) -> bool:
     if _FILE_AFTER.match(text, end) or _HEADING.match(text, end):
         return True
     before = view.before(start, 40)
-    if is_in(_VERSION_WORDS, before):
-        return True
     if _THOUSANDS.fullmatch(text, start, end) and (_MONEY_AFTER.match(view.text, end) or is_in(_MONEY_BEFORE, before)):
+        return True
+    # One question for all four where the answer is mostly no.
+    if not is_in(_ANY_VERSION, before):
+        return False
+    if is_in(_VERSION_WORDS, before):
         return True
     line = before[before.rfind(b"\n") + 1 :]
     if is_in(_NAMED_VERSION, line) or (is_in(_COMPARED, line) and not is_in(_ADDRESS_COMPARED, line)):

@@ -22,17 +22,9 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
 )
 from langchain_mlflow_cost.redaction.detectors.urls import find_url_secrets
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, positions
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# What no row knows: a short prefix and 24 or more letters and digits that nobody would think of.
-_PREFIXED_ANCHOR = "[a-z0-9][_-][A-Za-z0-9]{24}"
-FORMAT_ANCHORS = byte_pattern(
-    "|".join(f"(?:{anchor})" for anchor in (*(one.anchor for one in FORMATS), _PREFIXED_ANCHOR))
-)
-
 
 _LITERAL_START = re.compile(r"(?:\\b)?+\\?([A-Za-z0-9_/.])\\?([A-Za-z0-9_/.-])(?![{?*+])", re.ASCII)
 
@@ -63,9 +55,10 @@ def find_secrets(view: View, found: list[Span]) -> None:
         find_url_secrets(view, found)
     if not view.is_plain:
         find_command_secrets(view, found)
+    if view.has_names:
         find_named_values(view, found)
         _columns(view, found)
-    if view.text is not view.ascii:
+    if view.has_foreign and view.text is not view.ascii:
         find_foreign_names(view, found)
 
 
@@ -74,7 +67,7 @@ def _provider_keys(view: View, found: list[Span]) -> None:
     done = 0
     # A token that may also stand behind a `_` is looked for once in a run of its letters: `_eyJ_eyJ...` is one.
     dead = 0
-    for start, anchor_end in spans(FORMAT_ANCHORS, view.bytes):
+    for start, anchor_end in sorted([*view.key_starts, *view.inner_keys]):
         if start < done:
             continue
         if (
@@ -82,6 +75,11 @@ def _provider_keys(view: View, found: list[Span]) -> None:
             and text[start + 1] in "_-"
             and text[start : start + 2] not in _BY_START
         ):
+            piece = text[start + 2 : anchor_end]
+            if (piece.islower() or piece.isupper() or piece.isdigit()) and text[
+                anchor_end : anchor_end + 1
+            ] not in _IN_INNER:
+                continue  # a hash, a ULID: most of what looks like this
             end = _prefixed_key(view, start, done, found)
             if not end and (inner := _INNER.search(text, start + 2, anchor_end + 8)):
                 end = _known_key(view, inner.start(), done, dead, found)
@@ -116,6 +114,9 @@ def _known_key(view: View, start: int, done: int, dead: int, found: list[Span]) 
 _PREFIXED_SIZE = 26
 # Shapes whose mark is not at their beginning, so that what looks like a prefix may be a part of them.
 _INNER = re.compile(r"T3BlbkFJ|JQQJ99|AzSe[A-D]|_mmk\b|(?<=[0-9])Q~|(?<=[0-9]):AA|\.atlasv1\.", re.ASCII)
+
+# With what the mark of such a one goes on behind 24 letters and digits.
+_IN_INNER = frozenset("~:._")
 
 
 def _formats_at(text: str, start: int) -> Iterator[Format]:
@@ -497,7 +498,7 @@ def _prefixed_key(view: View, start: int, low: int, found: list[Span]) -> int:
     text = view.ascii
     piece = text[start + 2 : start + 26]
     if piece.islower() or piece.isupper() or piece.isdigit():
-        return 0  # a hash, a ULID: most of what looks like this
+        return 0
     low = max(low, start - 60)
     first = low + len(text[low : start + 1].rstrip(_PREFIX_CHARACTERS))
     match = _PREFIXED.match(text, first)

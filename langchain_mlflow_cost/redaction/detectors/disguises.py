@@ -83,12 +83,24 @@ def original(start: int, end: int, places: list[int], longer: list[int]) -> tupl
     return start + (longer[first - 1] if first else 0), end + (longer[last - 1] if last else 0)
 
 
+# As LangChain and everybody else make them: a UUID, also with a word in front that says of what.
+_ID = re.compile(
+    r"(?:(?:lc_)?run-{1,2})?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-[0-9]{1,3})?", re.ASCII
+)
+_LENGTHS_OF_IDS = frozenset(range(36, 49))
+
+
+def is_id(text: str) -> bool:
+    """Say whether a text is the id of a message or a run and nothing else: of a graph's strings, most that are new."""
+    return len(text) in _LENGTHS_OF_IDS and _ID.fullmatch(text) is not None
+
+
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{15,4096}={0,2}|[A-Za-z0-9_-]{15,4096}={0,2}", re.ASCII)
 
 
 def from_base64(text: str) -> str | None:
     """Read a text that is base64 as a whole, and of a text."""
-    if not (16 <= len(text) <= 4096 and len(text) % 4 == 0) or not _BASE64.fullmatch(text):
+    if not (16 <= len(text) <= 4096 and len(text) % 4 == 0) or not _BASE64.fullmatch(text) or is_id(text):
         return None
     try:
         meant = base64.b64decode(text.translate(_URL_SAFE), validate=True).decode()

@@ -76,6 +76,24 @@ _INVISIBLE_SET = frozenset(
 )
 _SUSPICIOUS = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}]|[0-9A-Za-z][．：＝–‒―—　]|[．：＝–‒―—　][0-9A-Za-z]")
 _MANY = 40
+_ASCII = bytes(range(128))
+
+
+class OtherLetters:
+    """Whether a text has look-alikes or certain words of other scripts, in one pass over what of it is not ASCII."""
+
+    def __init__(self, words: str) -> None:
+        """Take the words, with `|` between them."""
+        self._here = text_pattern(f"{_SUSPICIOUS.pattern}|{words}")
+        # Without what is ASCII, of which most texts that have a dash or an accent have the most.
+        self._without_ascii = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}．：＝–‒―—　]|{words.replace(' ', '')}")
+
+    def may_be_in(self, text: str) -> bool:
+        """Say no only where there is nothing of it."""
+        data = text.encode(errors="replace")
+        if len(data) < 2 * len(text):
+            return self._without_ascii.search(data.translate(None, _ASCII)) is not None
+        return self._here.search(data) is not None
 
 
 def fold(text: str) -> tuple[str, list[int]]:

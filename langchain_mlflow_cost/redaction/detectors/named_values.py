@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from langchain_mlflow_cost.redaction.detectors.name_patterns import CODES, NAME_WORDS, SAYS
 from langchain_mlflow_cost.redaction.detectors.secret_names import (
     FILE,
     KEY,
-    LATIN_PASSWORDS,
     MAYBE,
     OTHER_PASSWORDS,
     PASSWORD,
@@ -25,54 +25,17 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     name_kind,
 )
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern, spans, text_pattern
+from langchain_mlflow_cost.redaction.re2_search import spans, text_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# As the ASCII view has them.
-_PASSWORDS = re.sub(r"[^\x00-\x7f]", "", LATIN_PASSWORDS)
-_CODES = (
-    r"(?:verification|security|access|one[ _-]?time|login|log[ -]in|sign[ -]?in|auth(?:entication|orization)?|two[ _-]?factor|2fa|mfa|otp|sms|"
-    r"unlock|recovery|backup|pairing|activation)[ _-]?(?:pass)?codes?"
-)
-_NAME_WORDS = (
-    rf"(?:(?:{_PASSWORDS})s?|pass|pwd|pw|mdp|secrets?|token|keys?|auth(?:orization)?|credentials?|cookies?|jwt|bearer|pin|"
-    r"otp|psk|wpa|pat|sas|dsn|cvv2?|cvc2?|cvn|conn(?:ection)?[ _]?str(?:ing)?s?|assertion|hmac|mnemonic(?:[ _]phrase)?|"
-    r"(?:seed|recovery|backup|secret)[ _-]?(?:phrase|words)|sess(?:ion)?_?id|[a-z0-9]_session|connect\.sid|masterauth|requirepass|"
-    rf"webhook(?:[ _]ur[il])?|key[_-]data|dockerconfigjson|samlresponse)[0-9]{{0,2}}"
-)
-_SCHEME = r"(?:bearer|basic|token|digest|apikey|ssws)[ ]+[A-Za-z0-9+/_.~-]{12}"
-_PARAMETERS = r"[?&][a-z0-9_.%-]*(?:sig|signature|code|key|token|secret|password|passwd|pwd|auth|jwt|sid|session|otp|ticket|assertion|hmac|samlresponse|credential)s?="
-_CLOSING = r"[\"'`\])\\*_~]*"
-_SAYS = r"(?:is|are|was|ist|lautet|lauten|est|es|sera|to|jest|je|adalah)"
-# A value that is spoken of has something that words have not.
-_ODD = r"(?:[\"'`]|[^\s\x1f]*(?-i:[^a-z\s.,;:!?()\x1f-]))"
-NAMED = byte_pattern(
-    rf"(?i){_NAME_WORDS}(?:{_CLOSING}[ \t]*(?:[:=>?]|->|\b{_SAYS}\b:?[ \t]+{_ODD})|[ \t]+-+>?[ \t]+{_ODD}|[\"'][ ]*,"
-    # The value beside the name: XML, environments of Kubernetes, forms; property lists.
-    r"|[\"'\\]*[ \t,]*\r?\n?[ \t,-]*[\"'\\]*value[\"'\\]*[ \t]*[:=]|</key>\s*<string>)"
-    # Below the name.
-    rf"|(?:{_PASSWORDS}|pwd|(?:key|token|secret|code))[ \t:*_]*\r?\n[ \t]*[^\s\x1f(]*[0-9][^\s\x1f(]*[ \t]*(?:[\r\n\x1f]|$)"
-    # With nothing between: in SQL, in chats, in configuration.
-    rf"|(?:{_PASSWORDS}|pwd)[ \t]+(?:N?'|[^\s(\x1f]*[0-9])|(?:requirepass|masterauth)[ \t]+[^\s]"
-    r"|(?:key|token|secret)[ \t]+[A-Za-z0-9/+_-]{20}|(?:phrase|mnemonic|words)[^\w\n\x1f]+(?:is|are)[: ]"
-    r"|(?m:^|\x1f)[\w.*-]+:(?:[0-9]{3,5}|\*):[\w.*-]+:[\w.*-]+:[^\s:\x1f]{4}"
-    r"|\blogin[ \t]+[^\s\x1f]+[ \t]+password[ \t]+[^\s\x1f]"
-    r"|\bidentified[ \t\r\n]+(?:with[ \t]+[^\s\x1f]+[ \t]+)?by[ \t]+(?:password[ \t]+)?[\"']"
-    r"|\B--?[a-z0-9_-]*(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credentials?|pin|psk|otp)[ =]"
-    rf"|\b{_SCHEME}|{_PARAMETERS}"
-    rf"|{_CODES}[^\w\n\x1f]*(?:(?:is|was)[: ]+)?[a-z-]*[0-9]|\b(?:otp|pin)[ #:]+[0-9]"
-    rf"|[0-9](?:[\"'*]* is| *-) your [a-z ]*(?:code|otp|pin|password|passcode)\b"
-    r"|\b(?:user(?:[ _]?name)?|login|creds?|credentials)[\"']?[ \t]*[:=][ \t]*[^\s/:@\x1f]+[ \t]*/[ \t]*[^\s/\x1f]"
-)
 # In other scripts a name is found in the text itself, not in its ASCII view.
 _FOREIGN = text_pattern(f"(?:{OTHER_PASSWORDS})")
 
-_NAME_AT = re.compile(
-    rf"(?:--?[a-z0-9_-]*?)?(?:{_CODES}|{_NAME_WORDS})(?![a-z0-9_]|-[a-z0-9])", re.ASCII | re.IGNORECASE
-)
+_NAME_AT = re.compile(rf"(?:--?[a-z0-9_-]*?)?(?:{CODES}|{NAME_WORDS})(?![a-z0-9_]|-[a-z0-9])", re.ASCII | re.IGNORECASE)
 _IDENTIFIER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+_HOST = _IDENTIFIER + "*"
 _WORD_BEFORE = re.compile(r"(?<![\w.-])([A-Za-z][A-Za-z0-9]{1,20})[ ](?:([A-Za-z]{2,12}) )?$", re.ASCII)
 # Letters of other scripts and full-width punctuation end what stands without quotes.
 _BARE = r"[^\s\"'`,;<>\x1f\u2e80-\uffef]"
@@ -85,7 +48,7 @@ _TAIL = (
 _VALUE = re.compile(
     r"(?P<sep>[\"'`\])\\*_~]{0,5}[ \t]{0,12}"
     r"(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|-{1,2}>|\u2192|>|,"
-    rf"|(?:{_SAYS}|\u00e8|\u00e9|e')(?![\w:]):?(?=[ \t])|-(?=[ \t])|(?=[ \t]))[ \t]{{0,12}}[*_]{{0,3}}[ \t]{{0,2}})"
+    rf"|(?:{SAYS}|\u00e8|\u00e9|e')(?![\w:]):?(?=[ \t])|-(?=[ \t])|(?=[ \t]))[ \t]{{0,12}}[*_]{{0,3}}[ \t]{{0,2}})"
     + _TAIL,
     re.IGNORECASE,
 )
@@ -111,7 +74,7 @@ _IDENTIFIED = re.compile(
 )
 _PARAMETER = re.compile(r"[?&](?P<name>[\w.%-]{1,80})=(?P<bare>[^&#\s\"'`<>\x1f,;]{3,2000})", re.ASCII)
 _PGPASS = re.compile(
-    r"\x1f?[\w.*-]{1,253}:(?:[0-9]{3,5}|\*):[\w.*-]{1,63}:[\w.*-]{1,63}:([^\s:\x1f]{4,200})(?=\s|\x1f|\Z)", re.ASCII
+    r"[\w.*-]{1,253}:(?:[0-9]{3,5}|\*):[\w.*-]{1,63}:[\w.*-]{1,63}:([^\s:\x1f]{4,200})(?=\s|\x1f|\Z)", re.ASCII
 )
 _HAS_SYMBOL = re.compile(r"[!#$%^&*+=@~]", re.ASCII)
 _YOUR_CODE = re.compile(r"([0-9]{4,8}|[0-9]{3}[- ][0-9]{3}|[A-Z0-9-]{6,10})(?=[\"'*]{0,3} (?:is|-) your )", re.ASCII)
@@ -120,7 +83,7 @@ _USER_AND = re.compile(
     re.ASCII,
 )
 _PHRASE = re.compile(r"[^\w\n]{1,6}(?:(?:is|are|was)[: ]+)?((?:[a-z]{3,8}[ \n]){11,23}[a-z]{3,8})\b", re.ASCII)
-_CODE_AT = re.compile(rf"{_CODES}|otp|totp|pin", re.IGNORECASE | re.ASCII)
+_CODE_AT = re.compile(rf"{CODES}|otp|totp|pin", re.IGNORECASE | re.ASCII)
 _CODE_VALUE = re.compile(
     r"[\"'`\])*]{0,3}[ \t]{0,4}(?:(?:is|was|:|=|#|->|-)[ \t]{0,4})?[\"'`*]{0,3}([0-9]{4,8}|[0-9]{3}[- ][0-9]{3})(?![\w.:/-]?\d|[A-Za-z_])",
     re.ASCII,
@@ -140,7 +103,7 @@ def find_named_values(view: View, found: list[Span]) -> None:
     """Find what a name announces, wherever the value stands."""
     taken = sorted((start, end) for start, end, _ in found)
     done = number = 0
-    for start, anchor_end in spans(NAMED, view.bytes):
+    for start, anchor_end in view.names:
         if start < done:
             continue
         for one in _at(view, start, anchor_end):
@@ -158,12 +121,17 @@ def _at(view: View, start: int, anchor_end: int) -> Iterator[Span]:
     """Try the forms that a name and its value have, at an anchor."""
     text = view.ascii
     first = text[start]
+    if first == "_":
+        start -= bool(start)
+        first = text[start]
     if first in "?&" and view.text[start] == first:
         one = _parameter(view, start)
     elif first in "iI" and text[start + 1] in "dD":
         match = _IDENTIFIED.match(text, start)
         one = _value(view, match, PASSWORD, "identified by", strong=True) if match else None
-    elif first.isdigit() and not _PGPASS.match(text, start):
+    elif first == ":":
+        one = _password_file(view, start)
+    elif first.isdigit() and text[start + 1] not in "_fF":
         one = _your_code(view, start)
     else:
         one = _named(view, start, anchor_end) or _authorization(view, start)
@@ -180,12 +148,7 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     """Find the value behind a name such as `db_password =`."""
     text = view.ascii
     at = _NAME_AT.match(text, start, anchor_end)
-    if not at or _PGPASS.match(text, start):
-        line = _PGPASS.match(text, start)
-        if line:
-            value = line[1]
-            good = (_is_spoken_password(value) or _HAS_SYMBOL.search(value)) and not PLACEHOLDER.fullmatch(value)
-            return (*line.span(1), "SECRET", "line of a password file") if good else None
+    if not at:
         match = _NETRC.match(text, start)
         if match:
             return _value(view, match, PASSWORD, "netrc") if b"machine" in view.before(start, 80) else None
@@ -229,6 +192,19 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     if match and (kind is PASSWORD or kind is KEY):
         return _beside(view, match, kind, name, first)
     return None
+
+
+def _password_file(view: View, colon: int) -> _Found | None:
+    """Find the last field of a line of `.pgpass`, from the colon behind its first."""
+    text = view.ascii
+    low = max(0, colon - 253)
+    first = low + len(text[low:colon].rstrip(_HOST))
+    line = _PGPASS.match(text, first) if not first or text[first - 1] in "\n\x1f" else None
+    if not line or first == colon:
+        return None
+    value = line[1]
+    good = (_is_spoken_password(value) or _HAS_SYMBOL.search(value)) and not PLACEHOLDER.fullmatch(value)
+    return (*line.span(1), "SECRET", "line of a password file") if good else None
 
 
 def _assigned(view: View, match: re.Match[str], kind: Kind, name: str) -> _Found | None:

@@ -164,7 +164,7 @@ def _phones_in(view: View, start: int, end: int) -> list[tuple[int, int]]:
     while low > 0 and text[low - 1] in "+(" and start - low < 3:
         low -= 1
     before = text[low - 1] if low else " "
-    if text[max(0, start - 3) : start].upper() == "%2B":
+    if before in "Bb" and text[max(0, start - 3) : start].upper() == "%2B":
         # A plus in a URL.
         stop = _international_after(text, start, end)
         return [(start - 3, stop)] if stop > 0 else []

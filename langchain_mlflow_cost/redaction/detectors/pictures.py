@@ -19,7 +19,11 @@ _MAGIC = byte_pattern(
     r"T2dnUw|ZkxhQw|GkXfo|d09GM|d09GR|AAABAA)[A-Za-z0-9+/]{48}"
 )
 _RUN = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
-_GLUED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_GLUED = _LETTERS | frozenset("=_-")
+_SHORTEST = 48
+# To look for pictures costs as much as to look at so many.
+_MANY = 400
 
 
 def pictures(text: str, data: bytes) -> list[tuple[int, int]]:
@@ -36,6 +40,16 @@ def pictures(text: str, data: bytes) -> list[tuple[int, int]]:
         if (done - start) % 4 == 0 and (done == len(text) or text[done] not in _GLUED):
             result.append((start, done))
     return result
+
+
+def may_be_in_picture(found: list[Span], text: str) -> bool:
+    """Say whether anything that was found goes on in what may be base64, or is as long as a whole picture."""
+    return len(found) > _MANY or any(
+        end - start > _SHORTEST
+        or (start > 0 and text[start - 1] in _LETTERS)
+        or (end < len(text) and text[end] in _LETTERS)
+        for start, end, _ in found
+    )
 
 
 def outside(found: list[Span], kept: list[tuple[int, int]]) -> list[Span]:

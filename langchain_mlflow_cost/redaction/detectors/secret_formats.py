@@ -399,3 +399,15 @@ _PREFIXES = (
 )
 
 FORMATS: tuple[Format, ...] = (*_ROWS, *_FORMS, *(_prefixed(*row) for row in _PREFIXES))
+
+KEY_STARTS = "|".join(sorted({one.anchor.removeprefix(r"\b") for one in FORMATS if one.anchor.startswith(r"\b")}))
+"""In RE2's syntax: what begins a word that may be one of them, in the order of the alphabet, which makes fewer states."""
+
+FIRST_TWO = frozenset(one.encode() for one in re.findall(r"(?:^|\|)([A-Za-z0-9]{2})", KEY_STARTS))
+"""The first two letters of those that begin with letters and digits of their own."""
+
+# What no row knows: a short prefix and 24 or more letters and digits that nobody would think of.
+PREFIXED = "[a-z0-9][_-][A-Za-z0-9]{24}"
+
+INNER = "|".join((*(one.anchor for one in FORMATS if not one.anchor.startswith(r"\b")), PREFIXED))
+"""Likewise, what is not at the beginning of a word."""

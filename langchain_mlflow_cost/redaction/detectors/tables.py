@@ -19,12 +19,14 @@ class Cell(NamedTuple):
     end: int
 
 
-CELL = (
-    r"(?i:(?:pass(?:word|wd|phrase|code|wort)?|pwd|secret|token|key|pin|otp|cvv2?|cvc2?|senha|wachtwoord|kennwort|contrase.a|"
-    r"phone|telephone|telefon[oe]?|mobile|cell|fax|tel|whatsapp|msisdn|ssn|tax[ _]?id|social[ _]security|number|no|num)"
-    r"s?[0-9]?[\"'* ]*[,;|\t\r\n])"
-)
-"""In RE2's syntax: the end of a cell that may name a column, to the mark behind it."""
+CELL_NAMES = (
+    "cell", "contrase.a", "cvc2?", "cvv2?", "fax", "kennwort", "key", "mobile", "msisdn", "no", "num", "number", "otp",
+    "pass(?:word|wd|phrase|code|wort)?", "phone", "pin", "pwd", "secret", "senha", "social[ _]security", "ssn",
+    "tax[ _]?id", "tel", "telefon[oe]?", "telephone", "token", "wachtwoord", "whatsapp",
+)  # fmt: skip
+"""In RE2's syntax: how a cell may end that names a column."""
+CELL_END = r"s?[0-9]?[\"'* ]*[,;|\t\r\n]"
+"""What follows, to the mark behind it."""
 
 _LONGEST_HEADER = 1_000
 _LONGEST_ROW = 4_000
@@ -38,8 +40,8 @@ def find_columns(view: View) -> list[Cell]:
     text = view.ascii
     cells: list[Cell] = []
     done = 0
-    for start, anchor_end in view.words:
-        if start < done or text[anchor_end - 1] == " ":
+    for start, anchor_end in view.cells:
+        if start < done:
             continue
         low = max(0, start - _LONGEST_HEADER)
         first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1

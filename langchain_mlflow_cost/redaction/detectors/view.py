@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_mlflow_cost.redaction.detectors.commands import COMMAND
 from langchain_mlflow_cost.redaction.detectors.disguises import MARKS
-from langchain_mlflow_cost.redaction.detectors.tables import CELL, find_columns
+from langchain_mlflow_cost.redaction.detectors.name_patterns import NAMES
+from langchain_mlflow_cost.redaction.detectors.secret_formats import FIRST_TWO, INNER, KEY_STARTS
+from langchain_mlflow_cost.redaction.detectors.tables import CELL_END, CELL_NAMES, find_columns
 from langchain_mlflow_cost.redaction.re2_search import byte_pattern, first_start, spans
 
 if TYPE_CHECKING:
@@ -56,13 +58,19 @@ class View:
     __slots__ = (
         "_accounts",
         "_at_signs",
+        "_cells",
         "_columns",
+        "_commands",
         "_hex_groups",
+        "_inner_keys",
+        "_key_starts",
         "_marks",
+        "_names",
         "_runs",
-        "_words",
         "ascii",
         "bytes",
+        "has_foreign",
+        "has_names",
         "is_plain",
         "reasons",
         "short",
@@ -86,13 +94,21 @@ class View:
         self.tokens: re.Pattern[bytes] | None = None
         """What stands for a value that went before: it says nothing of what stands beside it."""
         self.is_plain = False
-        """Whether it is known that neither an account nor a group nor a credential can begin anywhere in it."""
+        """Whether it is known that neither an account nor a group, a command or a key of a known shape is in it."""
+        self.has_names = True
+        """Whether a name that announces a credential may be in it, or one of a column."""
+        self.has_foreign = True
+        """Whether a word for "password" in another script may be in it."""
         self._runs: Runs | None = None
         self._at_signs: list[int] | None = None
-        self._accounts: list[int] | None = None
+        self._accounts: list[int] = []
         self._hex_groups: list[int] | None = None
-        self._words: list[tuple[int, int]] = []
+        self._names: list[tuple[int, int]] | None = None
+        self._cells: list[tuple[int, int]] = []
         self._marks: list[int] = []
+        self._inner_keys: list[tuple[int, int]] = []
+        self._key_starts: list[tuple[int, int]] | None = None
+        self._commands: list[tuple[int, int]] = []
 
     @property
     def runs(self) -> Runs:
@@ -132,13 +148,7 @@ class View:
     @property
     def accounts(self) -> list[int]:
         """Give where something begins that may be a bank account or a wallet."""
-        if self._accounts is None:
-            self._accounts = []
-            start = -1 if self.is_plain else first_start(ACCOUNTS, self.bytes, 0)
-            while start >= 0:
-                self._accounts.append(start)
-                # Not behind what was found: in `XX12 DE89 3704 ...` the first group is not the country's.
-                start = first_start(ACCOUNTS, self.bytes, start + 4)
+        _ = self.key_starts
         return self._accounts
 
     @property
@@ -147,35 +157,84 @@ class View:
         if self._hex_groups is None:
             self._hex_groups = []
             data = self.bytes
-            for span in () if self.is_plain else spans(WORDS, data):
+            for span in () if self.is_plain else spans(SIGNS, data):
                 if data[span[0]] in _MARK_STARTS:
                     self._marks.append(span[0])
-                elif data[span[1] - 1] in _WORD_ENDS:
-                    self._words.append(span)
-                else:
+                elif _HEX_GROUP.match(data, span[0]):
                     self._hex_groups.append(span[0])
+                else:
+                    self._inner_keys.append(span)
         return self._hex_groups
+
+    @property
+    def inner_keys(self) -> list[tuple[int, int]]:
+        """Give where the mark of a key is whose shape does not begin with it, and where the mark ends."""
+        _ = self.hex_groups
+        return self._inner_keys
+
+    @property
+    def key_starts(self) -> list[tuple[int, int]]:
+        """Give where a word begins as a key of a known shape does, and how far that goes."""
+        if self._key_starts is None:
+            self._key_starts = []
+            data = self.bytes
+            for span in () if self.is_plain else spans(STARTS, data):
+                if data[span[1] - 1] in _COMMAND_ENDS:
+                    self._commands.append(span)
+                    continue
+                start, end = span
+                if not _ACCOUNT.match(data, start):
+                    self._key_starts.append(span)
+                else:
+                    if data[start : start + 2] in FIRST_TWO:
+                        self._key_starts.append(span)  # it may be both: `SK31 1200 0000 ...`
+                    self._accounts.append(start)
+                    # Not only behind what was found: in `XX12 DE89 3704 ...` the first group is not the country's.
+                    piece = data[start + 3 : end + _LONGEST_ACCOUNT]
+                    inside = first_start(ACCOUNTS, piece, 1)
+                    while 0 <= inside < end - start - 3:
+                        self._accounts.append(start + 3 + inside)
+                        inside = first_start(ACCOUNTS, piece, inside + 4)
+        return self._key_starts
+
+    @property
+    def commands(self) -> list[tuple[int, int]]:
+        """Give where a command is, to the blank behind it."""
+        _ = self.key_starts
+        return self._commands
 
     @property
     def columns(self) -> list[Cell]:
         """Give the cells of tables whose header names what is looked for."""
         if self._columns is None:
-            self._columns = find_columns(self) if not self.is_plain and b"\n" in self.bytes else []
+            self._columns = find_columns(self) if self.has_names and b"\n" in self.bytes else []
         return self._columns
 
     @property
     def marks(self) -> list[int]:
         """Give where something is written otherwise than it is meant."""
-        if self._hex_groups is None:
-            _ = self.hex_groups
+        _ = self.hex_groups
         return self._marks
 
     @property
-    def words(self) -> list[tuple[int, int]]:
-        """Give where a command or the end of a table's header cell is, to the blank or the mark behind it."""
-        if self._hex_groups is None:
-            _ = self.hex_groups
-        return self._words
+    def cells(self) -> list[tuple[int, int]]:
+        """Give where a cell ends that may head a column, to the mark behind it."""
+        _ = self.names
+        return self._cells
+
+    @property
+    def names(self) -> list[tuple[int, int]]:
+        """Give where a name may be that announces a credential, and how far that was looked at."""
+        if self._names is None:
+            self._names = []
+            data = self.bytes
+            for span in spans(NAME_ANCHORS, data) if self.has_names else ():
+                cell = _CELL.match(data, span[0])
+                if cell:
+                    self._cells.append(cell.span())
+                if not cell or cell.span() != span or data[span[0] : span[1]].rstrip(b", ").endswith((b'"', b"'")):
+                    self._names.append(span)
+        return self._names
 
     def because(self, start: int, end: int, rule: str) -> None:
         """Note which rule found a stretch, if somebody asks."""
@@ -262,18 +321,25 @@ def _shape(shape: bytes) -> tuple[int, bool, bool, bool]:
 _known_shape = functools.lru_cache(maxsize=4096)(_shape)
 
 _AT_SIGNS = byte_pattern(r"[A-Za-z0-9._%+'&~!#$\"?\-](?:@|%40)[A-Za-z0-9\[?]")
-ACCOUNTS = byte_pattern(
+_ACCOUNTS = (
     r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}"
     r"|\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11}|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11}"
     r"|\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b|\b0x[0-9a-fA-F]{40}\b"
     # A card in pieces, a telephone number in letters.
     r"|\b[0-9]{4}(?:_[0-9]{4}|[ .-]?\r?\n[ \t>|*#/-]*[0-9]{4})|\b1-8[0-9][0-9]-[A-Z0-9]"
 )
-# Groups of hexadecimal digits, commands and cells are looked for in one pass, which costs no more than one of them.
-WORDS = byte_pattern(
+ACCOUNTS = byte_pattern(_ACCOUNTS)
+_ACCOUNT = re.compile(_ACCOUNTS.encode())
+_LONGEST_ACCOUNT = 40
+# What is looked for in one pass has few states in common, so that it costs no more than one of them.
+_HEX = (
     r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]"
     r"|\b[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-|\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b"
-    rf"|{COMMAND}|{CELL}|{MARKS}"
 )
+_HEX_GROUP = re.compile(_HEX.encode())
+SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}")
+NAME_ANCHORS = byte_pattern(NAMES)
+_CELL = re.compile(rf"(?i:{'|'.join(CELL_NAMES)}){CELL_END}".encode())
+STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
 _MARK_STARTS = frozenset(b"&\\=%")
-_WORD_ENDS = frozenset(b" \t\r\n,;|")
+_COMMAND_ENDS = frozenset(b" \t")

@@ -41,6 +41,24 @@ _CHECKED = frozenset({
 })  # fmt: skip
 # Names of tools and models, ids, paths, code: what no person and no place is called.
 _IDENTIFIER = re.compile(r"[0-9_/\\{}()\[\]=<>#$@:`|]|\w\.\w|[a-z][A-Z]|--|^[a-z]+(?:-[a-z]+)+$")
+# What makers call their models, for which it takes them as people.
+_MODELS = re.compile(
+    r"(?:claude|sonnet|haiku|opus|gemini|gemma|flash|pro|ultra|nano|llama|mistral|mixtral|magistral|codestral|large|medium|small|gpt|chatgpt|"
+    r"qwen|deepseek|grok|phi|nova|titan|command|cohere|anthropic|openai|bedrock|vertex|whisper|sora|dall|kimi|granite|nemotron|"
+    r"jamba|falcon|vicuna|orca|hermes|zephyr|langchain|langgraph|langsmith|mlflow|[0-9.]+)(?:[ -]|$)",
+    re.IGNORECASE | re.ASCII,
+)
+# A line that brings in a module: its quotes hold names of files. In other statements they hold what people wrote.
+_IMPORT = re.compile(
+    r"\s*(?:import\s+\w|import\s*[{*(\"'<]|from\s+[\w.]+\s+import\b|export\b.*[;{'\"]|#include\b|using\s+[\w.]+;|package\s+[\w.]+;?$|(?:const|let|var)\b.*\brequire\()"
+)
+_STATEMENT = re.compile(
+    r"\s*(?:(?:const|let|var|val|final)\s+\w+\s*(?::[^=]+)?=.*|(?:async\s+)?(?:def|class|func|fn|function|struct|enum|interface)\s+\w+\s*[({:<].*"
+    r"|(?:public|private|protected|static)\s+[\w<>\[\]]+\s+\w+.*[;{(].*|(?:return|await|throw|raise|yield)\b.*[;()]\s*"
+    r"|(?:for|while|if|elif|switch|catch|except|with)\b.*(?:\bin\b|[=<>!(]).*[:{]\s*"
+    r"|(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|WITH)\b.*\b(?:FROM|INTO|TABLE|SET|INDEX|VIEW|AS)\b.*"
+    r"|[\w.]+(?:\[[^\]]*\])?\s*[-+*/|&]?=\s*\S.*|[\w.]+\(.*\);?\s*)"
+)
 
 _LANGUAGE = "en"
 _lock = threading.Lock()
@@ -103,14 +121,31 @@ def _find(text: str, entities: list[str]) -> list[Found]:
 
 def is_identifier(text: str, start: int, end: int) -> bool:
     """Say whether a stretch is a name in a program, or a part of one, and no name of a person or place."""
-    before, after = text[start - 1 : start], text[end : end + 2]
+    before, after = text[max(0, start - 1) : start], text[end : end + 2]
+    words = text[start:end] + " "
     return (
-        _IDENTIFIER.search(text, start, end) is not None
+        _is_code(text, start, end)
+        or not _MODELS.sub("", words).strip()
+        or _IDENTIFIER.search(text, start, end) is not None
         or _IDENTIFIER.search(text[start:end]) is not None
         or (before != "" and before in "_`/.@#$-<{=")
         or (after[:1] != "" and after[0] in "_`(/@=")
         or (after[:1] in {".", "-"} and after[1:].isalnum())
     )
+
+
+def _is_code(text: str, start: int, end: int) -> bool:
+    """Say whether a stretch stands in a line of a program, and not in its quotes."""
+    low = text.rfind("\n", 0, start) + 1
+    high = text.find("\n", end)
+    line = text[low : high if high >= 0 else len(text)][:_LONGEST_LINE]
+    if _IMPORT.match(line):
+        return True
+    before = text[low:start]
+    return _STATEMENT.fullmatch(line) is not None and not (before.count('"') % 2 or before.count("'") % 2)
+
+
+_LONGEST_LINE = 400
 
 
 def _slices(text: str) -> Iterator[tuple[int, str]]:

@@ -284,10 +284,11 @@ def _unknown_entities(location: Location, written: Policy | NodeOverrides, layer
     written_redaction = [layer.redaction for layer in layers if layer.redaction is not None]
     if not named or [each.engine for each in written_redaction if each.engine][-1:] == ["presidio"]:
         return  # What presidio knows depends on its version and set-up: it says itself what it does not.
-    known = (*sorted(PII_ENTITIES), SECRET, *(name for each in written_redaction for name in each.patterns))
+    patterns = [name for each in written_redaction for name in each.patterns]
+    known = (*sorted(PII_ENTITIES), SECRET, *patterns, *sorted(NATIONAL_ENTITIES))
     for entity, place in named:
-        if entity not in known and entity not in NATIONAL_ENTITIES:
-            near = nearest(entity, (*known, *NATIONAL_ENTITIES))
+        if entity not in known:
+            near = nearest(entity, known)
             remedy = f"known are {', '.join(known)}, and others with engine: presidio"
             if near:
                 remedy = f'did you mean "{near}"?'

@@ -144,6 +144,24 @@ def parse_json(text: str) -> Any:
         return None
 
 
+def parse_json_lines(text: str) -> list[tuple[str, Any]] | None:
+    """Read a string of which each line is a JSON object or array, as of an export; else None. Gives the lines, too."""
+    if text[-1:] not in _JSON_ENDS or "\n" not in text.strip() or not _JSON_START.match(text):
+        return None
+    lines = text.split("\n")
+    # Most texts that begin with a bracket are no such thing: their first line says so.
+    read = []
+    for line in lines:
+        value = parse_json(line) if line.strip() else _BLANK
+        if value is None:
+            return None
+        read.append((line, value))
+    return read
+
+
+_BLANK: list[Any] = []
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):

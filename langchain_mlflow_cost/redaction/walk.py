@@ -7,6 +7,7 @@ scanned in one go; the same walk builds what `orjson` then writes.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import sys
@@ -30,6 +31,7 @@ from langchain_mlflow_cost.redaction.plain import (
     key_text,
     model_fields,
     parse_json,
+    parse_json_lines,
     plain_fields,
     plain_form,
 )
@@ -141,11 +143,24 @@ class Redactor:
                     walk = _Walk(self, json_depth + 1)
                     tree = walk.run(parsed)
                     leaves[i] = Leaf(dumps(tree).decode(), walk.counts) if walk.counts else CLEAN
+                elif (lines := parse_json_lines(text)) is not None:
+                    leaves[i] = self._lines(lines, json_depth + 1)
         rest = [i for i, leaf in enumerate(leaves) if leaf is None]
         if rest:
             for i, leaf in zip(rest, self.rules.redact_all([texts[i] for i in rest]), strict=True):
                 leaves[i] = leaf
         return [leaf for leaf in leaves if leaf is not None]
+
+    def _lines(self, lines: list[tuple[str, Any]], json_depth: int) -> Leaf:
+        """Redact a text of which each line is JSON; a line in which nothing is found stays as it is written."""
+        counts: collections.Counter[str] = collections.Counter()
+        shown = []
+        for line, value in lines:
+            walk = _Walk(self, json_depth)
+            tree = walk.run(value)
+            shown.append(dumps(tree).decode() + "\r" * line.endswith("\r") if walk.counts else line)
+            counts.update(walk.counts)
+        return Leaf("\n".join(shown), counts) if counts else CLEAN
 
 
 class _Walk:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def script():
+def script() -> Any:
     spec = importlib.util.spec_from_file_location("update_data", ROOT / "scripts" / "update_data.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -22,7 +23,7 @@ SCRIPT = script()
 
 
 @pytest.mark.parametrize("name", SCRIPT.FILES)
-def test_data_is_what_the_script_makes(name):
+def test_data_is_what_the_script_makes(name: Any) -> None:
     """Nobody changed a data file by hand; if the script was changed: python scripts/update_data.py."""
     package, make = SCRIPT.FILES[name]
     written = (SCRIPT.DATA / name).read_text(encoding="utf-8")
@@ -37,6 +38,6 @@ def test_data_is_what_the_script_makes(name):
     assert written == make()
 
 
-def test_every_data_file_has_a_source():
+def test_every_data_file_has_a_source() -> None:
     """There is no data file that the script does not write."""
     assert {path.name for path in SCRIPT.DATA.glob("*.py")} - {"__init__.py"} == set(SCRIPT.FILES)

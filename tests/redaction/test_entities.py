@@ -4,6 +4,7 @@ import functools
 import random
 import re
 from re import _parser as re_parser
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ ALL = compile_rules(entities=ENTITIES)
 
 
 @pytest.mark.parametrize("name", ENTITIES)
-def test_every_entity_has_examples(name):
+def test_every_entity_has_examples(name: Any) -> None:
     """A row without examples and near misses is not finished."""
     assert ENTITIES[name].examples
     assert ENTITIES[name].misses
@@ -23,30 +24,30 @@ def test_every_entity_has_examples(name):
 
 
 @pytest.mark.parametrize(("name", "example"), [(name, one) for name, row in ENTITIES.items() for one in row.examples])
-def test_example_is_found_as_a_whole(name, example):
+def test_example_is_found_as_a_whole(name: Any, example: Any) -> None:
     """Each example of a row is found, from its first to its last character, and named."""
     assert scan(example, ALL) == [Found(0, len(example), name)]
 
 
 @pytest.mark.parametrize(("name", "example"), [(name, one) for name, row in ENTITIES.items() for one in row.examples])
-def test_example_is_found_by_its_entity_alone(name, example):
+def test_example_is_found_by_its_entity_alone(name: Any, example: Any) -> None:
     """No row needs another one to be switched on."""
     assert scan(example, compile_rules(entities=[name])) == [Found(0, len(example), name)]
 
 
 @pytest.mark.parametrize(("name", "miss"), [(name, one) for name, row in ENTITIES.items() for one in row.misses])
-def test_near_miss_is_left_alone(name, miss):
+def test_near_miss_is_left_alone(name: Any, miss: Any) -> None:
     """What only looks like an entity is not taken for it."""
     assert [one for one in scan(miss, ALL) if one.entity == name] == []
 
 
-def test_pii_is_everything_but_secrets():
+def test_pii_is_everything_but_secrets() -> None:
     """The contract's personal entities are the table without SECRET."""
     assert frozenset(ENTITIES) == PII_ENTITIES | {SECRET}
     assert SECRET not in PII_ENTITIES
 
 
-def made_up(tree, chance):
+def made_up(tree: Any, chance: Any) -> Any:
     """Make a text that a parsed pattern fits; look-around is left to the caller to check."""
     out = []
     for operation, argument in tree:
@@ -66,14 +67,14 @@ def made_up(tree, chance):
 
 
 @functools.cache
-def alphabet(members):
+def alphabet(members: Any) -> Any:
     """Give the printable characters of a class, as the parser prints it: [(RANGE, (65, 90)), (LITERAL, 95)]."""
     ranges = re.findall(r"RANGE, \((\d+), (\d+)\)|LITERAL, (\d+)", members)
     return [chr(code) for first, last, one in ranges for code in range(int(first or one), int(last or one) + 1)]
 
 
 @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
-def test_what_a_format_describes_is_found(row):
+def test_what_a_format_describes_is_found(row: Any) -> None:
     """Whatever fits the pattern of a row is also found by its anchor, and nearly all of it goes."""
     chance = random.Random(row.name)
     tree = re_parser.parse(row.pattern.pattern)
@@ -103,7 +104,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("key", KNOWN.values(), ids=KNOWN)
 @pytest.mark.parametrize("text", ["{}", "use {} now", '"{}"', "x={};", "值{}值", "({})", "key:{}\n"])
-def test_known_key_is_found_anywhere(key, text):
+def test_known_key_is_found_anywhere(key: Any, text: Any) -> None:
     """A provider's key is found whatever stands around it, and nothing else goes."""
     whole = text.format(key)
     start = whole.index(key)
@@ -126,7 +127,7 @@ def test_known_key_is_found_anywhere(key, text):
     ],
     ids=lambda value: value[:20],
 )
-def test_named_value_is_found(text, value):
+def test_named_value_is_found(text: Any, value: Any) -> None:
     """Of `name = value` only the value goes."""
     start = text.index(value)
 
@@ -151,7 +152,7 @@ def test_named_value_is_found(text, value):
         "https://example.com:8080/a@b",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_what_is_no_secret_stays(text: Any) -> None:
     """Code, placeholders, counters and public keys are left alone."""
     assert [one for one in scan(text, ALL) if one.entity == SECRET] == []
 
@@ -177,7 +178,7 @@ def test_what_is_no_secret_stays(text):
     ],
     ids=lambda value: value[:24],
 )
-def test_found_among_its_neighbours(text, value, entity):
+def test_found_among_its_neighbours(text: Any, value: Any, entity: Any) -> None:
     """Numbers before and after, commas and punctuation do not hide a value nor go with it."""
     start = text.index(value)
 
@@ -185,14 +186,14 @@ def test_found_among_its_neighbours(text, value, entity):
 
 
 @pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
-def test_private_key_goes_to_its_end(kind):
+def test_private_key_goes_to_its_end(kind: Any) -> None:
     """A PEM block goes from BEGIN to END and no farther."""
     block = f"-----BEGIN {kind}PRIVATE KEY-----\nMIIEow\nabc=\n-----END {kind}PRIVATE KEY-----"
 
     assert scan(f"a\n{block}\nb", ALL) == [Found(2, 2 + len(block), SECRET)]
 
 
-def test_private_key_that_is_cut_off_goes_to_the_end_of_the_text():
+def test_private_key_that_is_cut_off_goes_to_the_end_of_the_text() -> None:
     """Without an END, everything after BEGIN may be the key."""
     text = "key:\n-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQ"
 

@@ -4,6 +4,7 @@ import json
 import string
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,13 +48,13 @@ PAYLOADS = st.recursive(
 STRATEGIES = st.sampled_from(["redact", "mask", "hash", "drop"])
 
 
-def rules(strategy):
+def rules(strategy: Any) -> Any:
     return compile_rules(
         entities=ENTITIES, strategies=strategy, hash_key=b"k", keys=["notes"], patterns={"order": "ORD-[0-9]+"}
     )
 
 
-def leaves(tree):
+def leaves(tree: Any) -> Any:
     if isinstance(tree, dict):
         for key, item in tree.items():
             yield key
@@ -67,7 +68,7 @@ def leaves(tree):
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(TEXTS, st.sampled_from(PLANTS), TEXTS), min_size=1, max_size=4), STRATEGIES)
-def test_planted_values_are_gone(planted, strategy):
+def test_planted_values_are_gone(planted: Any, strategy: Any) -> None:
     """A value that is found in a leaf is nowhere in the output, in whatever company."""
     value = [f"{before} {plant} {after}" for before, plant, after in planted]
     redactor = Redactor(rules(strategy))
@@ -84,7 +85,7 @@ def test_planted_values_are_gone(planted, strategy):
 
 @settings(deadline=None, max_examples=200)
 @given(PAYLOADS, STRATEGIES)
-def test_nothing_is_left_to_find(value, strategy):
+def test_nothing_is_left_to_find(value: Any, strategy: Any) -> None:
     """No leaf of the output has anything in it that the rules would find."""
     redactor = Redactor(rules(strategy))
     tree, _ = redactor.tree(value)
@@ -94,7 +95,7 @@ def test_nothing_is_left_to_find(value, strategy):
 
 @settings(deadline=None, max_examples=200)
 @given(PAYLOADS, st.sampled_from(["redact", "mask", "hash"]))
-def test_redacting_twice_is_redacting_once(value, strategy):
+def test_redacting_twice_is_redacting_once(value: Any, strategy: Any) -> None:
     """A second pass changes nothing and finds nothing."""
     once, _ = Redactor(rules(strategy)).tree(value)
     twice, counts = Redactor(rules(strategy)).tree(once)
@@ -104,10 +105,10 @@ def test_redacting_twice_is_redacting_once(value, strategy):
 
 @settings(deadline=None, max_examples=200)
 @given(PAYLOADS, STRATEGIES)
-def test_shape_is_kept(value, strategy):
+def test_shape_is_kept(value: Any, strategy: Any) -> None:
     """Lists keep their lengths and dicts their sizes; only strings and numbers change."""
 
-    def check(before, after):
+    def check(before: Any, after: Any) -> None:
         if isinstance(before, dict) and isinstance(after, dict):
             assert len(before) == len(after)
             for one, other in zip(before.values(), after.values(), strict=True):
@@ -127,14 +128,14 @@ def test_shape_is_kept(value, strategy):
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(TEXTS, min_size=1, max_size=8))
-def test_leaves_do_not_influence_each_other(texts):
+def test_leaves_do_not_influence_each_other(texts: Any) -> None:
     """What is found in a string does not depend on the strings that are scanned with it."""
     assert ALL.find_all(texts) == [ALL.find(text) for text in texts]
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5))
-def test_the_cache_changes_nothing(pairs):
+def test_the_cache_changes_nothing(pairs: Any) -> None:
     """A redactor that has seen other payloads gives what a new one gives."""
     used = Redactor(ALL)
     for before, after in pairs:
@@ -144,7 +145,7 @@ def test_the_cache_changes_nothing(pairs):
 
 @settings(deadline=None, max_examples=200)
 @given(TEXTS)
-def test_found_stretches_are_in_order_and_apart(text):
+def test_found_stretches_are_in_order_and_apart(text: Any) -> None:
     """Stretches are inside the text, not empty, and do not overlap."""
     end = 0
     for one in ALL.find(text):
@@ -154,7 +155,7 @@ def test_found_stretches_are_in_order_and_apart(text):
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(alphabet="0123456789abcdefABCDEF:.", max_size=40))
-def test_ipv6_as_the_standard_library_has_it(text):
+def test_ipv6_as_the_standard_library_has_it(text: Any) -> None:
     """The quick check agrees with `ipaddress`."""
     import ipaddress
 
@@ -169,14 +170,14 @@ def test_ipv6_as_the_standard_library_has_it(text):
 
 
 @given(st.ip_addresses(v=6))
-def test_every_ipv6_address_is_one(address):
+def test_every_ipv6_address_is_one(address: Any) -> None:
     """Both the short and the long form of any address are taken."""
     assert is_ipv6(str(address))
     assert is_ipv6(address.exploded)
 
 
 @given(st.text(alphabet=string.digits, min_size=12, max_size=19))
-def test_luhn_as_stdnum_has_it(digits):
+def test_luhn_as_stdnum_has_it(digits: Any) -> None:
     """The check digit is that of python-stdnum."""
     from stdnum import luhn
 
@@ -188,7 +189,7 @@ def test_luhn_as_stdnum_has_it(digits):
     st.sampled_from(["DE", "GB", "NO"]),
     st.integers(0, 99),
 )
-def test_mod_97_as_stdnum_has_it(account, country, check):
+def test_mod_97_as_stdnum_has_it(account: Any, country: Any, check: Any) -> None:
     """The checksum of an account is that of python-stdnum."""
     from stdnum.exceptions import ValidationError
     from stdnum.iso7064 import mod_97_10
@@ -204,13 +205,13 @@ def test_mod_97_as_stdnum_has_it(account, country, check):
     assert passes_mod_97(iban) == expected
 
 
-def test_threads_share_rules_and_cache():
+def test_threads_share_rules_and_cache() -> None:
     """Many threads, one redactor: each gets what it would get alone."""
     redactor = Redactor(ALL)
     expected = {i: Redactor(ALL).json([f"u{i}@example.com", {"n": [i] * 3}, PLANTS]) for i in range(40)}
     wrong = []
 
-    def work(offset):
+    def work(offset: Any) -> None:
         for i in range(40):
             n = (i + offset) % 40
             if redactor.json([f"u{n}@example.com", {"n": [n] * 3}, PLANTS]) != expected[n]:
@@ -238,10 +239,10 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("unit", HOSTILE, ids=ascii)
-def test_time_is_linear_in_a_hostile_text(unit):
+def test_time_is_linear_in_a_hostile_text(unit: Any) -> None:
     """Ten times the length takes at most about ten times the time: what is quadratic takes a hundred."""
 
-    def seconds(size):
+    def seconds(size: Any) -> Any:
         text = (unit * (size // len(unit) + 1))[:size]
         start = time.process_time()
         ALL.redact_all([text])
@@ -263,6 +264,6 @@ ANCHORED = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(ANCHORED)
-def test_short_texts_are_searched_as_long_ones(text):
+def test_short_texts_are_searched_as_long_ones(text: Any) -> None:
     """What is found in a short text, of which one look may say that it has nothing, is what each search finds."""
     assert detectors.Scanner(ENTITIES).find(text) == detectors.Scanner(ENTITIES, short=0).find(text)

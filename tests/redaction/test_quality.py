@@ -1,6 +1,7 @@
 """How much of what is labelled is found, and how little else."""
 
 from pathlib import Path
+from typing import Any
 
 import labelled
 import pytest
@@ -25,11 +26,11 @@ GOALS = {
 
 
 @pytest.fixture(scope="module", params=["tune", "aside"])
-def rows(request):
+def rows(request: Any) -> Any:
     return labelled.rows(request.param)
 
 
-def test_recall_and_precision(rows):
+def test_recall_and_precision(rows: Any) -> None:
     """Each entity reaches its goal, on the sentences that were looked at and on those that were not."""
     scores = score(rows, ALL.find)
 
@@ -39,7 +40,7 @@ def test_recall_and_precision(rows):
     )
 
 
-def test_odd_characters(rows):
+def test_odd_characters(rows: Any) -> None:
     """Nine of ten values written with odd characters are found."""
     scores = score([row for row in rows if "odd" in row.tags], ALL.find)
     values = sum(one.values for name, one in scores.items() if name != "kept")
@@ -47,13 +48,13 @@ def test_odd_characters(rows):
     assert sum(one.found for name, one in scores.items() if name != "kept") >= 0.9 * values
 
 
-def test_the_rest_survives(rows):
+def test_the_rest_survives(rows: Any) -> None:
     """Of what is no value, 99 % of the characters stay."""
     assert score(rows, ALL.find)["kept"].recall >= 0.99
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the labelled rows of other projects are not beside this repository")
-def test_rows_of_other_projects():
+def test_rows_of_other_projects() -> None:
     """Rows from the tests of presidio, gitleaks and detect-secrets: as good as the goals, too."""
     scores = score(load(SHARED), ALL.find)
 

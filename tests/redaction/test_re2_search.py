@@ -1,5 +1,7 @@
 """The private call of google-re2: still there, and the same as the public ones."""
 
+from typing import Any
+
 import pytest
 import re2
 from hypothesis import given
@@ -20,7 +22,7 @@ BYTES = st.one_of(
 )
 
 
-def test_the_private_call_is_used():
+def test_the_private_call_is_used() -> None:
     """Fails where google-re2 has changed: results are the same, but every search takes three times as long.
 
     Read `re2/__init__.py` of that version, and mend `re2_search.py`.
@@ -33,7 +35,7 @@ def test_the_private_call_is_used():
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
 @given(data=BYTES, position=st.integers(0, 70))
-def test_both_ways_find_the_same(pattern, data, position):
+def test_both_ways_find_the_same(pattern: Any, data: Any, position: Any) -> None:
     """What is found does not depend on which of the two is used."""
     position = min(position, len(data))
 

@@ -8,7 +8,7 @@ import functools
 import json
 import math
 import uuid
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 import pytest
@@ -53,14 +53,22 @@ class Person(pydantic.BaseModel):
 
 
 class Shouting:
-    def __str__(self):
+    def __str__(self) -> Any:
         return f"shout {MAIL}"
 
 
 class Broken:
-    def __str__(self):
+    def __str__(self) -> None:
         raise ValueError(MAIL)
 
+
+class Login(NamedTuple):
+    user: str
+    password: str
+    port: int = 22
+
+
+TOKEN = "Zt9ECcNQf2suOoOOsgAw8sQ3"
 
 CASES = {
     "string": (f"a {MAIL}", "a [EMAIL_ADDRESS]"),
@@ -106,11 +114,37 @@ CASES = {
     "escapes": ("first line\nbob@example.com\\nbob@example.com", "first line\n[EMAIL_ADDRESS]\\[EMAIL_ADDRESS]"),
     "keys that are written alike": ({1: "a", "1": "b"}, {"1 (int)": "a", "1": "b"}),
     "empty": ([{}, [], "", None], [{}, [], "", None]),
+    "bytes, an address alone": ([b"bob@example.com"], ["b'[EMAIL_ADDRESS]'"]),
+    # A name and its value side by side, as headers are given.
+    "pairs": ([["Authorization", f"Bearer {TOKEN}"], ["accept", "*/*"]], [["Authorization", "[SECRET]"], ["accept", "*/*"]]),
+    "pairs as tuples": ([("x-api-key", TOKEN), ("a", "b")], [["x-api-key", "[SECRET]"], ["a", "b"]]),
+    "pairs of bytes": ([(b"authorization", f"Bearer {TOKEN}".encode())], [["b'authorization'", "[SECRET]"]]),
+    "pairs that are none": ([["password", "required"], ["token", "count"], ["key", "value"]], [["password", "required"], ["token", "count"], ["key", "value"]]),
+    "pair of a token": ([["api_key", "[SECRET]"]], [["api_key", "[SECRET]"]]),
+    "named tuple": (Login("bob", "opensesame"), ["bob", "[SECRET]", 22]),
+    "named tuple in a list": ([Login(MAIL, "")], [["[EMAIL_ADDRESS]", "", 22]]),
+    "bytes under a name": ({"password": b"hunter2", "api_key": bytearray(TOKEN.encode())}, {"password": "[SECRET]", "api_key": "[SECRET]"}),
+    "set under a name": ({"password": {"hunter2"}, "scopes": {"read"}}, {"password": "[SECRET]", "scopes": "{'read'}"}),
+    "list under a name": ({"password": ["hunter2", None, {"x": 1}]}, {"password": ["[SECRET]", None, {"x": 1}]}),
+    "tuple under a name": ({"password": ("a1b2c3", b"d4e5f6")}, {"password": ["[SECRET]", "[SECRET]"]}),
+    # Nineteen digits fit into 64 bits, and the name counts more than the check digit.
+    "numbers under a name": (
+        {"pan": 4012888888881881002, "cvv": 123, "otp": 482913, "ssn": 536904399, "phone": 4155550132, "span": 4012888888881881002},
+        {"pan": "[CREDIT_CARD]", "cvv": "[SECRET]", "otp": "[SECRET]", "ssn": "[US_SSN]", "phone": "[PHONE_NUMBER]", "span": 4012888888881881002},
+    ),
+    "twenty digits under a name": ({"pan": 40128888888818810021}, {"pan": 40128888888818810021}),
+    "name and value in fields": ({"name": "API_KEY", "value": TOKEN}, {"name": "API_KEY", "value": "[SECRET]"}),
+    "name and value, innocent": ({"name": "REGION", "value": "eu-west-1"}, {"name": "REGION", "value": "eu-west-1"}),
+    # JSON Lines: what is found by a field's name, and a line with nothing in it stays as it is written.
+    "json lines": ('{"user":"bob","password":"x y z"}\n{ "a": 1 }\n', '{"user":"bob","password":"[SECRET]"}\n{ "a": 1 }\n'),
+    "json lines, lists": (f"[1, 2]\r\n[{CARD}]\r\n\r\n", '[1, 2]\r\n["[CREDIT_CARD]"]\r\n\r\n'),
+    "json lines, nothing in them": ('{ "a": 1 }\n{"b":2}', '{ "a": 1 }\n{"b":2}'),
+    "json lines that are none": ('{"password": "hunter2x"}\nthat was it', '{"password": "[SECRET]"}\nthat was it'),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_shape(name):
+def test_shape(name: Any) -> None:
     """Each value becomes the JSON that is expected, with nothing found left in it."""
     value, expected = CASES[name]
 
@@ -118,7 +152,7 @@ def test_shape(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_again_from_the_cache(name):
+def test_again_from_the_cache(name: Any) -> None:
     """A second look gives the same, counts included."""
     redactor = Redactor(ALL)
 
@@ -147,14 +181,14 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("rules", [NONE, compile_rules(entities=["CREDIT_CARD"])], ids=["no rules", "rules"])
-def test_written_as_mlflow_writes_it(rules):
+def test_written_as_mlflow_writes_it(rules: Any) -> None:
     """What is not redacted is the JSON that MLflow's own encoder stores, so that its pages show it alike."""
     mlflow_text = json.dumps(PLAIN, cls=TraceJSONEncoder, ensure_ascii=False)
 
     assert Redactor(rules).tree(PLAIN)[0] == json.loads(mlflow_text)
 
 
-def test_message_that_gets_its_id_later_is_not_stale():
+def test_message_that_gets_its_id_later_is_not_stale() -> None:
     """LangGraph sets a message's id after it was first seen: it must not be remembered by identity."""
     message = AIMessage(MAIL)
     redactor = Redactor(ALL)
@@ -181,7 +215,7 @@ def test_message_that_gets_its_id_later_is_not_stale():
         ("artifact", b"{}", "b'{}'"),
     ],
 )
-def test_models_that_differ_a_little_are_not_mixed_up(field, first, second):
+def test_models_that_differ_a_little_are_not_mixed_up(field: Any, first: Any, second: Any) -> None:
     """Two messages with a field that is equal to Python, or nearly so, are each written as they are."""
     messages = [ToolMessage("a", tool_call_id="1", **{field: value}) for value in (first, second)]
 
@@ -191,12 +225,12 @@ def test_models_that_differ_a_little_are_not_mixed_up(field, first, second):
 
 
 @pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
-def test_converted_model_follows_its_content(rules):
+def test_converted_model_follows_its_content(rules: Any) -> None:
     """A model in another form is converted anew when its content is another, and is not taken for the model itself."""
     message = HumanMessage("first")
     redactor = Redactor(rules)
 
-    def form(message):
+    def form(message: Any) -> Any:
         return {"said": message.content, "id": message.id}
 
     texts = [redactor.json([message, Converted(message, form)])[0]]
@@ -208,7 +242,7 @@ def test_converted_model_follows_its_content(rules):
     assert [json.loads(text)[0]["type"] for text in texts] == ["human", "human"]
 
 
-def test_converted_model_is_redacted_and_counted_each_time():
+def test_converted_model_is_redacted_and_counted_each_time() -> None:
     """What was remembered counts again in the next payload."""
     redactor = Redactor(ALL)
     value = [Converted(HumanMessage(MAIL), lambda message: message.content)] * 2
@@ -217,31 +251,31 @@ def test_converted_model_is_redacted_and_counted_each_time():
     assert redactor.tree(value) == (["[EMAIL_ADDRESS]"] * 2, {"EMAIL_ADDRESS": 2})
 
 
-def test_converted_model_without_a_key():
+def test_converted_model_without_a_key() -> None:
     """A model that cannot be remembered is converted each time."""
     message = ToolMessage("a", tool_call_id="1", artifact=Shouting())
 
     assert Redactor(ALL).tree(Converted(message, lambda one: str(one.artifact)))[0] == "shout [EMAIL_ADDRESS]"
 
 
-def test_conversion_that_fails_drops_the_payload():
+def test_conversion_that_fails_drops_the_payload() -> None:
     """An error in it is one of redaction, and says nothing of the message."""
 
-    def fail(message):
+    def fail(message: Any) -> None:
         raise ValueError(message.content)
 
     with pytest.raises(RedactionError, match=r"^ValueError$"):
         Redactor(ALL).json(Converted(HumanMessage(MAIL), fail))
 
 
-def test_models_of_two_classes_are_not_mixed_up():
+def test_models_of_two_classes_are_not_mixed_up() -> None:
     """Equal fields of another class are another model."""
     redactor = Redactor(ALL)
 
     assert [one["type"] for one in redactor.tree([HumanMessage("a"), SystemMessage("a")])[0]] == ["human", "system"]
 
 
-def test_model_with_a_serialiser_is_written_by_it():
+def test_model_with_a_serialiser_is_written_by_it() -> None:
     """A model that writes itself in its own way is asked each time."""
 
     class Own(pydantic.BaseModel):
@@ -261,12 +295,12 @@ class Inner(pydantic.BaseModel):
     maybe: Annotated[str, pydantic.PlainSerializer(lambda _: "masked")] | None = None
 
     @functools.cached_property
-    def derived(self):
+    def derived(self) -> Any:
         return "hidden"
 
 
 @pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
-def test_model_that_masks_a_part_of_itself(rules):
+def test_model_that_masks_a_part_of_itself(rules: Any) -> None:
     """What a model's own serialisers hide, however deep in its types, stays hidden; so does what it only remembers."""
     model = Inner(names=["raw"], maybe="raw")
     assert model.derived == "hidden"
@@ -275,7 +309,7 @@ def test_model_that_masks_a_part_of_itself(rules):
 
 
 @pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
-def test_cycle(rules):
+def test_cycle(rules: Any) -> None:
     """A value that holds itself is marked where it comes round again, and written once for each place else."""
     value = {"a": [1]}
     value["a"].append(value)
@@ -285,7 +319,7 @@ def test_cycle(rules):
 
 
 @pytest.mark.parametrize("rules", [NONE, ALL], ids=["no rules", "rules"])
-def test_deep_nesting(rules):
+def test_deep_nesting(rules: Any) -> None:
     """However deep, the result can be read again."""
     value = MAIL
     for _ in range(50_000):
@@ -298,7 +332,7 @@ def test_deep_nesting(rules):
     json.loads(text)
 
 
-def test_linked_models():
+def test_linked_models() -> None:
     """A chain of models longer than any recursion limit is cut off, too."""
     chain = Person(name="end", mail=MAIL)
     for _ in range(3_000):
@@ -307,7 +341,7 @@ def test_linked_models():
     assert MAIL not in Redactor(ALL).json(chain)[0]
 
 
-def test_shared_value_does_not_explode():
+def test_shared_value_does_not_explode() -> None:
     """Thirty lists, each twice in the next one, are a billion values: the payload is cut long before."""
     value = [MAIL]
     for _ in range(30):
@@ -319,11 +353,11 @@ def test_shared_value_does_not_explode():
     assert MAIL not in text
 
 
-def test_what_fails_says_nothing():
+def test_what_fails_says_nothing() -> None:
     """An error inside names its type and holds nothing of the payload."""
 
     class Hostile(dict):
-        def items(self):
+        def items(self) -> None:
             raise KeyError(MAIL)
 
     with pytest.raises(RedactionError) as caught:
@@ -334,7 +368,7 @@ def test_what_fails_says_nothing():
     assert caught.value.__suppress_context__
 
 
-def test_counts_are_of_every_place():
+def test_counts_are_of_every_place() -> None:
     """The same value in three places counts three times, also when the cache knows it."""
     redactor = Redactor(ALL)
     value = {"a": MAIL, "b": [MAIL, {MAIL: AIMessage(MAIL)}]}
@@ -371,14 +405,14 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_field_name_counts(name):
+def test_field_name_counts(name: Any) -> None:
     """A field's name says what its value is, where the value alone does not."""
     value, expected = FIELDS[name]
 
     assert Redactor(ALL).tree(value)[0] == (value if expected is None else expected)
 
 
-def test_field_names_count_only_for_chosen_entities():
+def test_field_names_count_only_for_chosen_entities() -> None:
     """Without SECRET and US_SSN, passwords and social security numbers are nobody's business."""
     rules = compile_rules(entities=["EMAIL_ADDRESS"])
 
@@ -389,28 +423,28 @@ def test_field_names_count_only_for_chosen_entities():
 
 
 @pytest.mark.parametrize("key", ["Notes", "NOTES", "my_notes", "notes_2"])
-def test_keys_are_globs_in_any_case(key):
+def test_keys_are_globs_in_any_case(key: Any) -> None:
     """The value of a named field goes whatever it is."""
     redactor = Redactor(compile_rules(entities=[], keys=["*notes*"]))
 
     assert redactor.tree({key: {"a": [1, 2]}, "x": 1}) == ({key: "[FIELD]", "x": 1}, {FIELD: 1})
 
 
-def test_a_named_field_is_counted_once():
+def test_a_named_field_is_counted_once() -> None:
     """The token of a field is left alone by a second pass."""
     redactor = Redactor(compile_rules(entities=[], keys=["note"]))
 
     assert redactor.tree({"note": "[FIELD]"}) == ({"note": "[FIELD]"}, {})
 
 
-def test_name_of_a_field_is_no_reason_for_a_longer_one():
+def test_name_of_a_field_is_no_reason_for_a_longer_one() -> None:
     """A key without a star names one field."""
     redactor = Redactor(compile_rules(entities=[], keys=["note"]))
 
     assert redactor.tree({"notes": 1, "note": 2})[0] == {"notes": 1, "note": "[FIELD]"}
 
 
-def test_cache_is_bounded():
+def test_cache_is_bounded() -> None:
     """The oldest go when there are too many, or too long ones."""
     cache = LeafCache(max_entries=10, max_chars=1_000)
     redactor = Redactor(ALL, cache=cache)
@@ -423,7 +457,7 @@ def test_cache_is_bounded():
     assert cache.chars <= 1_000
 
 
-def test_cache_lets_go_of_many_at_once():
+def test_cache_lets_go_of_many_at_once() -> None:
     """Of a full cache an eighth goes: one by one, a state of 100,000 texts took the square of the time."""
     cache = LeafCache(max_entries=800)
     cache.put_all((str(number), number, 1) for number in range(801))
@@ -432,13 +466,13 @@ def test_cache_lets_go_of_many_at_once():
     assert (cache.get("100"), cache.get("101"), cache.chars) == (None, 101, 700)
 
 
-def test_secret_never_in_the_error_of_text():
+def test_secret_never_in_the_error_of_text() -> None:
     """`text` fails as `json` does."""
     with pytest.raises(RedactionError, match=r"^[A-Za-z]+Error$"):
         Redactor(ALL).text(b"bob@example.com")
 
 
-def test_stream_is_one_text():
+def test_stream_is_one_text() -> None:
     """Pieces of a streamed value, joined, are one text: no piece of it is recognised alone."""
     pieces = ["ghp_A1b2C3d4E5f6G7h8", "I9j0K1l2M3n4O5p6Q7r8"]
 

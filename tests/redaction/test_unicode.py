@@ -1,5 +1,7 @@
 """Values written with other characters than ASCII's, and text of other scripts around them."""
 
+from typing import Any
+
 import pytest
 
 from langchain_mlflow_cost.redaction import ENTITIES, Found, Redactor, compile_rules, scan
@@ -42,7 +44,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_found_in_the_text_as_it_is(name):
+def test_found_in_the_text_as_it_is(name: Any) -> None:
     """The stretch is that of the original text, invisible characters inside it included."""
     text, value, entity = CASES[name]
     start = text.index(value)
@@ -61,12 +63,12 @@ def test_found_in_the_text_as_it_is(name):
         "𝚤 𝛼 𝛁 123 456",
     ],
 )
-def test_ordinary_text_is_left_as_it_is(text):
+def test_ordinary_text_is_left_as_it_is(text: Any) -> None:
     """Other scripts, dashes and emoji are no reason to change a text."""
     assert Redactor(ALL).text(text) == (text, {})
 
 
-def test_many_different_look_alikes_at_once():
+def test_many_different_look_alikes_at_once() -> None:
     """More kinds than are replaced one by one."""
     kinds = "".join(chr(code) for code in range(0xFF21, 0xFF5B) if chr(code).isalpha())
     text = kinds + " \u200b ４１１１１１１１１１１１１１１１"
@@ -76,7 +78,7 @@ def test_many_different_look_alikes_at_once():
 
 
 @pytest.mark.parametrize("other", ["𝚤", "𝛼", "\U000e0041", "\u3164", "ﬁ", "\ufffd"])
-def test_offsets_behind_other_odd_characters(other):
+def test_offsets_behind_other_odd_characters(other: Any) -> None:
     """A character that is neither folded nor taken out counts as one."""
     text = f"{other} \u200b １ {other} bob@example.com"
     start = text.index("bob")

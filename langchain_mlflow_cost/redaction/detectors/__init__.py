@@ -4,7 +4,7 @@ Each entity looks for cheap anchors (an `@`, a run of digits, a provider's prefi
 second, exact look (check digits, lengths by country, words before it) at the few places where one is.
 """
 
-# ruff: noqa: E501, PLR0911, PLR2004 - a pattern or a row of a table is read more easily on one line
+# ruff: noqa: E501, PLR0911 - a pattern or a row of a table is read more easily on one line
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from langchain_mlflow_cost.redaction.detectors.numbers import (
     SSN_NAME,
     find_cards,
     find_social_security,
+    is_card_number,
     passes_luhn,
 )
 from langchain_mlflow_cost.redaction.detectors.phones import PHONE_NAME, PHONE_VALUE, find_phones
@@ -304,7 +305,7 @@ def is_field_value(entity: str, name: str, value: str) -> bool:
         return PHONE_VALUE.fullmatch(value.translate(FOLD_TABLE)) is not None
     if entity == "CREDIT_CARD":
         digits = value.translate(FOLD_TABLE).translate(_NO_SEPARATORS)
-        return 12 <= len(digits) <= 19 and digits.isdigit() and digits.isascii() and passes_luhn(digits)
+        return is_card_number(digits)
     kind = name_kind(name)
     written = _BYTES.fullmatch(value)
     value = written[2] if written else value

@@ -43,6 +43,10 @@ def find_emails(view: View, found: list[Span]) -> None:
         start = _local_start(view, at, max(done, 0), encoded=after - at > 1)
         if start < 0:
             continue
+        if view.ascii.startswith("'", end) and (quote := view.ascii.find("'", start, at)) >= 0:
+            start = quote + 1  # b'bob@example.com'
+            if start == at:
+                continue
         if view.ascii.startswith(("x-oauth-basic@", "x-token-auth@", "x-access-token@", "oauth2@"), start):
             continue  # https://token:x-oauth-basic@github.com
         if view.ascii.startswith("git@", start) and (

@@ -53,6 +53,15 @@ def _luhn(data: bytes) -> bool:
     return (sum(plain) - _ZERO * len(plain) + sum(data[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
+def is_card_number(digits: str) -> bool:
+    """Say whether digits are a card's where a name says so: a check digit or an issuer is enough, since people mistype."""
+    return (
+        digits.isdigit()
+        and digits.isascii()
+        and ((12 <= len(digits) <= 19 and passes_luhn(digits)) or _ISSUERS.fullmatch(digits.encode()) is not None)
+    )
+
+
 def find_cards(view: View, found: list[Span]) -> None:
     """Find payment cards, also where other numbers stand before or after them: 4111 1111 1111 1111 12/26."""
     text = view.ascii

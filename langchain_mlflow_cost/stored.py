@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ def summary_of(trace_id: str, spans: Iterable[tuple[str | None, Mapping[str, Any
     ledger, stopped_by = Ledger(), None
     for span_type, attributes in spans:
         stopped_by = stopped_by or attributes.get(keys.STOPPED_BY)
-        if span_type in keys.MODEL_TYPES and _number(attributes.get("cost.llm_calls")):
+        if span_type in keys.MODEL_TYPES and number_in(attributes.get("cost.llm_calls")):
             ledger.add(call_of_span(attributes))
         if keys.ATTEMPT in attributes:
             ledger.add_retry(str(attributes.get("policy.node") or ""))
@@ -93,11 +94,11 @@ def call_of_span(attributes: Mapping[str, Any]) -> Call:
     return Call(
         node=str(attributes.get("policy.node") or ""),
         model=str(attributes.get("mlflow.llm.model") or ""),
-        input_tokens=int(_number(attributes.get("cost.input_tokens"))),
-        output_tokens=int(_number(attributes.get("cost.output_tokens"))),
+        input_tokens=int(number_in(attributes.get("cost.input_tokens"))),
+        output_tokens=int(number_in(attributes.get("cost.output_tokens"))),
         input_usd=_usd(attributes.get("cost.input_usd")) if priced else None,
         output_usd=_usd(attributes.get("cost.output_usd")) if priced else None,
-        cached=bool(_number(attributes.get("cost.cached_calls"))),
+        cached=bool(number_in(attributes.get("cost.cached_calls"))),
         estimated=bool(attributes.get(keys.ESTIMATED)),
     )
 
@@ -107,13 +108,15 @@ def fee_of_span(attributes: Mapping[str, Any]) -> Decimal:
     return _usd(attributes.get(keys.TOOL_USD))
 
 
-def _number(value: Any) -> float:
+def number_in(value: Any) -> float:
+    """A number of an attribute or of metadata, 0 where it is none."""
     # Attributes come back parsed or as text, by MLflow's version.
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _usd(value: Any) -> Decimal:
-    return Decimal(repr(_number(value)))
+    return Decimal(repr(number_in(value)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Sequence
 
 _NO_LIMIT: Final = 10_000
 """Columns of a pipe, in which no line is broken."""
@@ -34,8 +37,8 @@ def show(out: Console, table: Table) -> None:
 
 
 def say(out: Console, line: str, style: str | None = None) -> None:
-    """Print a line in which names of others may stand: none of them can act."""
-    out.print(printable(line, most=10_000), style=style)
+    """Print a line in which names of others may stand: none of them can act. Into a pipe it stays one line."""
+    out.print(printable(line, most=_NO_LIMIT), style=style, soft_wrap=not out.is_terminal)
 
 
 def tell(message: str) -> None:
@@ -46,3 +49,32 @@ def tell(message: str) -> None:
 def counted(count: int, word: str) -> str:
     """`1 trace`, `1,200 traces`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def rows_as_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Rows as a table: names to the left, figures to the right and never broken."""
+    table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
+    for place, head in enumerate(heads):
+        is_text = all(_is_word(row[place]) for row in rows)
+        table.add_column(
+            Text(printable(head)), justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell_text(value))) for value in row))
+    return table
+
+
+def usd_text(usd: float) -> str:
+    """USD for a table."""
+    return f"{usd:.6f}" if abs(usd) < 1 else f"{usd:,.4f}"
+
+
+def cell_text(value: Any) -> str:
+    """A value as a cell shows it."""
+    if value is None:
+        return ""
+    return usd_text(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and not value[:1].isdigit() and value[:1] not in {"-", "+"}

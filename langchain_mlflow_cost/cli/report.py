@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri
-from langchain_mlflow_cost.cli.output import console, counted, say, show
+from langchain_mlflow_cost.cli.output import cell_text, console, counted, rows_as_table, say, show, usd_text
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
-from langchain_mlflow_cost.cli.store import find_experiments, page_progress
+from langchain_mlflow_cost.cli.store import find_experiments, page_progress, tell_unreadable
 from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def report_costs(
     from langchain_mlflow_cost.reports.query import Question, Store
 
     with page_progress() as on_page:
-        store = Store(uri, on_page)
+        store = Store(uri, on_page, tell_unreadable)
         question = Question(
             experiments,
             by=asked,
@@ -211,43 +211,11 @@ def _show_classes(out: Any, total: Sums) -> None:
     for name in dict.fromkeys([*total.tokens, *total.usd]):
         usd = total.usd.get(name)
         tokens = total.tokens.get(name)
-        rows.append([name, "" if tokens is None else f"{tokens:,}", "" if usd is None else _usd_text(usd)])
+        rows.append([name, "" if tokens is None else f"{tokens:,}", "" if usd is None else usd_text(usd)])
     rest = total.input_usd + total.output_usd - sum(total.usd.values())
     if abs(rest) > 1e-9 * max(total.cost_usd, 1e-9):
-        rows.append(["(other prices then)", "", _usd_text(rest)])
-    show(out, _plain_table(heads, rows))
-
-
-def _usd_text(usd: float) -> str:
-    return f"{usd:.6f}" if abs(usd) < 1 else f"{usd:,.4f}"
-
-
-def _plain_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from langchain_mlflow_cost.notices import printable
-
-    table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
-    for place, head in enumerate(heads):
-        is_text = all(_is_word(row[place]) for row in rows)
-        table.add_column(
-            Text(printable(head)), justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(Text(printable(_cell(value))) for value in row))
-    return table
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and not value[:1].isdigit() and value[:1] not in {"-", "+"}
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return _usd_text(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        rows.append(["(other prices then)", "", usd_text(rest)])
+    show(out, rows_as_table(heads, rows))
 
 
 def _period(report: Report, zone: tzinfo) -> str:
@@ -299,10 +267,10 @@ def _show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None
             writer.writerows([["" if value is None else value for value in row] for row in rows])
         case Format.MD:
             for line in (heads, ["---"] * len(heads), *rows):
-                cells = (_cell(value).replace("|", "\\|").replace("\n", " ") for value in line)
+                cells = (cell_text(value).replace("|", "\\|").replace("\n", " ") for value in line)
                 sys.stdout.write(f"| {' | '.join(cells)} |\n")
         case Format.TABLE:
-            show(console(), _plain_table(heads, rows))
+            show(console(), rows_as_table(heads, rows))
 
 
 def _write_json(value: Any) -> None:
@@ -368,7 +336,7 @@ def _show_changes(
         titles = {"before_usd": "Before", "now_usd": "Now", "change_usd": "Change", "tokens_a_call": "Tokens a call"}
         heads = [titles.get(head, head.capitalize()) for head in heads]
         out = console()
-        show(out, _plain_table(heads, rows))
+        show(out, rows_as_table(heads, rows))
         say(out, "USD. Change = calls + tokens a call + price + cache.", style="dim")
         return
     _show_rows(heads, rows, format_)

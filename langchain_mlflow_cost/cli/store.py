@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.cli.app import CommandError
+from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
 
@@ -83,6 +84,11 @@ def page_progress() -> Iterator[Callable[[int], None]]:
     finally:
         if shown and told:
             sys.stderr.write("\r\x1b[K")
+
+
+def tell_unreadable(trace_id: str) -> None:
+    """Say that a trace is left out."""
+    tell(f"trace {trace_id} is left out: its spans cannot be read (files that are gone, or an archive that is away)")
 
 
 def traces_of(experiment: Experiment, *, most: int | None = None, **search: Any) -> Iterator[Trace]:

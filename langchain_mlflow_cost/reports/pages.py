@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.trace_tables import LANGCHAIN_TAGS, texts_in
 from langchain_mlflow_cost.reports.dimensions import QUARTER_MS
-from langchain_mlflow_cost.stored import call_of_span, fee_of_span
+from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mlflow import MlflowClient
     from mlflow.entities import Span, Trace
 
 PAGE = 100
@@ -40,6 +41,7 @@ class TracePages:
         status: `OK`, `ERROR`, ...
         most: The latest so many.
         on_page: Called with the number of traces read so far.
+        on_unreadable: Called with the id of a trace whose spans cannot be read: it is left out.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TracePages:
         status: str | None = None,
         most: int | None = None,
         on_page: Callable[[int], None] | None = None,
+        on_unreadable: Callable[[str], None] | None = None,
     ) -> None:
         tests = [f"timestamp_ms >= {since_ms}"] if since_ms is not None else []
         tests += [f"timestamp_ms < {until_ms}"] if until_ms is not None else []
@@ -59,6 +62,8 @@ class TracePages:
         self._experiments = experiments
         self._most = most
         self._on_page = on_page
+        self._on_unreadable = on_unreadable
+        self._unreadable: set[str] = set()
         self._with_calls = 0
 
     def traces(self, *, with_spans: bool = True) -> Iterator[Trace]:
@@ -67,21 +72,41 @@ class TracePages:
 
         client, token, read = mlflow.MlflowClient(), None, 0
         while self._most is None or read < self._most:
-            page = client.search_traces(
-                locations=list(self._experiments),
-                filter_string=self._filter,
-                max_results=PAGE if self._most is None else min(PAGE, self._most - read),
-                order_by=["timestamp_ms DESC"],
-                page_token=token,
-                include_spans=with_spans,
-            )
+            asked: dict[str, Any] = {
+                "locations": list(self._experiments),
+                "filter_string": self._filter,
+                "max_results": PAGE if self._most is None else min(PAGE, self._most - read),
+                "order_by": ["timestamp_ms DESC"],
+                "page_token": token,
+            }
+            try:
+                page = client.search_traces(**asked, include_spans=with_spans)
+            except mlflow.MlflowException:
+                if not with_spans:
+                    raise
+                # One trace whose files are gone, or in an archive that is away, fails the page.
+                page = client.search_traces(**asked, include_spans=False)
+                yield from self._one_by_one(client, page)
+            else:
+                yield from page
             read += len(page)
             if self._on_page is not None:
                 self._on_page(read)
-            yield from page
             token = page.token
             if not token:
                 return
+
+    def _one_by_one(self, client: MlflowClient, page: Iterable[Trace]) -> Iterator[Trace]:
+        from mlflow import MlflowException  # noqa: PLC0415 - as above
+
+        for trace in page:
+            trace_id = str(trace.info.trace_id)
+            try:
+                yield client.get_trace(trace_id)
+            except MlflowException:
+                if self._on_unreadable is not None and trace_id not in self._unreadable:
+                    self._on_unreadable(trace_id)
+                self._unreadable.add(trace_id)
 
     def facts(self) -> tuple[int, int | None, int | None]:
         """How many traces there are, and when the first and the last of them began (milliseconds since the epoch)."""
@@ -214,15 +239,8 @@ def _is_call(span: Span) -> bool:
 
 
 def _count(attributes: Mapping[str, Any], key: str) -> int:
-    return int(_number(attributes.get(key)))
+    return int(number_in(attributes.get(key)))
 
 
 def _usd(attributes: Mapping[str, Any], part: str) -> float:
-    return _number(attributes.get(f"cost.{part}_usd"))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return 0.0
+    return number_in(attributes.get(f"cost.{part}_usd"))

@@ -48,11 +48,18 @@ class Store:
     Args:
         tracking_uri: MLflow's.
         on_page: Called with the number of traces read so far, where they have to be read one by one.
+        on_unreadable: Called with the id of a trace that cannot be read there.
     """
 
-    def __init__(self, tracking_uri: str, on_page: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        on_page: Callable[[int], None] | None = None,
+        on_unreadable: Callable[[str], None] | None = None,
+    ) -> None:
         self._tables = TraceTables(tracking_uri) if has_tables(tracking_uri) else None
         self._on_page = on_page
+        self._on_unreadable = on_unreadable
 
     def report(self, question: Question) -> Report:
         """Add up what was asked for."""
@@ -95,7 +102,12 @@ class Store:
         }
         if self._tables is not None:
             return _Tables(self._tables, Chosen(list(question.experiments), **chosen))  # type: ignore[arg-type]
-        return TracePages(question.experiments, on_page=self._on_page, **chosen)  # type: ignore[arg-type]
+        return TracePages(
+            question.experiments,
+            on_page=self._on_page,
+            on_unreadable=self._on_unreadable,
+            **chosen,  # type: ignore[arg-type]
+        )
 
 
 class _Tables:

@@ -24,9 +24,11 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.langchain.utils.chat import convert_lc_message_to_chat_message
+from mlflow.store.tracking.file_store import FileStore
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
+from mlflow.tracing.client import TracingClient
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
@@ -86,6 +88,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "gorilla": ("get_original_attribute",),
     "fluent": ("_active_run_stack",),
     "catalogue": ("_list_provider_names", "_load_bundled_provider"),
+    "tracing client": ("_upload_trace_data",),
+    "file store": ("_get_trace_info_and_dir", "_save_trace_info"),
 }
 """Owner to the names that the module uses of it."""
 EXPORT_NAMES: dict[str, tuple[str, ...]] = {
@@ -297,6 +301,8 @@ def test_names_exist(owner: str, store: str) -> None:
             "patched": BaseCallbackManager,
             "gorilla": gorilla,
             "catalogue": catalogue,
+            "tracing client": TracingClient,
+            "file store": FileStore,
             "fluent": importlib.import_module("mlflow.tracking.fluent"),
         }
 

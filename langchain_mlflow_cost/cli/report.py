@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri
-from langchain_mlflow_cost.cli.output import cell_text, console, counted, rows_as_table, say, show, usd_text
+from langchain_mlflow_cost.cli.formats import Format, show_rows, show_what_if, write_json
+from langchain_mlflow_cost.cli.output import console, counted, rows_as_table, say, show, usd_text
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
 from langchain_mlflow_cost.cli.store import find_experiments, page_progress, tell_unreadable
 from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.pricing.summary import Row
@@ -27,15 +26,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.reports.dimensions import Dimension
     from langchain_mlflow_cost.reports.query import Question, Store
     from langchain_mlflow_cost.reports.sums import Report, Sums
-
-
-class Format(StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MD = "md"
+    from langchain_mlflow_cost.reports.what_if import WhatIf
 
 
 class Status(StrEnum):
@@ -67,6 +58,13 @@ def report_costs(
         typer.Option(metavar="WHAT", help="With: previous (as long a time before), FROM..TO, or experiment:NAME."),
     ] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Two of --by: the second across.")] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE=MODEL", help="As if by another: writer=anthropic/claude-haiku-4-5. Repeatable."),
+    ] = None,
+    what_if_policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="As if under the prices of that policy.")
+    ] = None,
     policy: PolicyOption = None,
     format_: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.TABLE,
 ) -> None:
@@ -104,19 +102,35 @@ def report_costs(
         if top is not None:
             _show_top(store, question, top, format_, uri)
             return
+        if what_if or what_if_policy is not None:
+            if any(each.name == "tool" for each in asked):
+                raise typer.BadParameter("a tool's calls are priced by node or model", param_hint="--what-if")
+            prices = _what_if(what_if or (), what_if_policy, policy)
+            show_what_if(store.what_if(question, prices), question, format_)
+            return
         if compare is not None:
             _show_changes(store, question, compare, tracking_uri, zone, format_)
             return
         report = store.report(question)
         _check_tags(store, question, report)
     if format_ is Format.JSON:
-        _write_json(_as_json(question, report, timezone))
+        write_json(_as_json(question, report, timezone))
     elif cross:
-        _show_rows(*_crossed(asked, report), format_)
+        show_rows(*_crossed(asked, report), format_)
     elif format_ is Format.TABLE:
         _show_table(asked, report, experiments, zone, breakdown=breakdown)
     else:
-        _show_rows(*_flat(asked, report), format_)
+        show_rows(*_flat(asked, report), format_)
+
+
+def _what_if(replacements: Sequence[str], new_policy: Path | None, policy: Path | None) -> WhatIf:
+    from langchain_mlflow_cost.reports.what_if import Replacement, WhatIf
+
+    try:
+        read = [Replacement.parse(each) for each in replacements]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--what-if") from error
+    return WhatIf(read, _book(new_policy or policy), reprices_all=new_policy is not None)
 
 
 def _book(policy: Path | None) -> PriceBook:
@@ -255,28 +269,6 @@ def _crossed(by: Sequence[Dimension], report: Report) -> tuple[list[str], list[l
     return heads, [*rows, ["Total", *totals]]
 
 
-def _show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:
-    match format_:
-        case Format.JSON:
-            _write_json([dict(zip(heads, row, strict=True)) for row in rows])
-        case Format.CSV:
-            import csv
-
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(heads)
-            writer.writerows([["" if value is None else value for value in row] for row in rows])
-        case Format.MD:
-            for line in (heads, ["---"] * len(heads), *rows):
-                cells = (cell_text(value).replace("|", "\\|").replace("\n", " ") for value in line)
-                sys.stdout.write(f"| {' | '.join(cells)} |\n")
-        case Format.TABLE:
-            show(console(), rows_as_table(heads, rows))
-
-
-def _write_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
 def _as_json(question: Question, report: Report, timezone: str) -> dict[str, Any]:
     def moment(ms: int | None) -> str | None:
         return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
@@ -313,7 +305,7 @@ def _show_top(store: Store, question: Question, count: int, format_: Format, uri
             rows[-1].append(f"{uri.rstrip('/')}/#/experiments/{experiment}/traces?selectedEvaluationId={trace_id}")
     if format_ is Format.TABLE:
         heads = ["USD" if head == "usd" else head.capitalize() for head in heads]
-    _show_rows(heads, rows, format_)
+    show_rows(heads, rows, format_)
 
 
 # --- compared -------------------------------------------------------------------------------------------------------
@@ -339,7 +331,7 @@ def _show_changes(
         show(out, rows_as_table(heads, rows))
         say(out, "USD. Change = calls + tokens a call + price + cache.", style="dim")
         return
-    _show_rows(heads, rows, format_)
+    show_rows(heads, rows, format_)
 
 
 _EFFECTS = ("calls", "tokens_a_call", "price", "cache")

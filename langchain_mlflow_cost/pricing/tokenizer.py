@@ -35,12 +35,15 @@ def count_tokens(text: str, model: str | None = None) -> int:
     if not text:
         return 0
     if len(text) <= _MAX_EXACT_CHARS:
-        encoding = _encoding(
-            "cl100k_base" if model == "gpt-4" or (model or "").startswith(_OLD_MODELS) else "o200k_base"
-        )
+        encoding = _encoding(encoding_name(model))
         if encoding is not None:
             return len(encoding.encode(text, disallowed_special=()))
     return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+
+
+def encoding_name(model: str | None) -> str:
+    """Which of tiktoken's tables a model of OpenAI counts by."""
+    return "cl100k_base" if model == "gpt-4" or (model or "").startswith(_OLD_MODELS) else "o200k_base"
 
 
 def most_prompt_tokens(prompt_text: str) -> int:

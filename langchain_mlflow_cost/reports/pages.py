@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.trace_tables import LANGCHAIN_TAGS, texts_in
 from langchain_mlflow_cost.reports.dimensions import QUARTER_MS
+from langchain_mlflow_cost.reports.sums import AnsweredCall
 from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
 
 if TYPE_CHECKING:
@@ -164,14 +165,15 @@ class TracePages:
             known, unpriced = models[values]
             yield values, {**sums, "models": tuple(sorted(known)), "unpriced_models": tuple(sorted(unpriced))}
 
-    def usages(self, raw: Sequence[str]) -> Iterator[tuple[tuple[str | None, ...], str, bool]]:
-        """Of each call that a provider answered: the raw fields' values, `cost.usage`, and whether it is priced."""
+    def usages(self, raw: Sequence[str]) -> Iterator[AnsweredCall]:
+        """Each call that a provider answered and whose usage is known."""
         for trace in self.traces():
             for span in trace.data.spans:
                 usage = span.attributes.get(keys.USAGE)
                 if span.span_type in keys.MODEL_TYPES and usage and not span.attributes.get("cost.cached_calls"):
                     values = tuple(self._value(name, trace, span) for name in raw)
-                    yield values, usage_text(usage), "cost.total_usd" in span.attributes
+                    usd = _usd(span.attributes, "input") + _usd(span.attributes, "output")
+                    yield AnsweredCall(values, usage_text(usage), usd if "cost.total_usd" in span.attributes else None)
 
     def _value(self, name: str, trace: Trace, span: Span) -> str | None:
         info = trace.info

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.trace_tables import Chosen, TraceTables, has_tables
 from langchain_mlflow_cost.pricing.rates import classes_of
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
 from langchain_mlflow_cost.reports.pages import TracePages
-from langchain_mlflow_cost.reports.sums import Report, Sums, added_up, joined
+from langchain_mlflow_cost.reports.sums import AnsweredCall, Report, Sums, added_up, joined
+from langchain_mlflow_cost.reports.what_if import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.reports.dimensions import Dimension
+    from langchain_mlflow_cost.reports.what_if import WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,10 @@ class Store:
         total = added_up(found.values())
         total.traces = source.with_calls()
         if question.book is not None:
-            for values, usage, is_priced in source.usages(raw):
-                sums = found.get(_labels(question.by, raw, values))
+            for call in source.usages(raw):
+                sums = found.get(_labels(question.by, raw, call.values))
                 if sums is not None:
-                    _add_classes((sums, total), usage, question.book if is_priced else None)
+                    _add_classes((sums, total), call.usage, None if call.usd is None else question.book)
         return Report(
             by=tuple(each.name for each in question.by),
             groups=_ordered(found, question.by),
@@ -88,6 +90,21 @@ class Store:
         """The dearest traces: their ids and sums, the dearest first."""
         rows = self._source(question).sums(("trace",), top=count)
         return [(str(values[0]), _sums(numbers)) for values, numbers in rows]
+
+    def what_if(self, question: Question, what_if: WhatIf) -> tuple[dict[tuple[str, ...], Outcome], Outcome]:
+        """What the calls of each group would have cost, and all together."""
+        report, raw = self.report(replace(question, book=None)), question.raw
+        found = {values: Outcome(sums.calls, sums.cost_usd) for values, sums in report.groups.items()}
+        total = Outcome(report.total.calls, report.total.cost_usd)
+        asked = tuple(dict.fromkeys([*raw, "node"]))
+        at = asked.index("node")
+        for call in self._source(question).usages(asked):
+            outcome = found.get(_labels(question.by, raw, call.values[: len(raw)]))
+            if outcome is not None:
+                guess = what_if.price(call.values[at] or "", call.usage, call.usd)
+                outcome.add(call.usd, guess)
+                total.add(call.usd, guess)
+        return found, total
 
     def tag_names(self, question: Question) -> set[str]:
         """The names of tags and metadata that the traces have."""
@@ -131,8 +148,8 @@ class _Tables:
     def sums(self, raw: Sequence[str], *, top: int | None = None) -> Iterator[tuple[tuple[str | None, ...], Any]]:
         return self._tables.sums(self._chosen, raw, top=top)
 
-    def usages(self, raw: Sequence[str]) -> Iterator[tuple[tuple[str | None, ...], str, bool]]:
-        return self._tables.usages(self._chosen, raw)
+    def usages(self, raw: Sequence[str]) -> Iterator[AnsweredCall]:
+        return (AnsweredCall(*told) for told in self._tables.usages(self._chosen, raw))
 
 
 def _labels(by: Sequence[Dimension], raw: Sequence[str], values: Sequence[str | None]) -> tuple[str, ...]:

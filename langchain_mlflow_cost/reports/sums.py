@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_mlflow_cost.pricing.rates import TOKEN_CLASSES
 
@@ -72,6 +72,17 @@ class Sums:
         told |= {f"{name}_tokens": count for name, count in self.tokens.items()}
         told |= {f"{name}_usd": usd for name, usd in self.usd.items()}
         return told
+
+
+class AnsweredCall(NamedTuple):
+    """A call that a provider answered, as it is stored."""
+
+    values: tuple[str | None, ...]
+    """Of the raw fields that were asked for."""
+    usage: str
+    """Its `cost.usage`."""
+    usd: float | None
+    """What it cost by then; None where no price was known."""
 
 
 _NAMES_AND_CLASSES = {"tokens", "usd", "models", "unpriced_models"}

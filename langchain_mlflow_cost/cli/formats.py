@@ -1,0 +1,88 @@
+"""The forms in which a report is written: a table, JSON, CSV, Markdown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.cli.output import cell_text, console, counted, rows_as_table, say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_mlflow_cost.reports.query import Question
+    from langchain_mlflow_cost.reports.what_if import Outcome
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+def show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:
+    """Write rows in the form that was asked for."""
+    match format_:
+        case Format.JSON:
+            write_json([dict(zip(heads, row, strict=True)) for row in rows])
+        case Format.CSV:
+            import csv
+
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(heads)
+            writer.writerows([["" if value is None else value for value in row] for row in rows])
+        case Format.MD:
+            for line in (heads, ["---"] * len(heads), *rows):
+                cells = (cell_text(value).replace("|", "\\|").replace("\n", " ") for value in line)
+                sys.stdout.write(f"| {' | '.join(cells)} |\n")
+        case Format.TABLE:
+            show(console(), rows_as_table(heads, rows))
+
+
+def write_json(value: Any) -> None:
+    """Write a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], question: Question, format_: Format) -> None:
+    """Write what calls would have cost."""
+    groups, total = found
+    names = [each.name for each in question.by]
+    if format_ is Format.JSON:
+        told = [{**dict(zip(names, values, strict=True)), **outcome.as_fields()} for values, outcome in groups.items()]
+        write_json({"by": names, "rows": told, "total": total.as_fields()})
+        return
+    heads = list(total.as_fields())
+    if format_ is not Format.TABLE:
+        rows: list[list[Any]] = [[*values, *outcome.as_fields().values()] for values, outcome in groups.items()]
+        show_rows([*names, *heads], rows, format_)
+        return
+    out = console()
+    titles = {"calls": "Calls", "usd": "USD", "what_if_usd": "What if"}
+    titles |= {"low_usd": "Lowest", "high_usd": "Highest"} if total.is_range else {}
+    titles |= {"change_usd": "Change"}
+    shown = [
+        [*(value or each.nameless for value, each in zip(values, question.by, strict=True)), outcome]
+        for values, outcome in groups.items()
+    ]
+    last: list[Any] = ["Total", *[""] * (len(names) - 1), total]
+    rows = [[*row[:-1], *(row[-1].as_fields()[name] for name in titles)] for row in (*shown, last)]
+    show(out, rows_as_table([*(each.title for each in question.by), *titles.values()], rows))
+    if total.is_range:
+        from langchain_mlflow_cost.reports.what_if import INPUT_RANGE, OUTPUT_RANGE
+
+        say(
+            out,
+            f"{counted(total.replaced_calls, 'call')} by another model. What if: with as many tokens as stored. Its "
+            f"answers may be {OUTPUT_RANGE[0]:g} to {OUTPUT_RANGE[1]:g} times as long, and prompts "
+            f"{INPUT_RANGE[0]:g} to {INPUT_RANGE[1]:g} times by another tokenizer, with more or less from a cache: "
+            "Lowest and Highest.",
+            style="dim",
+        )
+    if total.unknown_calls:
+        say(out, f"Without a known price, and in no sum but the stored: {counted(total.unknown_calls, 'call')}")

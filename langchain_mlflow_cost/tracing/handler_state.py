@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.limits import limits
@@ -14,7 +15,7 @@ from langchain_mlflow_cost.redaction.rules import without_personal_data
 from langchain_mlflow_cost.tracing.session_store import open_session_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from langchain_mlflow_cost.budgets.local import Budgets
     from langchain_mlflow_cost.policy.settings import Policy
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.trace import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")
+
+
+_WATCHING: list[dict[tuple[HandlerState, Trace], None]] = []
+
+
+@contextmanager
+def traces_begun() -> Iterator[dict[tuple[HandlerState, Trace], None]]:
+    """What the handlers of this process begin in this block, in any thread: each trace, with who counts it."""
+    found: dict[tuple[HandlerState, Trace], None] = {}
+    _WATCHING.append(found)
+    try:
+        yield found
+    finally:
+        # By what it is: two that are empty are equal.
+        _WATCHING[:] = [each for each in _WATCHING if each is not found]
 
 
 class HandlerState:
@@ -99,6 +115,8 @@ class HandlerState:
 
     def add_trace(self, trace: Trace) -> None:
         """Remember a trace for `summary`, and forget the oldest ones."""
+        for watching in _WATCHING:
+            watching[self, trace] = None
         with self._lock:
             self._latest = trace
             self._traces[trace] = None

@@ -40,6 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("everywhere",),
     ("configuration", "decorator", "stored"),
     ("reports",),
+    ("testing",),
+    ("pytest_plugin",),
     ("demo",),
     ("cli",),
     ("__main__",),

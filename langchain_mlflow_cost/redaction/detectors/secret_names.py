@@ -300,4 +300,8 @@ def _is_mixed(value: str) -> bool:
 def entropy(value: str) -> float:
     """Give the bits that a character carries, by how often each occurs."""
     size = len(value)
-    return -sum(count / size * math.log2(count / size) for count in Counter(value).values()) if size else 0.0
+    if not size:
+        return 0.0
+    # Few characters occur twice: those that occur once have a logarithm of 0.
+    often = [count for count in Counter(value).values() if count > 1]
+    return math.log2(size) - sum(count * math.log2(count) for count in often) / size

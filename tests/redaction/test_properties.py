@@ -93,6 +93,15 @@ def test_nothing_is_left_to_find(value: Any, strategy: Any) -> None:
     assert [leaf for leaf in leaves(tree) if redactor.rules.find(leaf)] == []
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.lists(TEXTS.filter(lambda text: "\x1f" not in text), min_size=2, max_size=4))
+def test_company_makes_no_difference(texts: list[str]) -> None:
+    """What goes from a text is the same by itself and in the one pass over all texts of a payload."""
+    together = ALL.redact_all(texts)
+
+    assert [leaf.text for leaf in together] == [ALL.redact_all([text])[0].text for text in texts]
+
+
 @settings(deadline=None, max_examples=200)
 @given(PAYLOADS, st.sampled_from(["redact", "mask", "hash"]))
 def test_redacting_twice_is_redacting_once(value: Any, strategy: Any) -> None:

@@ -241,7 +241,7 @@ class Scanner:
             find(view, found)
         if marked and view.marks:
             found += self._find_disguised(view)
-        if found and may_be_in_picture(found, view.ascii) and (kept := pictures(view.ascii, view.bytes)):
+        if found and may_be_in_picture(found, view.ascii, view.bytes) and (kept := pictures(view.ascii, view.bytes)):
             found = outside(found, kept)
         return without_overlaps(found) if found else []
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern, spans
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, is_in, spans
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.redaction.detectors.view import Span
@@ -42,10 +42,10 @@ def pictures(text: str, data: bytes) -> list[tuple[int, int]]:
     return result
 
 
-def may_be_in_picture(found: list[Span], text: str) -> bool:
-    """Say whether anything that was found goes on in what may be base64, or is as long as a whole picture."""
+def may_be_in_picture(found: list[Span], text: str, data: bytes) -> bool:
+    """Say whether anything that was found goes on in what may be base64, or holds the beginning of a picture."""
     return len(found) > _MANY or any(
-        end - start > _SHORTEST
+        (end - start > _SHORTEST and is_in(_MAGIC, data[start:end]))
         or (start > 0 and text[start - 1] in _LETTERS)
         or (end < len(text) and text[end] in _LETTERS)
         for start, end, _ in found

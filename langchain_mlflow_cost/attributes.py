@@ -28,6 +28,10 @@ ATTEMPT = "cost.attempt"
 """Of the span of a node that LangGraph ran again: 2 for its first retry."""
 TOOL_USD = "cost.tool_usd"
 """Of a tool's span: the fee of this call of it alone."""
+MODELS = "cost.models"
+"""Of a span with calls below it: the models that answered there, a JSON list in the order of their first answers."""
+TOOLS = "cost.tools"
+"""Of a span with tools below it: those that were called there, likewise."""
 
 OURS = frozenset(
     {
@@ -38,6 +42,8 @@ OURS = frozenset(
         STOPPED_BY,
         ATTEMPT,
         TOOL_USD,
+        MODELS,
+        TOOLS,
         *(f"cost.{part}_usd" for part in ("total", "input", "output")),
         *(f"cost.{part}_tokens" for part in ("input", "output")),
         *(f"cost.{kind}_calls" for kind in ("llm", "cached", "unpriced", "estimated")),

@@ -49,6 +49,10 @@ class Totals:
     """What the estimated calls cost; part of the others."""
     tool_usd: Decimal = ZERO
     """Fees of tools; beside the models' input and output."""
+    models: tuple[str, ...] = ()
+    """The models that answered, each once, in the order of their first answers."""
+    tools: tuple[str, ...] = ()
+    """The tools that were called, likewise."""
 
     @property
     def total_usd(self) -> Decimal:
@@ -69,6 +73,8 @@ class Totals:
         """Add one call; tokens of a cached answer were not used again and are left out."""
         self.llm_calls += 1
         self.estimated_calls += call.estimated
+        if call.model and call.model not in self.models:
+            self.models += (call.model,)
         if call.cached:
             self.cached_calls += 1
         else:
@@ -160,6 +166,13 @@ class Ledger:
             self._nodes.setdefault(node, _NodeTotals()).totals.add_fee(usd)
             for totals in spans:
                 totals.add_fee(usd)
+
+    def add_tool(self, name: str, spans: Iterable[Totals]) -> None:
+        """Note that a tool was called, in the span totals given."""
+        with self._lock:
+            for totals in spans:
+                if name not in totals.tools:
+                    totals.tools += (name,)
 
     def add_retry(self, node: str) -> None:
         """Note that a node is run again after an error."""

@@ -26,6 +26,8 @@ OPERATION_KEY, MODEL_OPERATIONS = "gen_ai.operation.name", ("chat", "text_comple
 """How OpenTelemetry's GenAI conventions say that a span is a call of a model."""
 KIND_KEY, MODEL_KINDS = "openinference.span.kind", ("LLM", "EMBEDDING")
 """The same of OpenInference's."""
+TOOL_OPERATION, TOOL_KIND, TOOL_NAME_KEYS = "execute_tool", "TOOL", ("gen_ai.tool.name", "tool.name")
+"""How both say that a span is a call of a tool, and of which."""
 NAME_KEYS = frozenset(
     {
         SpanAttributeKey.SPAN_TYPE,
@@ -42,7 +44,7 @@ NAME_KEYS = frozenset(
         "llm.model_name",
         "llm.provider",
         "llm.system",
-        "gen_ai.tool.name",
+        *TOOL_NAME_KEYS,
         "gen_ai.agent.name",
         "error.type",
     }

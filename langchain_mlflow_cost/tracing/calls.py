@@ -390,21 +390,41 @@ def settle_tool(run: Run, error: BaseException | None) -> None:
     tool, run.tool = run.tool, None
     if tool is None or isinstance(error, GraphInterrupt) or were_refused(error):
         return
-    spans: Sequence[Totals] = _totals_around(run)
+    around = _totals_around(run)
+    run.trace.ledger_of(run.handlers[0]).add_tool(tool, around[1:])
+    run.tool_usd = add_fee(run, tool, around, key=run.run_id)
+
+
+def settle_made_tool(run: Run, tool: str, around: Sequence[Totals], *, key: Hashable) -> Decimal | None:
+    """Count a tool's call of another library, and return its fee by the first handler's policy.
+
+    Args:
+        run: What it was made in.
+        tool: Its name.
+        around: The sums of the tool's own span, and of those above it up to the run's.
+        key: Tells the call from all others.
+    """
+    totals = [*around, *_totals_around(run)]
+    run.trace.ledger_of(run.handlers[0]).add_tool(tool, totals[1:])
+    return add_fee(run, tool, totals, key=key)
+
+
+def add_fee(run: Run, tool: str, spans: Sequence[Totals], *, key: Hashable) -> Decimal | None:
+    """Add the fee of a tool's call, by each handler's policy, to what it is part of; return the first handler's."""
+    first = None
     for number, state in enumerate(run.handlers):
         usd = state.policy.prices.tools.get(tool)
         if usd is None:
             state.warn_no_fee(tool)
             continue
         if number == 0:
-            run.tool_usd = usd
+            first = usd
         run.trace.ledger_of(state).add_fee(run.node, usd, () if number else spans)
         if state.budgets:
             # It is spent: it can only refuse the calls to come.
-            made = state.budgets.reserve(
-                **_place(run, state.budgets), estimate=Estimate(usd), call=run.run_id, is_made=True
-            )
+            made = state.budgets.reserve(**_place(run, state.budgets), estimate=Estimate(usd), call=key, is_made=True)
             state.budgets.settle(made, usd)
+    return first
 
 
 def _place(run: Run, budgets: Budgets) -> dict[str, Any]:
@@ -535,8 +555,3 @@ def cost_json(cost: Cost | Totals) -> str:
             "total_cost": float(cost.total_usd),
         }
     )
-
-
-def sum_attributes(totals: Totals) -> dict[str, str]:
-    """The sums of a span as attributes."""
-    return {key: repr(value) for key, value in totals.attributes().items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import LiveSpan, add_to_ended, ended, fields_of, live_span, otel
 from langchain_mlflow_cost.adapters.stored_again import storing
-from langchain_mlflow_cost.tracing.calls import sum_attributes
+from langchain_mlflow_cost.tracing.sums import called_attributes, sum_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +44,14 @@ def _sums_above(span: GuardedSpan) -> dict[LiveSpan, dict[str, str]]:
     state, root = span.lmc_state, span.lmc_state.trace.ended_root
     found: dict[LiveSpan, dict[str, str]] = {}
     for run in () if state.owner is None else state.owner.lineage():
-        if run.span is not None and ended(otel(run.span)) and run.totals.has_any:
-            found[run.span] = sum_attributes(run.totals)
+        above = run.state
+        if run.span is not None and above is not None and ended(otel(run.span)) and run.totals.has_any:
+            found[run.span] = {**sum_attributes(run.totals), **called_attributes(above, run.totals)}
     live = None if root is None else live_span(root)
     if root is not None and live is not None:
         if root.lmc_state.totals.has_any:  # A span of the user's own.
-            found[live] = sum_attributes(root.lmc_state.totals)
+            totals = root.lmc_state.totals
+            found[live] = {**sum_attributes(totals), **called_attributes(root.lmc_state, totals)}
         stopped_by = state.trace.stopped_by
         if stopped_by is not None:
             found.setdefault(live, {})[keys.STOPPED_BY] = json.dumps(stopped_by)

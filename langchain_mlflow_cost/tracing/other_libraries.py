@@ -1,4 +1,4 @@
-"""Model calls that LangChain knows nothing of: spans of another library's autolog below a governed run."""
+"""Calls that LangChain knows nothing of: spans of other libraries, or of the user, below a governed run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, fields_of, replace_fields, write_raw
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, SpanType, fields_of, replace_fields, write_raw
 from langchain_mlflow_cost.attributes import CHAT_MODEL, EMBEDDING, MODEL_TYPES
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.pricing.reported import request_of_names, result_of_counts
@@ -16,14 +17,19 @@ from langchain_mlflow_cost.tracing.admission import (
     MODEL_KINDS,
     MODEL_OPERATIONS,
     OPERATION_KEY,
+    TOOL_KIND,
+    TOOL_NAME_KEYS,
+    TOOL_OPERATION,
 )
-from langchain_mlflow_cost.tracing.calls import ModelCall, cost_attributes, sum_attributes, written_json
+from langchain_mlflow_cost.tracing.calls import ModelCall, cost_attributes, settle_made_tool, written_json
+from langchain_mlflow_cost.tracing.sums import sum_attributes
 from langchain_mlflow_cost.tracing.unclaimed import find_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from langchain_mlflow_cost.tracing.guard import GuardedSpan
+    from langchain_mlflow_cost.tracing.runs import Run
 
 _MODELS = (SpanAttributeKey.MODEL, "gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 _PROVIDERS = (SpanAttributeKey.MODEL_PROVIDER, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
@@ -31,10 +37,15 @@ _NOTHING = {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0}
 
 
 def count_span(span: GuardedSpan) -> None:
-    """Count the model call that a span stands for, if it does, from the usage and model that are written in it."""
+    """Count the call that a span stands for: of a model by the usage written in it, of a tool by its name."""
     run = span.lmc_state.owner or span.lmc_state.account
-    if not _is_model(span):
-        return
+    if _is_model(span):
+        _count_model(run, span)
+    elif run is not None and _is_tool(span):
+        _count_tool(run, span)
+
+
+def _count_model(run: Run | None, span: GuardedSpan) -> None:
     if run is None:
         # Outside any invocation, and nobody governs it: the store prices it, and must go on adding the trace up.
         span.lmc_state.trace.is_shared = True
@@ -73,12 +84,39 @@ def count_span(span: GuardedSpan) -> None:
     write_raw(span, {**written, **sum_attributes(totals)})
 
 
+def _count_tool(run: Run, span: GuardedSpan) -> None:
+    """Count the fee of a tool's call, once: not where its own run of LangChain's, or another span of it, is above."""
+    tool, above = _tool_of(span), span.lmc_state.parent
+    while above is not None and above.lmc_state.is_foreign:
+        if _is_tool(above) and _tool_of(above) == tool:
+            return
+        above = above.lmc_state.parent
+    if any(each.tool == tool for each in run.lineage()):
+        return
+    usd = settle_made_tool(run, tool, _totals_of_spans_around(span), key=span.context.span_id)
+    if usd is not None:
+        write_raw(span, {keys.TOOL_USD: repr(float(usd))})
+
+
+def _is_tool(span: GuardedSpan) -> bool:
+    attributes = span.attributes or {}
+    return (
+        _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == SpanType.TOOL
+        or _loaded(attributes.get(OPERATION_KEY)) == TOOL_OPERATION
+        or _loaded(attributes.get(KIND_KEY)) == TOOL_KIND
+    )
+
+
+def _tool_of(span: GuardedSpan) -> str:
+    return _first_text(span.attributes or {}, TOOL_NAME_KEYS) or span.name.removeprefix(f"{TOOL_OPERATION} ")
+
+
 def _is_model(span: GuardedSpan) -> bool:
     attributes = span.attributes or {}
     return (
         _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
-        or attributes.get(OPERATION_KEY) in MODEL_OPERATIONS
-        or attributes.get(KIND_KEY) in MODEL_KINDS
+        or _loaded(attributes.get(OPERATION_KEY)) in MODEL_OPERATIONS
+        or _loaded(attributes.get(KIND_KEY)) in MODEL_KINDS
     )
 
 

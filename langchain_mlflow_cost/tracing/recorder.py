@@ -54,7 +54,7 @@ from langchain_mlflow_cost.messages import declared_names
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracing import guard, outliving, payloads, release
 from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
-from langchain_mlflow_cost.tracing.calls import cost_attributes, sum_attributes
+from langchain_mlflow_cost.tracing.calls import cost_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
 from langchain_mlflow_cost.tracing.place import find_caller
@@ -63,6 +63,7 @@ from langchain_mlflow_cost.tracing.runs import RUNS
 from langchain_mlflow_cost.tracing.session import given_strings
 from langchain_mlflow_cost.tracing.span_state import SpanState
 from langchain_mlflow_cost.tracing.structure import is_snapshot_of
+from langchain_mlflow_cost.tracing.sums import sum_attributes
 from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
 from langchain_mlflow_cost.tracing.unclaimed import govern_unclaimed
 
@@ -270,6 +271,7 @@ class GuardedRecorder(Recorder):
             state.pending.update(written)
             if is_snapshot_of(settled.priced.model, call.request.model):
                 state.own_model = state.pending.get(keys.MODEL)
+                run.trace.own_names.add(settled.priced.model)
         if call.first_chunk_ns is not None:
             waited_s = (call.first_chunk_ns - call.start_ns) / 1e9
             state.pending["stream.chunks"] = str(len(call.chunks))

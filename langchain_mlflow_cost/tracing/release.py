@@ -31,11 +31,11 @@ from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_pr
 from langchain_mlflow_cost.tracing import other_libraries, outliving
 from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, settle_hearing
 from langchain_mlflow_cost.tracing.beside import clean_trace_info, without_private
-from langchain_mlflow_cost.tracing.calls import sum_attributes
 from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
 from langchain_mlflow_cost.tracing.structure import is_structure
+from langchain_mlflow_cost.tracing.sums import called_attributes, sum_attributes
 from langchain_mlflow_cost.tracing.unclaimed import close_unclaimed
 
 if TYPE_CHECKING:
@@ -148,14 +148,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         state.fault("everything", error)
         replace_fields(span, attributes=_bare(span), drop_events=True, drop_links=True)
         replace_status(span, None)
-    if state.totals.has_any:
-        state.pending.update(sum_attributes(state.totals))
-    if trace.stopped_by is not None and (span.parent is None or span is trace.root):
-        state.pending[keys.STOPPED_BY] = json.dumps(without_private(state, state.name(trace.stopped_by)))
-    written = state.attributes()
-    if not state.has_plain_node:
-        written["policy.node"] = without_private(state, written["policy.node"])
-    write_raw(span, {**state.pending, **written})
+    _write_last(span)
     state.is_final = True
     ending = contextlib.nullcontext() if trace.ended_root is None else ending_late(span)
     with trace.lock:
@@ -174,6 +167,27 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
             SdkSpan.end(span, end_time)
         if not (trace.is_open or trace.keepers or trace.open_spans):
             trace.close()
+
+
+def _write_last(span: GuardedSpan) -> None:
+    """Write what is known when all private text is: sums, names of models and tools, what the policy has done."""
+    state, trace = span.lmc_state, span.lmc_state.trace
+    if state.totals.has_any:
+        state.pending.update(sum_attributes(state.totals))
+    totals = state.totals if state.is_foreign or state.owner is None else state.owner.totals
+    if (totals.models or totals.tools) and not _is_a_call(span):
+        state.pending.update(called_attributes(state, totals))
+    if trace.stopped_by is not None and (span.parent is None or span is trace.root):
+        state.pending[keys.STOPPED_BY] = json.dumps(without_private(state, state.name(trace.stopped_by)))
+    written = state.attributes()
+    if not state.has_plain_node:
+        written["policy.node"] = without_private(state, written["policy.node"])
+    write_raw(span, {**state.pending, **written})
+
+
+def _is_a_call(span: GuardedSpan) -> bool:
+    """Whether it stands for a call of a model itself, and names that already."""
+    return keys.MODEL in span.lmc_state.pending or keys.MODEL in (span.attributes or {})
 
 
 def _bare(span: GuardedSpan) -> dict[str, Any]:

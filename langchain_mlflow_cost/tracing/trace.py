@@ -69,6 +69,7 @@ class Trace:
         "lock",
         "metric_runs",
         "open_spans",
+        "own_names",
         "patience",
         "private_errors",
         "root",
@@ -76,6 +77,9 @@ class Trace:
         "stopped_by",
         "trace_id",
     )
+
+    _seen_roots: set[UUID]
+    _resumed: set[UUID]
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -100,6 +104,8 @@ class Trace:
         """Where its invocations began."""
         self.declared: set[str] = set()
         """Names that the program declares: of its nodes, its tools, and the fields of their schemas."""
+        self.own_names: set[str] = set()
+        """Names of models that the program itself asked for."""
         self.private_errors: list[BaseException] = []
         """Exceptions that came through a private node: they may quote its prompt."""
         self.info_policy: NodePolicy | None = None
@@ -122,8 +128,7 @@ class Trace:
         self.counted_chars = 0
         """What of `remembered_chars` the registry has counted."""
         self._sessions: dict[str | None, Session] = {}
-        self._seen_roots: set[UUID] = set()
-        self._resumed: set[UUID] = set()
+        self._seen_roots, self._resumed = set(), set()
         self._ledgers: dict[HandlerState, Ledger] = {}
         self._redactors: dict[NodePolicy, tuple[Redactor, ...]] = {}
         self._policies: dict[tuple[tuple[HandlerState, ...], NodePath], NodePolicy] = {}

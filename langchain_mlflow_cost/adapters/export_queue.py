@@ -220,7 +220,7 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
         return bool(wait and queue.is_active() and queue._consumer_thread.is_alive())  # noqa: SLF001
 
     def put_in_time(task: Any) -> None:
-        if calls is not None and task.handler == calls.log_spans:
+        if calls is not None and task.handler in (calls.log_spans, calls.log_again):
             calls.expect(task.args[1])
         while not has_room() and may_wait() and not (calls is not None and calls.gives_up()):
             with tasks.not_full:

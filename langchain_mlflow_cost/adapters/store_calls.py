@@ -18,12 +18,14 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
 from contextvars import copy_context
 from functools import partial
+from itertools import count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +65,12 @@ def _will_pass(error: Exception) -> bool:
 class _Call:
     """One call of the store, made in a helper thread, perhaps more than once."""
 
-    __slots__ = ("done", "failed", "is_counted", "make", "spans", "started", "trace_ids")
+    __slots__ = ("done", "failed", "is_counted", "make", "number", "spans", "started", "trace_ids")
 
-    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str]) -> None:
-        context = copy_context()
-        self.make = lambda: context.copy().run(make)
+    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0) -> None:
+        self.set_make(make)
+        self.number = number
+        """Of its batch of spans, in the order in which they were made ready."""
         self.spans = spans
         """How many it carries; 0 for the end of a trace."""
         self.trace_ids = trace_ids
@@ -76,6 +79,11 @@ class _Call:
         self.is_counted = False
         """Whether it stands among the lost."""
         self.started = time.monotonic()
+
+    def set_make(self, make: Callable[[], Any]) -> None:
+        """Say what is to be done, in the context of now."""
+        context = copy_context()
+        self.make = lambda: context.copy().run(make)
 
 
 class _Outages:
@@ -155,10 +163,11 @@ class StoreCalls:
         self.uri: str = exporter._client.tracking_uri  # noqa: SLF001
         self._lock = threading.Condition(threading.Lock())
         self._calls: set[_Call] = set()
-        self._pending: Counter[str] = Counter()
-        """Batches on their way, by the traces that have spans in them."""
-        self._expected: set[int] = set()
-        """Batches in the queue, which keeps them alive."""
+        self._numbers = count(1)
+        self._pending: dict[str, set[int]] = {}
+        """The numbers of the batches on their way, by the traces that have spans in them."""
+        self._expected: dict[int, int] = {}
+        """The numbers of batches in the queue, which keeps them alive, by their identity."""
         self._left_s: dict[str, float] = {}
         """What traces may still wait where nothing waits for them in a queue."""
         self._deferred: list[_Call] = []
@@ -188,29 +197,51 @@ class StoreCalls:
     def expect(self, spans: list[Any]) -> None:
         """Let the ends of these spans' traces wait until the spans are stored: called when they go into a queue."""
         with self._lock:
-            self._expected.add(id(spans))
-            self._pending.update({span.trace_id for span in spans})
+            self._expected[id(spans)] = number = next(self._numbers)
+            for span in spans:
+                self._pending.setdefault(span.trace_id, set()).add(number)
 
     def log_spans(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
         """In the exporter's place: store spans."""
+        self._make(self._batch(spans, partial(self._store_spans, experiment_id, spans, workspace)))
+
+    def log_again(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
+        """Store spans of one trace that were changed after they had ended.
+
+        All batches of the trace that were on their way before go first: they may hold these spans as they were, and
+        of two that the store takes at once the older might win.
+        """
+        batch = self._batch(spans, lambda: None)
+
+        def in_order() -> None:
+            self._wait_for_spans(spans[0].trace_id, before=batch.number)
+            self._store_spans(experiment_id, spans, workspace)
+
+        batch.set_make(in_order)
+        self._make(batch)
+
+    def _batch(self, spans: list[Any], make: Callable[[], Any]) -> _Call:
         if id(spans) not in self._expected:
             self.expect(spans)
-        self._expected.discard(id(spans))
-        trace_ids = list({span.trace_id for span in spans})
-        self._make(_Call(partial(self._store_spans, experiment_id, spans, workspace), len(spans), trace_ids))
+        number = self._expected.pop(id(spans))
+        return _Call(make, len(spans), list({span.trace_id for span in spans}), number)
 
     def log_trace(self, trace: Any, prompts: Any, workspace: str | None = None) -> None:
         """In the exporter's place: store the end of a trace, after its spans."""
         trace_id = trace.info.trace_id
 
         def in_order() -> None:
-            until = time.monotonic() + _AGAIN_S
-            with self._lock:
-                while self._pending[trace_id] > 0 and time.monotonic() < until:
-                    self._lock.wait(_LOOK_S)
+            self._wait_for_spans(trace_id, before=sys.maxsize)
             self._store_end(trace, prompts, workspace)
 
         self._make(_Call(in_order, 0, [trace_id]))
+
+    def _wait_for_spans(self, trace_id: str, *, before: int) -> None:
+        """Wait, for a bounded time, until the batches of a trace are stored that have a lower number."""
+        until = time.monotonic() + _AGAIN_S
+        with self._lock:
+            while min(self._pending.get(trace_id, ()), default=before) < before and time.monotonic() < until:
+                self._lock.wait(_LOOK_S)
 
     def _noted(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make a call of the exporter's client, and note when it fails: the exporter keeps that to itself."""
@@ -331,9 +362,10 @@ class StoreCalls:
     def _release(self, call: _Call) -> None:
         if call.spans:
             for trace_id in call.trace_ids:
-                self._pending[trace_id] -= 1
-                if self._pending[trace_id] <= 0:
-                    del self._pending[trace_id]
+                numbers = self._pending.get(trace_id, set())
+                numbers.discard(call.number)
+                if not numbers:
+                    self._pending.pop(trace_id, None)
             self._lock.notify_all()
 
     # --- is it there? -----------------------------------------------------------------------------------------------
@@ -416,9 +448,8 @@ class StoreCalls:
 
     def lose(self, task: Any) -> None:
         """A task of MLflow's queue for which there was no room."""
-        spans = task.args[1] if task.handler == self.log_spans else ()
-        self._expected.discard(id(spans))
-        call = _Call(lambda: None, len(spans), list({span.trace_id for span in spans}))
+        is_batch = task.handler in (self.log_spans, self.log_again)
+        call = self._batch(task.args[1], lambda: None) if is_batch else _Call(lambda: None, 0, [])
         with self._lock:
             self._release(call)
             self._lose(call)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from mlflow.tracing.export.async_export_queue import Task
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mlflow.entities import LiveSpan, Span
-
-
-_turn = threading.Lock()
-
-
-def _in_turn(exporter: MlflowV3SpanExporter, *told: Any) -> None:
-    """Store spans as they are by now, one task after the other: of two that are under way the older might win."""
-    with _turn:
-        exporter._log_spans(*told)  # noqa: SLF001
 
 
 def storing(spans: Sequence[LiveSpan]) -> Callable[[], None]:
@@ -50,11 +40,13 @@ def storing(spans: Sequence[LiveSpan]) -> Callable[[], None]:
             if not isinstance(exporter, MlflowV3SpanExporter) or is_databricks_uri(exporter._client.tracking_uri):  # noqa: SLF001
                 continue
             told: list[Span] = list(spans)
+            calls = getattr(exporter, "lmc_calls", None)
+            log_again: Any = exporter._log_spans if calls is None else calls.log_again  # noqa: SLF001
             if exporter._should_log_async():  # noqa: SLF001
                 error = "Failed to store spans again."
-                task = Task(handler=_in_turn, args=(exporter, experiment_id, told, workspace), error_msg=error)
+                task = Task(handler=log_again, args=(experiment_id, told, workspace), error_msg=error)
                 exporter._async_queue.put(task=task)  # noqa: SLF001
             else:
-                exporter._log_spans(experiment_id, told, workspace)  # noqa: SLF001
+                log_again(experiment_id, told, workspace)
 
     return store

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
+
+from langchain_core.messages.ai import add_usage
 
 from langchain_mlflow_cost.pricing.providers import ANTHROPIC, GOOGLE, PERPLEXITY, model_id, provider_id
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
@@ -373,6 +375,27 @@ def usage_of(
     if not counts.keys().isdisjoint(_OUTPUT_PARTS):
         reading.settle_output(is_perplexity=is_perplexity)
     return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
+
+
+def running_result(request: CallRequest, told: list[Any], said_tokens: int) -> CallResult | None:
+    """Read what a stream that goes on has used so far; None where it has not told the length of its prompt.
+
+    Args:
+        request: The call.
+        told: What its chunks report, each what it adds (`UsageMetadata`). They are added up in place.
+        said_tokens: What it has said so far, as counted by us: most providers report that at the end.
+    """
+    if not told:
+        return None
+    try:
+        while len(told) > 1:
+            told[:2] = [add_usage(told[0], told[1])]
+        usage, _ = usage_of(told[0], {}, request, [])
+    except Exception:  # noqa: BLE001 - whatever a client reports, the stream is counted by its text
+        return None
+    if usage is None or not usage.input_tokens:
+        return None
+    return CallResult(replace(usage, output_tokens=max(usage.output_tokens, said_tokens)), estimated=True)
 
 
 def holds_totals(value: Any) -> bool:

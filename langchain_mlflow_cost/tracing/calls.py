@@ -29,7 +29,9 @@ from langchain_mlflow_cost.pricing.reading import (
     estimated_result,
     result_of_failure,
 )
+from langchain_mlflow_cost.pricing.reported import running_result
 from langchain_mlflow_cost.pricing.tokenizer import most_prompt_tokens
+from langchain_mlflow_cost.pricing.usage import CallResult, Usage
 from langchain_mlflow_cost.pricing.usage_json import usage_json
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.budgets.local import Budgets
     from langchain_mlflow_cost.budgets.sums import Reservation
     from langchain_mlflow_cost.pricing.book import Cost, PricedCall
-    from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult
+    from langchain_mlflow_cost.pricing.usage import CallRequest
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.runs import Run
 
@@ -82,6 +84,7 @@ class ModelCall:
         "_streamed_tokens",
         "_told",
         "_told_chunks",
+        "_told_usage",
         "_tools",
         "_untold_chars",
         "audio_format",
@@ -119,6 +122,8 @@ class ModelCall:
         self._streamed_tokens = 0
         self._told: list[Any] = []
         """The chunks of a stream that say something beside their text."""
+        self._told_usage: list[Any] = []
+        """What chunks have reported of it so far: of some providers the prompt's length comes first."""
         self._told_chunks = 0
         self._untold_chars = 0
         self._reservations: dict[Budgets, Reservation] = {}
@@ -246,6 +251,8 @@ class ModelCall:
         message = getattr(chunk, "message", None)
         if message is not None and (message.usage_metadata or message.response_metadata):
             self._told.append(chunk)
+            if message.usage_metadata:
+                self._told_usage.append(message.usage_metadata)
         self._untold_chars += len(text)
         if self._untold_chars >= STREAM_CHECK_CHARS or len(self.chunks) - self._told_chunks >= STREAM_CHECK_CHUNKS:
             try:
@@ -259,9 +266,13 @@ class ModelCall:
         self._told_chunks, self._untold_chars = len(self.chunks), 0
         # A chunk is a token at least, most often; some clients send hundreds in one.
         self._streamed_tokens += max(estimate_answer_tokens("".join(latest)), sum(map(bool, latest)))
-        output_tokens, input_tokens = self._streamed_tokens, self.prompt_tokens
+        result = running_result(self.request, self._told_usage, self._streamed_tokens)
+        if result is None:
+            result = CallResult(Usage(self.prompt_tokens, self._streamed_tokens), estimated=True)
+        input_tokens, output_tokens = result.input_tokens, result.output_tokens
         for state in self._run.handlers:
-            usd = self._running_usd(state, input_tokens, output_tokens)
+            cost = state.prices.price(self.request, result).cost
+            usd = None if cost is None else cost.total_usd
             running = Call(
                 node=self._run.node,
                 model=self.request.model or "",
@@ -275,12 +286,6 @@ class ModelCall:
             reservation = self._reservations.get(state.budgets)
             if reservation is not None:
                 state.budgets.grow(reservation, usd, input_tokens + output_tokens)
-
-    def _running_usd(self, state: HandlerState, input_tokens: int, output_tokens: int) -> Decimal | None:
-        try:
-            return state.prices.estimate_usd(self.request, input_tokens, output_tokens)
-        except Exception:  # noqa: BLE001 - as in `_estimate`
-            return None
 
     # --- after ------------------------------------------------------------------------------------------------------
 

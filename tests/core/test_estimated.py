@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_models import FakeChat, FakeStream
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from stored_traces import only_trace, root_of
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, cost_summary
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
 from langchain_mlflow_cost.demo.provider import ProviderServer, Reply, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def graph_of(*models: Any) -> Any:
@@ -111,3 +116,44 @@ def test_a_stream_left_in_the_middle_is_marked_and_not_warned_of(store: str) -> 
 
     assert handler.summary().estimated_calls == 1
     assert cost_summary().estimated_calls == 1
+
+
+class FakeUsageFirst(FakeStream):
+    """Tells the length of its prompt with the first chunk, as Gemini and Anthropic do."""
+
+    def _chunks(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
+        told: Any = {
+            "input_tokens": 100_000,
+            "output_tokens": 0,
+            "total_tokens": 100_000,
+            "input_token_details": {"cache_read": 90_000},
+        }
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", id="run-1", usage_metadata=told))
+        yield from super()._chunks(messages)
+
+
+PROMPT_USD = 0.00825
+"""10,000 tokens at 0.15 and 90,000 from the cache at 0.075 USD per million: openai.com/api/pricing, gpt-4o-mini."""
+
+
+def test_a_running_stream_has_the_prompt_that_it_told(store: str) -> None:
+    """While it runs, the sum has the tokens that a chunk reported, cached ones at their price."""
+    seen: list[float] = []
+    handler = MlflowCostHandler()
+    model = FakeUsageFirst(
+        answers=["word " * 40],
+        usage={"input_tokens": 0, "output_tokens": 40, "total_tokens": 40},
+        between=lambda number: seen.append(handler.summary().total_cost_usd) if number == 30 else None,
+    )
+    list(model.stream("go", given(handler)))
+
+    # 16 to 30 words at 0.60 USD per million on top of it.
+    assert seen == [pytest.approx(PROMPT_USD + 23 * 0.6e-6, abs=8 * 0.6e-6)]
+    assert handler.summary().total_cost_usd == pytest.approx(PROMPT_USD + 40 * 0.6e-6, rel=1e-9)
+
+
+def test_a_stream_is_stopped_by_the_prompt_that_it_told(store: str) -> None:
+    """A prompt that turns out to be larger than the limit ends its stream, not the next call."""
+    model = FakeUsageFirst(answers=["word " * 400])
+    with pytest.raises(BudgetExceededError):
+        list(model.stream("go", given(MlflowCostHandler({"budget": {"max_cost_usd": 0.008}}))))

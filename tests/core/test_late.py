@@ -13,6 +13,8 @@ from fake_models import MINI_USD, FakeChat
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 from mlflow.entities import SpanType
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from stored_traces import mlflow_usd, named, only_trace, root_of
 from ways import ASK, given
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 ONE = float(MINI_USD)
 
 
-def outlived(handler: MlflowCostHandler, late: Callable[[asyncio.Event], Any]) -> MlflowCostHandler:
+def outlived(
+    handler: MlflowCostHandler, late: Callable[[asyncio.Event], Any], *, node_s: float = 0.01
+) -> MlflowCostHandler:
     """A graph whose node makes one call and starts a task that goes on when the graph has ended."""
 
     async def main() -> None:
@@ -34,7 +38,7 @@ def outlived(handler: MlflowCostHandler, late: Callable[[asyncio.Event], Any]) -
         async def node(state: MessagesState) -> Any:
             answer = await FakeChat().ainvoke(state["messages"])
             tasks.append(asyncio.create_task(late(root_has_ended)))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(node_s)
             return {"messages": [answer]}
 
         started: Any = node
@@ -145,3 +149,47 @@ def test_a_late_refusal_is_stored(exported_in_threads: str) -> None:
     assert root_of(trace).attributes["cost.stopped_by"] == "trace"
     assert cost_summary().stopped_by == "trace"
     assert json.loads(trace.info.trace_metadata["mlflow.trace.cost"])["total_cost"] == pytest.approx(2 * ONE)
+
+
+def test_a_first_export_under_way_does_not_win(exported_in_threads: str) -> None:
+    """The root's first batch, written out with the sums of then, reaches the database last: what is late waits for it."""
+    armed, is_held, is_late_stored = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_the_first(*_: Any) -> None:
+        is_exporting = threading.current_thread().name.startswith("langchain_mlflow_cost store")
+        if is_exporting and armed.is_set() and not is_held.is_set():
+            is_held.set()
+            is_late_stored.wait(0.5)
+
+    def note_the_second(*_: Any) -> None:
+        if is_held.is_set():
+            is_late_stored.set()
+
+    async def late(root_has_ended: asyncio.Event) -> None:
+        async def wait() -> None:
+            await asyncio.sleep(0.3)  # The answer's own span is stored by now.
+            armed.set()
+            await root_has_ended.wait()
+            await asyncio.to_thread(is_held.wait, 10)
+
+        await FakeChat(before_async=wait).ainvoke("hi")
+
+    event.listen(Engine, "before_cursor_execute", hold_the_first)
+    event.listen(Engine, "commit", note_the_second)
+    try:
+        outlived(MlflowCostHandler(), late, node_s=0.4)
+        mlflow.flush_trace_async_logging()
+    finally:
+        event.remove(Engine, "before_cursor_execute", hold_the_first)
+        event.remove(Engine, "commit", note_the_second)
+    trace = only_trace()
+
+    assert is_held.is_set()
+    assert [2 * ONE] * 3 == pytest.approx(
+        [
+            mlflow_usd(trace),
+            root_of(trace).attributes["cost.total_usd"],
+            named(trace, "node").attributes["cost.total_usd"],
+        ],
+        rel=1e-9,
+    )

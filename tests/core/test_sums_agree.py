@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +16,10 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from mlflow.entities import SpanType
 from stored_traces import mlflow_usd, nodes_usd, only_trace, root_of
-from typer.testing import CliRunner
 from ways import ASK, given
 
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary
-from langchain_mlflow_cost.cli.app import app
+from langchain_mlflow_cost.cli import main
 
 FEE = Decimal("0.008")
 TOTAL = float(3 * MINI_USD + SONNET_USD + 2 * FEE)
@@ -72,14 +72,16 @@ def run_everything(handler: MlflowCostHandler) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:no price is known", "ignore:no usage was reported")
-def test_all_places_say_the_same(exported_in_threads: str) -> None:
+def test_all_places_say_the_same(
+    exported_in_threads: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Live, stored, on the root, in the trace's metadata, printed, reported, as metrics: one figure, one count each."""
     told: list[Any] = []
     handler = MlflowCostHandler({"prices": {"tools": {"search": float(FEE)}}}, on_cost=told.append)
     run_everything(handler)
     trace, live, stored = only_trace(), handler.summary(), cost_summary()
     root = root_of(trace).attributes
-    report = json.loads(CliRunner().invoke(app, ["report", "--format", "json"]).stdout)
+    report = reported(exported_in_threads, monkeypatch, capsys)
     estimated = live.estimated_usd
 
     assert 0 < estimated < 1e-5
@@ -93,7 +95,7 @@ def test_all_places_say_the_same(exported_in_threads: str) -> None:
             mlflow_usd(trace),
             root["cost.total_usd"],
             live.as_metrics()["total_cost_usd"],
-            report_usd(report),
+            report["cost_usd"],
         ],
         rel=1e-9,
     )
@@ -105,12 +107,19 @@ def test_all_places_say_the_same(exported_in_threads: str) -> None:
     assert sum(float(call.input_usd + call.output_usd) for call in told if call.input_usd is not None) == pytest.approx(
         usd - float(2 * FEE), rel=1e-9
     )
+    counts = [report[f"{kind}calls"] for kind in ("", "cached_", "unpriced_", "estimated_")]
+    assert (counts, report["tool_usd"]) == ([7, 1, 1, 1], pytest.approx(float(2 * FEE), rel=1e-9))
     assert "0.0279" in str(live)
 
 
 FLOATS: Any = {"total_cost_usd", "estimated_usd", "tool_cost_usd", "node_breakdown"}
 
 
-def report_usd(report: Any) -> float:
-    print(report)
-    return 0.0
+def reported(store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The total of `mlflow-cost report`."""
+    words = ["mlflow-cost", "report", "--tracking-uri", store, "--experiment", "tests", "--format", "json"]
+    monkeypatch.setattr(sys, "argv", words)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main()
+    return json.loads(capsys.readouterr().out)["total"]

@@ -72,8 +72,13 @@ def _priced(file: str, name: str) -> dict[str, Any] | None:
     return known if known.get("input_cost_per_token") else None
 
 
+def _rate(per_token: float) -> Decimal:
+    # It was divided by a million in floating point: 4.0000000000000003e-07.
+    return Decimal(f"{per_token:.12g}")
+
+
 def _rates(file: str, known: dict[str, Any], name: str) -> ModelRates:
-    rates = {kind: Decimal(repr(known[key])) for kind, key in _RATE_KEYS.items() if known.get(key) is not None}
+    rates = {kind: _rate(known[key]) for kind, key in _RATE_KEYS.items() if known.get(key) is not None}
     audio = (known.get("modality") or {}).get("audio") or {}
     for kind in ("input", "output"):
         per_mtok = audio.get(f"{kind}_per_million_tokens")

@@ -86,6 +86,34 @@ _ROUTES: Final = LOCAL_PROVIDERS | {
 }  # fmt: skip
 """What stands before a model in LiteLLM's names (docs.litellm.ai, providers) and is nobody's at OpenRouter."""
 
+_HOSTS: Final[dict[str, str]] = {
+    # Those that no list of prices with hosts knows, and MLflow's catalogue has prices of: the ends of their hosts.
+    "sambanova.ai": "sambanova",
+    "nebius.com": "nebius",
+    "nebius.ai": "nebius",
+    "novita.ai": "novita",
+    "deepinfra.com": "deepinfra",
+    "hyperbolic.xyz": "hyperbolic",
+    "aliyuncs.com": "alibaba",
+    "minimax.io": "minimax",
+    "minimaxi.com": "minimax",
+    "volces.com": "volcengine",
+    "featherless.ai": "featherless_ai",
+    "friendli.ai": "friendliai",
+    "nscale.com": "nscale",
+    "lambda.ai": "lambda_ai",
+    "publicai.co": "publicai",
+    "inference.wandb.ai": "wandb",
+    "ai.cloud.ovh.net": "ovhcloud",
+    "ai-gateway.vercel.sh": "vercel_ai_gateway",
+}
+
+
+def provider_of_host(host: str) -> str | None:
+    """Give the provider that answers at a host, as MLflow's catalogue calls it; None for one that is not known."""
+    return next((owner for end, owner in _HOSTS.items() if host == end or host.endswith(f".{end}")), None)
+
+
 OWN_MODELS: Final = frozenset({OPENAI, ANTHROPIC, GOOGLE, "mistral", "cohere", "deepseek", "x-ai"})
 """Makers whose models' names say who made them, also behind a gateway that names itself as the provider."""
 

@@ -377,25 +377,87 @@ def usage_of(
     return Usage(input_tokens=totals["input"], output_tokens=totals["output"], fees=(), **counts), partly
 
 
-def running_result(request: CallRequest, told: list[Any], said_tokens: int) -> CallResult | None:
-    """Read what a stream that goes on has used so far; None where it has not told the length of its prompt.
+class StreamedUsage:
+    """What the chunks of one stream report: most say what each adds, as LangChain has it, and some all of it so far.
 
-    Args:
-        request: The call.
-        told: What its chunks report, each what it adds (`UsageMetadata`). They are added up in place.
-        said_tokens: What it has said so far, as counted by us: most providers report that at the end.
+    LangChain adds them up: a gateway that tells the prompt's 713 tokens with each of 200 chunks (xAI, Gemini's and
+    Perplexity's endpoints for OpenAI's client, llama.cpp; with the last two chunks, some more) is counted as 142,600.
     """
-    if not told:
-        return None
-    try:
-        while len(told) > 1:
-            told[:2] = [add_usage(told[0], told[1])]
-        usage, _ = usage_of(told[0], {}, request, [])
-    except Exception:  # noqa: BLE001 - whatever a client reports, the stream is counted by its text
-        return None
-    if usage is None or not usage.input_tokens:
-        return None
-    return CallResult(replace(usage, output_tokens=max(usage.output_tokens, said_tokens)), estimated=True)
+
+    __slots__ = ("_added", "_are_ones", "_grows", "_last", "_repeats", "_reports")
+
+    def __init__(self) -> None:
+        self._added: Any = None
+        self._last: Mapping[str, Any] = {}
+        self._reports = 0
+        self._repeats = True
+        """Every report has the same length of the prompt."""
+        self._grows = True
+        """No report has less output than the one before."""
+        self._are_ones = True
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Take one more report (`UsageMetadata`)."""
+        self._added = add_usage(self._added, told)  # type: ignore[arg-type]  # it is as LangChain has it, or raises
+        prompt, output = told.get("input_tokens"), told.get("output_tokens") or 0
+        self._reports += 1
+        if self._reports > 1:
+            self._repeats &= prompt == self._last.get("input_tokens")
+            self._grows &= output >= (self._last.get("output_tokens") or 0)
+        self._are_ones &= output == 1
+        self._last = told
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether each report has all of the prompt."""
+        return self._reports > 1 and self._repeats and bool(self._last.get("input_tokens"))
+
+    def so_far(self) -> Mapping[str, Any]:
+        """All of it, each token once."""
+        if not self.is_repeated:
+            return self._added or {}
+        if self._grows and not self._are_ones:
+            return self._last
+        prompt, output = self._last["input_tokens"], self._added["output_tokens"]
+        told = {**self._added, "input_tokens": prompt, "total_tokens": prompt + output}
+        told["input_token_details"] = self._last.get("input_token_details") or {}
+        return told
+
+    def running(self, request: CallRequest, said_tokens: int) -> CallResult | None:
+        """Read what a stream that goes on has used; None where it has not told the length of its prompt.
+
+        Args:
+            request: The call.
+            said_tokens: What it has said so far, as counted by us: most providers report that at the end.
+        """
+        usage = self._usage(request, [])
+        if usage is None or not usage.input_tokens:
+            return None
+        return CallResult(replace(usage, output_tokens=max(usage.output_tokens, said_tokens)), estimated=True)
+
+    def once(self, request: CallRequest, result: CallResult, said_tokens: int) -> CallResult:
+        """Correct a result that has been read from LangChain's sum.
+
+        Args:
+            request: The call.
+            result: Of it.
+            said_tokens: What it has said, as counted by us: an estimated output is no less.
+        """
+        if not self.is_repeated or result.usage is None:
+            return result
+        problems = [f"all usage so far was reported {self._reports} times in one stream; counted once"]
+        usage = self._usage(request, problems)
+        if usage is None:
+            return result
+        output = max(usage.output_tokens, said_tokens) if result.estimated else usage.output_tokens
+        usage = replace(usage, output_tokens=output, fees=result.usage.fees)
+        return replace(result, usage=usage, problems=tuple(problems))
+
+    def _usage(self, request: CallRequest, problems: list[str]) -> Usage | None:
+        try:
+            return usage_of(self.so_far(), {}, request, problems)[0]
+        except Exception:  # noqa: BLE001 - whatever a client reports, the stream is counted by its text
+            return None
 
 
 def holds_totals(value: Any) -> bool:

@@ -10,6 +10,7 @@ from genai_prices import data_snapshot
 
 from langchain_mlflow_cost.money import ZERO
 from langchain_mlflow_cost.pricing.providers import (
+    ANTHROPIC,
     LOCAL_PROVIDERS,
     OPENAI,
     OPENROUTER,
@@ -21,6 +22,7 @@ from langchain_mlflow_cost.pricing.providers import (
     may_be_own_weights,
     model_id,
     provider_id,
+    provider_of_host,
     routed,
 )
 from langchain_mlflow_cost.pricing.rates import (
@@ -96,10 +98,10 @@ class Search:
         return None
 
     def _overridden(self, name: str) -> Source | None:
-        return first_of(self._overrides, keys_of(self._provider, name))
+        return first_of(self._overrides, keys_of(self._provider, name, self._behind(name)))
 
     def _aliased(self, name: str) -> Source | None:
-        target = first_of(self._aliases, keys_of(self._provider, name))
+        target = first_of(self._aliases, keys_of(self._provider, name, self._behind(name)))
         if target is None:
             return None
         override = first_of(self._overrides, keys_of(self._provider, target))
@@ -167,16 +169,16 @@ class Search:
         return self._is_private and may_be_own_weights(name.rpartition("/")[2])
 
     def _behind(self, name: str) -> str | None:
-        """Find who answers behind ChatOpenAI with another base URL."""
-        if self._provider != OPENAI:
+        """Find who answers behind ChatOpenAI, or ChatAnthropic, with another base URL."""
+        if self._provider not in (OPENAI, ANTHROPIC):
             return None
         if self._host is None:
             # api.openai.com knows no vendor/model: such a name comes from OpenRouter.
-            return OPENROUTER if "/" in name else None
+            return OPENROUTER if "/" in name and self._provider == OPENAI else None
         try:
             return self._snapshot.find_provider(None, None, f"https://{self._host}/").id
         except LookupError:
-            return None
+            return provider_of_host(self._host)
 
     def _by_name(self, name: str) -> tuple[str, str, str] | None:
         vendor, slash, rest = name.partition("/")
@@ -231,13 +233,19 @@ def setting_key(name: str) -> str:
     return f"{provider_id(vendor)}/{model_id(rest)}" if slash else provider_id(lowered) or lowered
 
 
-def keys_of(provider: str | None, name: str) -> Iterable[str]:
-    """Give the settings' names that mean a model, the most specific first."""
+def keys_of(provider: str | None, name: str, behind: str | None = None) -> Iterable[str]:
+    """Give the settings' names that mean a model, the most specific first.
+
+    Args:
+        provider: Whose client it is.
+        name: The model's.
+        behind: Who answers that client, where that is another.
+    """
     lowered = name.lower()
     keys: list[str] = []
     for each in (lowered, arn_tail(lowered)):
         if each is not None:
-            keys += [f"{provider}/{each}"] if provider else []
+            keys += [f"{owner}/{each}" for owner in (provider, behind) if owner]
             keys += [setting_key(each), each]
     return keys
 

@@ -29,7 +29,7 @@ from langchain_mlflow_cost.pricing.reading import (
     estimated_result,
     result_of_failure,
 )
-from langchain_mlflow_cost.pricing.reported import running_result
+from langchain_mlflow_cost.pricing.reported import StreamedUsage
 from langchain_mlflow_cost.pricing.tokenizer import most_prompt_tokens
 from langchain_mlflow_cost.pricing.usage import CallResult, Usage
 from langchain_mlflow_cost.pricing.usage_json import usage_json
@@ -84,9 +84,9 @@ class ModelCall:
         "_streamed_tokens",
         "_told",
         "_told_chunks",
-        "_told_usage",
         "_tools",
         "_untold_chars",
+        "_usage",
         "audio_format",
         "chunks",
         "first_chunk_ns",
@@ -122,8 +122,8 @@ class ModelCall:
         self._streamed_tokens = 0
         self._told: list[Any] = []
         """The chunks of a stream that say something beside their text."""
-        self._told_usage: list[Any] = []
-        """What chunks have reported of it so far: of some providers the prompt's length comes first."""
+        self._usage = StreamedUsage()
+        """What chunks have reported so far."""
         self._told_chunks = 0
         self._untold_chars = 0
         self._reservations: dict[Budgets, Reservation] = {}
@@ -251,8 +251,7 @@ class ModelCall:
         message = getattr(chunk, "message", None)
         if message is not None and (message.usage_metadata or message.response_metadata):
             self._told.append(chunk)
-            if message.usage_metadata:
-                self._told_usage.append(message.usage_metadata)
+            self._hear_usage(message.usage_metadata)
         self._untold_chars += len(text)
         if self._untold_chars >= STREAM_CHECK_CHARS or len(self.chunks) - self._told_chunks >= STREAM_CHECK_CHUNKS:
             try:
@@ -261,12 +260,19 @@ class ModelCall:
                 self._run.trace.note_refusal(refusal)
                 raise
 
+    def _hear_usage(self, told: Any) -> None:
+        if told:
+            try:
+                self._usage.add(told)
+            except Exception:  # noqa: BLE001 - whatever a client reports, the stream goes on, and is counted
+                self._usage = StreamedUsage()
+
     def _tell_running(self) -> None:
         latest = self.chunks[self._told_chunks :]
         self._told_chunks, self._untold_chars = len(self.chunks), 0
         # A chunk is a token at least, most often; some clients send hundreds in one.
         self._streamed_tokens += max(estimate_answer_tokens("".join(latest)), sum(map(bool, latest)))
-        result = running_result(self.request, self._told_usage, self._streamed_tokens)
+        result = self._usage.running(self.request, self._streamed_tokens)
         if result is None:
             result = CallResult(Usage(self.prompt_tokens, self._streamed_tokens), estimated=True)
         input_tokens, output_tokens = result.input_tokens, result.output_tokens
@@ -294,6 +300,8 @@ class ModelCall:
         if result.usage is None and result.billed_usd is None and not result.cached:
             said = said_text(generations) or "".join(self.chunks)
             result = estimated_result(self.request, self._sent(), said, told=result)
+        if self._usage.is_repeated:
+            result = self._usage.once(self.request, result, 0)
         settled = self.settle(result)
         if not result.cached:
             cost = settled.priced.cost
@@ -371,6 +379,8 @@ class ModelCall:
         said = "".join(self.chunks)
         result = result_of_failure(self.request, error, response, said, self._sent, self._told)
         if result is not None:
+            if self._usage.is_repeated:
+                result = self._usage.once(self.request, result, estimate_answer_tokens(said))
             return self.settle(result)
         self.give_back()
         return None

@@ -197,8 +197,11 @@ def may_be_own_weights(model: str) -> bool:
 
 def host_of(url: object) -> str | None:
     """Give the host of a base URL in lower case, without user, password, port and path."""
-    if not isinstance(url, str) or not url:
-        return None
+    return _host_of(url) if isinstance(url, str) and url else None
+
+
+@lru_cache(maxsize=256)
+def _host_of(url: str) -> str | None:
     try:
         host = urlsplit(url if "//" in url else f"//{url}").hostname
     except ValueError:

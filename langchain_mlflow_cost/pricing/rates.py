@@ -91,6 +91,10 @@ def classes_of(usage: Usage) -> list[tuple[str, int]]:
     """Split a usage into disjoint classes of tokens; those without tokens are left out."""
     plain = usage.input_tokens
     said = usage.output_tokens
+    if not usage.has_rare:
+        read, reasoning = usage.cache_read, usage.reasoning
+        four = (("input", plain - read), ("cache_read", read), ("output", said - reasoning), ("reasoning", reasoning))
+        return [each for each in four if each[1]]
     parts: list[tuple[str, int]] = []
     for name, count in (
         ("cache_read", usage.cache_read - usage.cache_read_audio),

@@ -78,6 +78,7 @@ def _call_request(
     batch_size: int,
 ) -> CallRequest:
     constructor = _mapping(serialized.get("kwargs"))
+    sources = _sources(params, _sources(constructor, []))
     provider = provider_id(metadata.get("ls_provider")) or provider_id(params.get("_type"))
     # The deployment of an Azure model says nothing, `ls_model_name` has the model if the user told it.
     model = _text(metadata.get("ls_model_name")) or _first_text(params, _MODEL_KEYS)
@@ -91,11 +92,11 @@ def _call_request(
         model=model_id(model) if model else None,
         max_output_tokens=cap,
         n=_positive(params.get("n")) or 1,
-        service_tier=_tier(_setting("service_tier", params, constructor) or params.get("serviceTier")),
+        service_tier=_tier(_setting("service_tier", sources) or params.get("serviceTier")),
         cache_ttl=_cache_ttl(params, messages) if provider in _CACHE_CONTROL_PROVIDERS else None,
-        host=next((host for key in _URL_KEYS if (host := host_of(constructor.get(key)))), None),
-        speed=_text(_setting("speed", params, constructor)),
-        region=_text(_setting("inference_geo", params, constructor) or constructor.get("location")),
+        host=_host(constructor),
+        speed=_text(_setting("speed", sources)),
+        region=_text(_setting("inference_geo", sources) or constructor.get("location")),
         batch_size=batch_size if batch_size > 0 else 1,
         is_search_preview=_has_search_preview(params.get("tools")),
         sends_audio=provider == GOOGLE and _has_audio(messages),
@@ -105,13 +106,27 @@ def _call_request(
 _CACHE_CONTROL_PROVIDERS: Final = frozenset({"anthropic", AWS, "google"})
 
 
-def _setting(name: str, *sources: Mapping[str, Any]) -> Any:
+def _sources(source: Mapping[str, Any], behind: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Where a setting may stand, first where it counts: a mapping, what is nested in it, then those behind."""
+    for key in reversed(_NESTED):
+        nested = source.get(key)
+        if nested and isinstance(nested, Mapping):
+            behind = _sources(nested, behind)
+    return [source, *behind]
+
+
+def _setting(name: str, sources: list[Mapping[str, Any]]) -> Any:
     for source in sources:
         if (value := source.get(name)) is not None:
             return value
-        inner = [nested for key in _NESTED if isinstance(nested := source.get(key), Mapping) and nested]
-        if inner and (value := _setting(name, *inner)) is not None:
-            return value
+    return None
+
+
+def _host(constructor: Mapping[str, Any]) -> str | None:
+    for key in _URL_KEYS:
+        url = constructor.get(key)
+        if url and (host := host_of(url)) is not None:
+            return host
     return None
 
 

@@ -101,6 +101,12 @@ class Usage:
         return None
 
     @property
+    def has_rare(self) -> bool:
+        """Whether there is any class but plain tokens, those from the cache, and reasoning."""
+        rare = self.cache_write | self.cache_write_1h | self.input_audio | self.input_image | self.input_video
+        return bool(rare | self.cache_read_audio | self.output_audio | self.output_image | self.citation)
+
+    @property
     def total_tokens(self) -> int:
         """Input plus output."""
         return self.input_tokens + self.output_tokens

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -35,6 +36,15 @@ _FIELDS: Final = {
 }
 
 
+_RARE_NAMES: Final = (("tier", "service_tier"), ("speed", "speed"), ("region", "region"))
+"""As they are written, and as the response and the request have them."""
+
+
+@lru_cache(maxsize=16)
+def _written_at(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC).isoformat()[:19]}Z"
+
+
 def usage_json(
     request: CallRequest,
     result: CallResult,
@@ -52,31 +62,14 @@ def usage_json(
         at: When it was priced, now if None; prices change by the day and the hour.
         clean: Redacts a name. One that it changes may keep the call from being priced again.
     """
-    moment = (at or datetime.now(UTC)).astimezone(UTC)
-    model = request.model or result.response_model or priced.model
-    usage, answered = result.usage, result.response_model
-    # All private hosts are one to a price, and their names and addresses are nobody's business.
-    host = "localhost" if request.host is not None and is_private_host(request.host) else request.host
-    told: dict[str, Any] = {}
-    for name, text in (
-        ("provider", request.provider or result.provider),
-        ("model", model),
-        ("answered", answered if answered != model else None),
-        ("host", host),
-        ("tier", result.service_tier or request.service_tier),
-        ("speed", result.speed or request.speed),
-        ("region", result.region or request.region),
-    ):
-        if text:
-            told[name] = clean(text)
-    told["at"] = f"{moment.isoformat(timespec='seconds')[:19]}Z"
-    for name, is_so in (
-        ("search_preview", request.is_search_preview),
-        ("cached", result.cached),
-        ("estimated", result.estimated),
-    ):
-        if is_so:
-            told[name] = True
+    told, usage = _names(request, result, priced, clean), result.usage
+    told["at"] = _written_at((at or datetime.now(UTC)).replace(microsecond=0))
+    if request.is_search_preview:
+        told["search_preview"] = True
+    if result.cached:
+        told["cached"] = True
+    if result.estimated:
+        told["estimated"] = True
     if result.billed_usd is not None:
         told["bill"] = str(result.billed_usd)
     if usage is not None:
@@ -90,6 +83,26 @@ def usage_json(
         return orjson.dumps(told).decode()
     except TypeError:
         return json.dumps(told, separators=(",", ":"))  # an integer beyond 64 bits, or half a character
+
+
+def _names(request: CallRequest, result: CallResult, priced: PricedCall, clean: Callable[[str], str]) -> dict[str, Any]:
+    model = request.model or result.response_model or priced.model
+    answered = result.response_model
+    # All private hosts are one to a price, and their names and addresses are nobody's business.
+    host = "localhost" if request.host is not None and is_private_host(request.host) else request.host
+    told: dict[str, Any] = {}
+    if provider := request.provider or result.provider:
+        told["provider"] = clean(provider)
+    if model:
+        told["model"] = clean(model)
+    if answered and answered != model:
+        told["answered"] = clean(answered)
+    if host:
+        told["host"] = clean(host)
+    for name, text in _RARE_NAMES:
+        if found := getattr(result, text) or getattr(request, text):
+            told[name] = clean(found)
+    return told
 
 
 def call_of_usage_json(text: str | Mapping[str, Any]) -> tuple[CallRequest, CallResult, datetime]:

@@ -7,6 +7,7 @@ import math
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -521,6 +522,12 @@ def written_json(value: Any) -> str:
         return json.dumps(value)  # an integer beyond 64 bits, from a provider that counts wildly
 
 
+@lru_cache(maxsize=1024)
+def _quoted(name: str) -> str:
+    # The same few come with every call.
+    return written_json(name)
+
+
 def cost_attributes(
     settled: Settled, request: CallRequest, clean: Callable[[str], str] = lambda name: name
 ) -> dict[str, str]:
@@ -533,10 +540,10 @@ def cost_attributes(
         clean: Redacts a name.
     """
     result, priced = settled.result, settled.priced
-    written = {keys.MODEL: written_json(clean(priced.model))}
+    written = {keys.MODEL: _quoted(clean(priced.model))}
     provider = result.provider or request.provider
     if provider:
-        written[keys.MODEL_PROVIDER] = written_json(clean(provider))
+        written[keys.MODEL_PROVIDER] = _quoted(clean(provider))
     usage = result.usage
     if usage is not None and not result.cached and priced.cost is not None:
         counts = {
@@ -552,7 +559,7 @@ def cost_attributes(
     if priced.cost is not None:
         written[keys.LLM_COST] = cost_json(priced.cost)
     if priced.source:
-        written[keys.PRICE_SOURCE] = written_json(priced.source)
+        written[keys.PRICE_SOURCE] = _quoted(priced.source)
     if result.estimated:
         written[keys.ESTIMATED] = "true"
     if priced.notes:

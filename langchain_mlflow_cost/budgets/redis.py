@@ -18,7 +18,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
-import inspect
 import json
 import logging
 import threading
@@ -28,20 +27,15 @@ from collections import OrderedDict, deque
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
+from langchain_mlflow_cost.budgets.redis_client import open_client
 from langchain_mlflow_cost.budgets.redis_script import SCRIPT, SHA
 from langchain_mlflow_cost.budgets.rules import (
-    NEEDS_EXTRA,
-    NO_REDIS_URL,
     RESERVATION_TTL_S,
-    STORE,
     SharedAnswer,
     SharedFigures,
     SharedSum,
-    check_store,
 )
-from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.money import EXACT, readable
 from langchain_mlflow_cost.notices import Once, warn_or_log
 
@@ -115,15 +109,10 @@ class RedisSums:
         clock: Callable[[], float] = time.monotonic,
         client: Any = None,
     ) -> None:
-        check_store(url)
-        try:
-            # Here, for redis-py is an extra, and takes 0.3 s to import (8.1: it imports numpy where that is installed).
-            import redis  # noqa: PLC0415
-            from redis.backoff import NoBackoff  # noqa: PLC0415
-            from redis.retry import Retry  # noqa: PLC0415
-        except ImportError as error:
-            raise PolicyError(NEEDS_EXTRA.format(STORE)) from error
-        errors = redis.exceptions
+        self._name, opened = open_client(url, timeout_s=timeout_s, decode_responses=True)
+        self._client: Any = client or opened
+        import redis.exceptions as errors  # noqa: PLC0415 - an extra, loaded by now
+
         self._script_missing = errors.NoScriptError
         self._refused = errors.ResponseError
         # These are the server's own state, not the request's fault: it is as good as away.
@@ -134,21 +123,6 @@ class RedisSums:
             errors.OutOfMemoryError,
         )
         self._late = errors.TimeoutError
-        try:
-            parts = urlsplit(url)
-            self._name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
-            self._client: Any = client or redis.Redis.from_url(
-                url,
-                socket_connect_timeout=timeout_s,
-                socket_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),  # redis-py's default would multiply the time that a call can wait.
-                decode_responses=True,
-                # Nothing is asked when a connection is made: after a late answer a new one is, while a call waits.
-                protocol=2,
-                **_unnamed(redis.connection.AbstractConnection),
-            )
-        except ValueError:  # Its message can quote the URL, and that a password.
-            raise PolicyError(NO_REDIS_URL.format(STORE)) from None
         self._ttls = {
             "call_ttl_ms": int(reservation_ttl_s * 1000),
             "session_ttl_ms": int(session_ttl_s * 1000),
@@ -393,12 +367,6 @@ class RedisSums:
             )
         with contextlib.suppress(RuntimeError):  # The interpreter ends: `send_rest` takes over.
             self._sender.start()
-
-
-def _unnamed(connection: type) -> dict[str, None]:
-    """The settings by which redis-py (5.0 to 8.1) does not tell its own name to the server."""
-    known = inspect.signature(connection).parameters
-    return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
 
 
 def _send_until_done(known: weakref.ref[RedisSums], wait_s: float) -> None:

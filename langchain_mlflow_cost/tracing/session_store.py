@@ -12,12 +12,10 @@ import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from langchain_mlflow_cost.budgets.rules import NEEDS_EXTRA, NO_REDIS_URL, check_store
-from langchain_mlflow_cost.errors import PolicyError
+from langchain_mlflow_cost.budgets.redis_client import open_client
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once
 from langchain_mlflow_cost.redaction.shingles import keyed
@@ -53,25 +51,7 @@ class SessionStore:
     """
 
     def __init__(self, url: str, hash_key: bytes) -> None:
-        check_store(url)
-        try:
-            # Here, for redis-py is an extra, and slow to import.
-            import redis  # noqa: PLC0415
-            from redis.backoff import NoBackoff  # noqa: PLC0415
-            from redis.retry import Retry  # noqa: PLC0415
-        except ImportError as error:
-            raise PolicyError(NEEDS_EXTRA) from error
-        try:
-            parts = urlsplit(url)
-            self._name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
-            self._client: Any = redis.Redis.from_url(
-                url,
-                socket_connect_timeout=limits().session_store_s,
-                socket_timeout=limits().session_store_s,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError:  # Its message can quote the URL, and that a password.
-            raise PolicyError(NO_REDIS_URL) from None
+        self._name, self._client = open_client(url, timeout_s=limits().session_store_s, setting="`session_store`")
         self._key = hashlib.blake2b(hash_key[:64], digest_size=16, person=b"private marks").digest()
         self._lock = threading.Lock()
         self._away_until_s = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,12 @@ from redis_server import RedisServer, redis_server_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture
+def session() -> str:
+    """The id of a session that no other test has."""
+    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

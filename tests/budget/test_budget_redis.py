@@ -8,18 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes import Clock
 
 from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import FIRST_PAUSE_S, PAUSE_S, TIMEOUT_S, RedisSums, open_redis, sum_keys
 from langchain_mlflow_cost.budgets.rules import Budget, Estimate, SharedAnswer, SharedCall, SharedLimit, SharedSum
 from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
+from langchain_mlflow_cost.tracing.session_store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,19 +30,6 @@ if TYPE_CHECKING:
 pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
 
 D = Decimal
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def session() -> str:
-    return uuid.uuid4().hex
 
 
 def rule(limit: str, **fields: Any) -> Budget:
@@ -570,6 +558,14 @@ def test_a_wrong_url(url: str) -> None:
     """A URL that is none of a Redis is an error when the policy is used, and is not quoted."""
     with pytest.raises(PolicyError, match="redis://HOST:PORT/DB") as caught:
         open_redis(url)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_session_store_is_named_as_it_is() -> None:
+    """The same of `session_store`, which another part opens: the message says which setting it is."""
+    with pytest.raises(PolicyError, match="`session_store` is not the URL of a Redis: expected redis://HOST") as caught:
+        SessionStore("redis://h/0?socket_timeout=hunter2", b"key")
 
     assert "hunter2" not in str(caught.value)
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes import Clock
 
 from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import FIRST_PAUSE_S, PAUSE_S, RedisSums, sum_keys
@@ -38,19 +39,6 @@ if TYPE_CHECKING:
 pytest.importorskip("redis", reason="redis-py is not installed: pip install langchain-mlflow-cost[redis]")
 
 D = Decimal
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def session() -> str:
-    return uuid.uuid4().hex
 
 
 def rule(limit: str, scope: str = "session", **fields: Any) -> Budget:

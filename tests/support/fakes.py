@@ -118,3 +118,14 @@ def graph(*nodes: tuple[str, Callable[..., Any]], checkpointer: Any = None) -> A
         builder.add_edge(above, name)
         above = name
     return builder.add_edge(above, END).compile(checkpointer=checkpointer)
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now_s

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import blocks_of, said_text
+from langchain_mlflow_cost.pricing.bills import bill_of
 from langchain_mlflow_cost.pricing.providers import AWS, GOOGLE, host_of, model_id, provider_id
 from langchain_mlflow_cost.pricing.reported import Reading, holds_totals, usage_of
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
@@ -223,7 +223,7 @@ def _call_result(
         service_tier=tier or _tier(raw.get("service_tier")) or _tier_in_details(reported),
         speed=_name(raw.get("speed")),
         region=_name(raw.get("inference_geo")),
-        billed_usd=_bill(response, raw, problems),
+        billed_usd=bill_of(response, raw, problems),
         estimated=partly,
         side_calls=side_calls,
         problems=tuple(problems),
@@ -516,57 +516,6 @@ def _failed_use(block: Mapping[str, Any]) -> Any:
         return block.get("tool_use_id") if isinstance(inner, Mapping) and "error" in str(inner.get("type")) else None
     if block.get("type") == "server_tool_result" and block.get("status") == "error":
         return block.get("tool_call_id")
-    return None
-
-
-_TICKS_PER_USD: Final = Decimal(10) ** 10
-_BILL_KEYS: Final = frozenset({"cost", "cost_in_usd_ticks", "estimated_cost"})
-
-
-def _bill(response: Mapping[str, Any], raw: Mapping[str, Any], problems: list[str]) -> Decimal | None:
-    """Find what the provider says that it charged.
-
-    OpenRouter: `cost` in USD (with a key of the user's own at the maker, only OpenRouter's fee: the maker's bill is
-    beside it); Perplexity: `cost.total_cost`; xAI: `cost_in_usd_ticks`, 10^10 a dollar (docs.x.ai, cost tracking);
-    DeepInfra: `estimated_cost`.
-    """
-    if raw.keys().isdisjoint(_BILL_KEYS) and "cost" not in response:
-        return None
-    ticks = raw.get("cost_in_usd_ticks")
-    if ticks is not None:
-        usd = _money(ticks, "cost_in_usd_ticks", problems)
-        return None if usd is None else usd / _TICKS_PER_USD
-    cost = raw.get("cost")
-    if cost is None:
-        cost = response.get("cost")
-    if cost is None:
-        cost = raw.get("estimated_cost")
-    if isinstance(cost, Mapping):
-        cost = cost.get("total_cost")
-    if cost is None:
-        return None
-    usd = _money(cost, "cost", problems)
-    is_byok = raw.get("is_byok")
-    if usd is None or is_byok is False:
-        return usd
-    details = _mapping(raw.get("cost_details") or response.get("cost_details"))
-    upstream = details.get("upstream_inference_cost")
-    if upstream is None or (makers := _money(upstream, "upstream_inference_cost", problems)) is None:
-        return usd
-    # ChatOpenRouter drops the mark of a maker's key. OpenRouter's fee is then 5 % of the maker's bill or nothing;
-    # without such a key both are the same bill, to a few per cent (0.000075 and 0.00007745).
-    return usd + makers if is_byok is True or usd * 2 < makers else usd
-
-
-def _money(value: Any, name: str, problems: list[str]) -> Decimal | None:
-    if isinstance(value, (int, float, str, Decimal)) and not isinstance(value, bool):
-        try:
-            usd = Decimal(str(value))
-        except InvalidOperation:
-            usd = Decimal("NaN")
-        if usd.is_finite() and usd >= 0:
-            return usd
-    problems.append(f"{name} in the response is no amount of money")
     return None
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from langchain_core.messages.ai import add_usage
-
 from langchain_mlflow_cost.pricing.providers import ANTHROPIC, GOOGLE, PERPLEXITY, model_id, provider_id
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
@@ -387,7 +385,7 @@ class StreamedUsage:
     __slots__ = ("_added", "_are_ones", "_grows", "_last", "_repeats", "_reports")
 
     def __init__(self) -> None:
-        self._added: Any = None
+        self._added: dict[str, Any] = {}
         self._last: Mapping[str, Any] = {}
         self._reports = 0
         self._repeats = True
@@ -398,7 +396,7 @@ class StreamedUsage:
 
     def add(self, told: Mapping[str, Any]) -> None:
         """Take one more report (`UsageMetadata`)."""
-        self._added = add_usage(self._added, told)  # type: ignore[arg-type]  # it is as LangChain has it, or raises
+        self._added = _added(self._added, told)
         prompt, output = told.get("input_tokens"), told.get("output_tokens") or 0
         self._reports += 1
         if self._reports > 1:
@@ -415,7 +413,7 @@ class StreamedUsage:
     def so_far(self) -> Mapping[str, Any]:
         """All of it, each token once."""
         if not self.is_repeated:
-            return self._added or {}
+            return self._added
         if self._grows and not self._are_ones:
             return self._last
         prompt, output = self._last["input_tokens"], self._added["output_tokens"]
@@ -458,6 +456,17 @@ class StreamedUsage:
             return usage_of(self.so_far(), {}, request, problems)[0]
         except Exception:  # noqa: BLE001 - whatever a client reports, the stream is counted by its text
             return None
+
+
+def _added(sums: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Add counts up, those of nested mappings too."""
+    added = dict(sums)
+    for name, count in more.items():
+        if isinstance(count, Mapping):
+            added[name] = _added(added.get(name) or {}, count)
+        elif isinstance(count, int):
+            added[name] = added.get(name, 0) + count
+    return added
 
 
 def holds_totals(value: Any) -> bool:

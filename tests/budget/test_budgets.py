@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Clock
 
 from langchain_mlflow_cost import limits
 from langchain_mlflow_cost.budgets.local import TRACE_IDLE_S, Budgets
@@ -21,14 +22,6 @@ from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 
 D = Decimal
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def budgets(*rules: Budget, **settings: Any) -> Budgets:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +155,35 @@ def test_a_pool_in_a_fan_out(store: str) -> None:
     assert caught.value.node == "work"
     assert 7 <= len(model.requests) <= 12
     assert handler.summary().total_cost_usd == pytest.approx(len(model.requests) * 0.0105)
+
+
+def test_the_example_of_the_page(store: str) -> None:
+    """The `try: ... except` of docs/budgets.md, run as it stands: every field is there and says what the page says."""
+    page = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "except Budget" in code)
+    kept = example.replace("as refusal:\n", "as refusal:\n    caught.append(refusal)\n")
+    model, caught = FakeChat(), list[BudgetExceededError]()
+    budget = {"max_cost_usd": 2 * ONE, "max_total_tokens": 10**6, "scope": "user", "per": "month"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # A restart would forget.
+        handler = MlflowCostHandler({"budget": budget})
+
+    def writer(_: MessagesState) -> Any:
+        for _ in range(3):
+            model.invoke("hi")
+        return {"messages": []}
+
+    below = StateGraph(MessagesState).add_node("writer", writer).add_edge(START, "writer").compile()
+    graph = StateGraph(MessagesState).add_node("team", below).add_edge(START, "team").compile()
+    exec(
+        kept, {"graph": graph, "question": ASK, "config": given(handler, metadata={"user_id": "ann"}), "caught": caught}
+    )
+    (refusal,) = caught
+
+    assert (refusal.limit_usd, refusal.spent_usd, refusal.reserved_usd) == (2 * MINI_USD, 2 * MINI_USD, 0)
+    assert (refusal.limit_tokens, refusal.spent_tokens, refusal.reserved_tokens) == (10**6, 3000, 0)
+    for said in (refusal.scope, refusal.per, refusal.node):
+        assert f'"{said}"' in example
+    for said in (refusal.budget, refusal.reason):
+        assert f"'{said}'" in example
+    assert len(model.requests) == 2

@@ -66,6 +66,7 @@ def path_text(path: NodePath, *, is_whole: bool = False) -> str:
     return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in names_in(written))
 
 
+@lru_cache(maxsize=4096)
 def parsed_path(text: str) -> NodePath:
     r"""Read a path that `path_text` wrote or a person did; a `\` before any other character is itself."""
     return tuple(_ESCAPED.sub(r"\1", segment) for segment in _segments(text))

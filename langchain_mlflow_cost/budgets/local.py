@@ -535,4 +535,4 @@ def _settle_in_stores(given_up: Iterable[_GivenUp]) -> None:
 
 def _known(usd: Decimal | None) -> Decimal | None:
     """Return the figure, or None for one that no call can cost."""
-    return usd if usd is not None and usd.is_finite() and usd >= 0 else None
+    return usd if usd is not None and usd.is_finite() and usd >= ZERO else None

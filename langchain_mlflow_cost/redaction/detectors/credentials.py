@@ -592,7 +592,8 @@ def _pem_end(text: str, position: int) -> tuple[int, bool]:
 
 
 _END_SOON = re.compile(
-    rf"{_PEM_FILLING}{{0,64}}+(?:[A-Za-z0-9+/]{{1,70}}={{0,2}}{_PEM_FILLING}{{0,64}}+){{0,3}}-----END |\x1f|\Z", re.ASCII
+    rf"{_PEM_FILLING}{{0,64}}+(?:[A-Za-z0-9+/]{{1,70}}={{0,2}}{_PEM_FILLING}{{0,64}}+){{0,3}}-----END |\x1f|\Z",
+    re.ASCII,
 )
 
 

@@ -109,7 +109,9 @@ def find_named_values(view: View, found: list[Span]) -> None:
         while number < len(taken) and taken[number][1] <= start:
             number += 1
         if number < len(taken) and start < taken[number][0] <= anchor_end + 2:
-            done = taken[number][1]  # a key that its shape has told stands right behind its name: nothing is left to judge
+            done = taken[number][
+                1
+            ]  # a key that its shape has told stands right behind its name: nothing is left to judge
             continue
         for one in _at(view, start, anchor_end):
             while number < len(taken) and taken[number][1] <= one[0]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from langchain_mlflow_cost.cli import demo, explain, migrate, prices, prune, report, reprice, run, scan
+from langchain_mlflow_cost.cli import demo, erase, explain, migrate, prices, prune, report, reprice, run, scan
 from langchain_mlflow_cost.cli.app import CommandError, app
 from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.errors import PolicyError
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prices": prices.show_prices,
     "reprice": reprice.reprice_traces,
     "prune": prune.prune_traces,
+    "erase": erase.erase_traces,
     "migrate": migrate.migrate_store,
 }
 """In the order of `mlflow-cost --help`."""

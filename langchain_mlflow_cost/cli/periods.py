@@ -63,6 +63,18 @@ def read_period(
     return since_ms, until_ms, most
 
 
+def read_length(text: str, option: str) -> timedelta:
+    """Read `30d`, `4w`, `12h`.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    length = _SPAN.fullmatch(text.strip())
+    if length is None:
+        raise typer.BadParameter(f"{text!r} is no 30d, 4w or 12h", param_hint=option)
+    return _length(length)
+
+
 def _moment(text: str, zone: tzinfo, option: str, *, is_end: bool = False) -> int:
     length = _SPAN.fullmatch(text)
     if length is not None:

@@ -6,19 +6,30 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.output import tell
-from langchain_mlflow_cost.notices import without_credentials
-from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
+from langchain_mlflow_cost.notices import nearest, without_credentials
+from langchain_mlflow_cost.tracking_stores import (
+    database_file_of,
+    folder_of,
+    holds_file_store,
+    is_server,
+    why_unusable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mlflow.entities import Experiment, Trace
 
+    from langchain_mlflow_cost.adapters.trace_rows import TraceRows
+    from langchain_mlflow_cost.erasure.stores import ApiStore
+
 SQLITE = "sqlite:///"
+_SCHEMES: Final = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc")
 PAGE = 100
 """Traces that are fetched or deleted at a time."""
 
@@ -54,6 +65,90 @@ def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
     return found
 
 
+def open_store(word: str | None) -> ApiStore:
+    """Point MLflow at a store out of which something is to be deleted; none is made, nor a table in another database.
+
+    Args:
+        word: A tracking URI, or the file of a SQLite database; None for that of the environment, else of the folder.
+
+    Raises:
+        CommandError: There is no such store, it is none of MLflow's, or it cannot be written.
+    """
+    uri = word or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if Path(uri).is_file():
+        uri = f"{SQLITE}{uri}"
+    _check_is_there(uri)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    import mlflow
+
+    from langchain_mlflow_cost.adapters.trace_tables import has_tables
+    from langchain_mlflow_cost.erasure.stores import ApiStore, TablesStore
+
+    if not has_tables(uri):
+        mlflow.set_tracking_uri(uri)
+        return ApiStore(uri)
+    rows = _open_rows(uri)
+    mlflow.set_tracking_uri(uri)
+    return TablesStore(uri, rows)
+
+
+def _check_is_there(uri: str) -> None:
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    shown = without_credentials(uri)
+    file = database_file_of(uri)
+    if file is not None and not file.exists():
+        raise CommandError(f"no database {file}; name the store as mlflow-cost ... STORE, such as sqlite:///mlflow.db")
+    folder = folder_of(uri)
+    if folder is not None and not holds_file_store(folder):
+        near = folder / "mlflow.db"
+        hint = (
+            f"did you mean {near}?" if near.is_file() else "name a database, such as sqlite:///mlflow.db, or a server"
+        )
+        raise CommandError(f"{folder} is no store of MLflow's; {hint}")
+    if folder is None and scheme not in _SCHEMES:
+        meant = nearest(scheme, _SCHEMES)
+        hint = f"did you mean {meant}://?" if meant else "expected sqlite:///FILE, postgresql://..., or http(s)://..."
+        raise CommandError(f"{shown} is no store of MLflow's; {hint}")
+    fault = why_unusable(uri)
+    if fault is not None:
+        raise CommandError(f"{'the MLflow server ' if is_server(uri) else ''}{shown} {fault}")
+
+
+def _open_rows(uri: str) -> TraceRows:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from langchain_mlflow_cost.adapters.trace_rows import TraceRows
+
+    shown = without_credentials(uri)
+    try:
+        rows = TraceRows(uri)
+        fault = rows.try_to_write() if rows.is_mlflow else None
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{shown} needs its driver: pip install {error.name}") from error
+    except SQLAlchemyError as error:
+        raise CommandError(f"{shown} cannot be opened: {first_line(error)}") from error
+    if not rows.is_mlflow:
+        raise CommandError(f"{shown} is no store of MLflow's: it has no table trace_info")
+    if fault is not None:
+        raise CommandError(f"{shown} cannot be written: {fault}; {remedy_for(fault)}")
+    return rows
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line, without SQL and credentials."""
+    said = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    return without_credentials(said.splitlines()[0])
+
+
+def remedy_for(fault: str) -> str:
+    """What to do about a database that does not let us write."""
+    if "lock" in fault:
+        return "another program is writing to it: stop that, or wait until it is done, and run this again"
+    if "disk" in fault or "full" in fault or "space" in fault:
+        return "compacting needs about as much free space as the database has: make room, and run this again"
+    return "run this as somebody who may write to it"
+
+
 def find_experiments(tracking_uri: str | None, names: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Point MLflow at the store and find experiments there: the store's URI, and the experiments' names by id.
 
@@ -66,8 +161,25 @@ def find_experiments(tracking_uri: str | None, names: Sequence[str]) -> tuple[st
     return mlflow.get_tracking_uri(), {str(each.experiment_id): str(each.name) for each in found}
 
 
+def find_names(store: ApiStore, names: Sequence[str] | None) -> dict[str, str]:
+    """Names of experiments by their ids; None for all, deleted ones among them.
+
+    Raises:
+        CommandError: There is none of such a name.
+    """
+    known = store.experiments()
+    if names is None:
+        return known
+    for name in names:
+        if name not in known.values():
+            raise CommandError(
+                f"no experiment {name}; name one with --experiment: {', '.join(list(known.values())[:10])}"
+            )
+    return {each: name for each, name in known.items() if name in names}
+
+
 @contextmanager
-def page_progress() -> Iterator[Callable[[int], None]]:
+def page_progress(what: str = "traces read") -> Iterator[Callable[[int], None]]:
     """Tell, on a terminal, how many traces were read: where a store is read page by page that takes a while."""
     shown = sys.stderr.isatty()
     told = 0
@@ -76,7 +188,7 @@ def page_progress() -> Iterator[Callable[[int], None]]:
         nonlocal told
         told = count
         if shown:
-            sys.stderr.write(f"\rmlflow-cost: {count:,} traces read ")
+            sys.stderr.write(f"\rmlflow-cost: {count:,} {what} ")
             sys.stderr.flush()
 
     try:

@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("handler",),
     ("everywhere",),
     ("configuration", "decorator", "stored"),
-    ("reports",),
+    ("reports", "erasure"),
     ("testing",),
     ("pytest_plugin",),
     ("demo",),

@@ -1,0 +1,1 @@
+"""Deleting stored traces so that nothing is left: what is found, what goes, what stays and why, and a receipt of it."""

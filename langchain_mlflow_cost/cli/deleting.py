@@ -13,7 +13,7 @@ import typer
 from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.output import console, counted, say, tell
 from langchain_mlflow_cost.cli.store import find_names, first_line, open_store, page_progress, remedy_for
-from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.notices import printable, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -162,19 +162,19 @@ class Job:
                 found = look_again(store, plan, receipt, told)
         except KeyboardInterrupt:
             receipt.write()
-            raise CommandError(f"interrupted; run the same command again to go on ({path})") from None
+            raise CommandError(f"interrupted; run the same command again to go on ({_near(path)})") from None
         except Exception as error:
             receipt.write()
             if type(error).__module__.startswith(("sqlalchemy", "mlflow", "sqlite3")):
                 told = first_line(error)
-                raise CommandError(f"{told}; {remedy_for(told)}. It goes on where it ended ({path})") from error
+                raise CommandError(f"{told}; {remedy_for(told)}. It goes on where it ended ({_near(path)})") from error
             raise
         receipt.not_reached = limits_of(store, plan)
         if receipt.kept:
             told = f"kept {counted(len(receipt.kept), 'trace')} whose files could not be deleted, see above"
             faults.append(f"{told}; run {self.command} again when they can be")
         if found.left:
-            faults.append(f"not all of it is gone, see above; the receipt says where: {path}")
+            faults.append(f"not all of it is gone, see above; the receipt says where: {_near(path)}")
         receipt.state = "incomplete" if faults else "done"
         receipt.write()
         for other, _ in before[1:]:
@@ -220,7 +220,8 @@ class Job:
         say(out, "Out of reach:")
         for line in receipt.not_reached:
             say(out, f"  {line}")
-        say(out, f"Receipt: {receipt.path}")
+        # In one piece: it is to be copied.
+        out.print(printable(f"Receipt: {_near(receipt.path)}", most=10_000), soft_wrap=True)
 
 
 @contextmanager
@@ -239,6 +240,10 @@ def _bar(total: int, word: str) -> Iterator[Callable[[int], None]]:
 def _rows(rows: dict[str, int]) -> str:
     named = [f"{table} {number:,}" for table, number in Counter(rows).most_common() if number]
     return f"{sum(rows.values()):,} ({', '.join(named[:_SHOWN])}{', ...' if len(named) > _SHOWN else ''})"
+
+
+def _near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _day(ms: int) -> str:

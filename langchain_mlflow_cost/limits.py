@@ -80,6 +80,10 @@ class Limits:
     """How long a tracking server may take to answer its health check, and `configure` to look at a database."""
     set_up_s: float = 5.0
     """How long a tracking server may take to say whether an experiment exists."""
+    deleted_at_once: int = 100
+    """Traces that are deleted at a time: MLflow's server takes no more."""
+    store_lock_s: float = 10.0
+    """How long deleting waits for a database that somebody else is writing to."""
     presidio_text_s: float = 10.0
     """How long the presidio engine may take for one text before the payload is dropped."""
 

@@ -7,6 +7,7 @@ asked.
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from mlflow.tracing.constant import TraceMetadataKey, TraceTagKey
 from sqlalchemy import bindparam, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
+
+from langchain_mlflow_cost.limits import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,9 +45,12 @@ _ENDED_JOBS: Final = "status IN (2, 3, 4, 5)"
 """Succeeded, failed, timed out or cancelled, in MLflow's `JobStatus`."""
 OWN_METRICS: Final = ("total_cost_usd", "total_tokens")
 """What this library logs to the MLflow run in which a trace was made."""
-_LOCK_S: Final = 10
 _TEXTS: Final = re.compile(r"CHAR|TEXT|CLOB|JSON|BLOB|BYTEA", re.IGNORECASE)
 _DAY_MS: Final = 86_400_000
+
+
+class StillReadError(Exception):
+    """Another program reads the database, so that old pages stay; the message is in the database's words."""
 
 
 class Row(NamedTuple):
@@ -67,13 +73,11 @@ class TraceRows:
 
     def __init__(self, tracking_uri: str) -> None:
         self.is_sqlite = tracking_uri.startswith("sqlite")
-        options = {"timeout": _LOCK_S} if self.is_sqlite else {}
+        options = {"timeout": limits().store_lock_s} if self.is_sqlite else {}
         self._engine: Engine = create_engine(tracking_uri, connect_args=options)
         self._texts: dict[str, list[str]] = {}
         self._columns: dict[str, set[str]] = {}
-        asked = inspect(self._engine)
-        for table in asked.get_table_names():
-            columns = asked.get_columns(table)
+        for (_, table), columns in inspect(self._engine).get_multi_columns().items():
             self._columns[table] = {each["name"] for each in columns}
             self._texts[table] = [each["name"] for each in columns if _TEXTS.search(str(each["type"]))]
 
@@ -258,11 +262,10 @@ class TraceRows:
         if not {"id", "params", "result", "status"} <= self._columns.get("jobs", set()):
             return []
         rows = _run(connection, f"SELECT id, params, result FROM jobs WHERE {_ENDED_JOBS}")
-        return [
-            str(job)
-            for job, params, result in rows
-            if not ids.isdisjoint(re.findall(r"[^\s\"'\\,\[\]{}:]+", f"{params} {result}"))
-        ]
+        names = [json.dumps(each) for each in ids]
+        # In a list of ids, or in a list that is a string.
+        names += [json.dumps(each)[1:-1] for each in names]
+        return [str(job) for job, *told in rows if any(name in f"{told[0]} {told[1]}" for name in names)]
 
     def own_metrics(self, runs: Sequence[str], ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Of these MLflow runs, those whose sums are of these traces alone, and those that have other traces, too."""
@@ -350,16 +353,18 @@ class TraceRows:
         """Give the bytes of deleted rows back to the system; what was done, in the database's words.
 
         Raises:
-            DBAPIError: It is locked, its disk is full, or somebody else owns its tables.
+            DBAPIError: It is locked, or its disk is full.
+            StillReadError: Another connection still reads old pages.
         """
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if self.is_sqlite:
                 # A write-ahead log holds old pages; a journal that another program keeps holds the last ones.
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.exec_driver_sql("VACUUM")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                if connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar():
+                    raise StillReadError("the write-ahead log is locked by a reader")
                 return "VACUUM"
-            connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_S}s'")
+            connection.exec_driver_sql(f"SET lock_timeout = '{limits().store_lock_s:g}s'")
             tables = [each for each in self._written() if self._is_own(connection, each)]
             for table in tables:
                 connection.exec_driver_sql(f'VACUUM (FULL) "{table}"')

@@ -97,12 +97,12 @@ class Job:
 
     def _run_one(self, store: ApiStore, request: Request, experiments: dict[str, str]) -> str | None:
         from langchain_mlflow_cost.erasure.erasing import make_plan
-        from langchain_mlflow_cost.erasure.receipt import interrupted_receipts
+        from langchain_mlflow_cost.erasure.receipt import unfinished_receipts
 
         with page_progress() as told:
             plan = make_plan(store, request, experiments, told)
         folder = Path.cwd() if self._receipt is None else self._receipt.absolute().parent
-        before = interrupted_receipts(folder, self.command, request, store.uri)
+        before = unfinished_receipts(folder, self.command, request, store.uri)
         what = f"{counted(len(plan.traces), 'trace')} {self.what}"
         if plan.is_empty and not before:
             say(self._out, f"Nothing to delete: {what}")
@@ -110,7 +110,7 @@ class Job:
             return None
         self._say_plan(plan, what)
         if before:
-            say(self._out, f"An earlier run was interrupted ({before[0][0].name}); this one goes on with it")
+            say(self._out, f"An earlier run did not come to its end ({before[0][0].name}); this one goes on with it")
         self._tell_not_looked(request)
         if self._dry_run:
             return None
@@ -185,9 +185,11 @@ class Job:
     def _compact(self, store: ApiStore, receipt: Receipt, faults: list[str]) -> None:
         from sqlalchemy.exc import SQLAlchemyError
 
+        from langchain_mlflow_cost.adapters.trace_rows import StillReadError
+
         try:
             receipt.compacted = store.compact()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StillReadError) as error:
             told = first_line(error)
             receipt.kept.append({"trace_id": "", "why": f"bytes of deleted rows: {told}"})
             faults.append(

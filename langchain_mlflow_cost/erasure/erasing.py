@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.erasure.files import delete_files
 from langchain_mlflow_cost.erasure.search import Findings, Search, local_folder
-from langchain_mlflow_cost.erasure.stores import PAGE
+from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ def _batches(traces: Sequence[FoundTrace]) -> Iterator[tuple[str, list[FoundTrac
     for trace in traces:
         by_experiment.setdefault(trace.experiment_id, []).append(trace)
     for experiment, of_it in by_experiment.items():
-        for start in range(0, len(of_it), PAGE):
-            yield experiment, of_it[start : start + PAGE]
+        size = limits().deleted_at_once
+        for start in range(0, len(of_it), size):
+            yield experiment, of_it[start : start + size]
 
 
 def _files_are_gone(trace: FoundTrace, store: ApiStore, receipt: Receipt) -> bool:

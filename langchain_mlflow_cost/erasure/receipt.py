@@ -105,8 +105,8 @@ class Receipt:
         self.deleted.update(other["deleted"])
 
 
-def interrupted_receipts(folder: Path, command: str, request: Request, store: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Receipts in a folder of runs that were asked the same of the same store, and did not come to their end."""
+def unfinished_receipts(folder: Path, command: str, request: Request, store: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Receipts in a folder of runs that were asked the same of the same store, and left something to do."""
     found = []
     for path in sorted(folder.glob(f"mlflow-cost-{command}-*.json")):
         try:
@@ -114,7 +114,7 @@ def interrupted_receipts(folder: Path, command: str, request: Request, store: st
             asked = told["request"]
             if (
                 told["receipt"] == FORMAT
-                and told["state"] == "interrupted"
+                and told["state"] != "done"
                 and told["store"] == without_credentials(store)
                 and asked["by"] == request.by
                 and asked["digest"] == request.digest(asked["salt"])

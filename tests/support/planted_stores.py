@@ -86,7 +86,7 @@ def plant_store(seed: int, *, ways: tuple[str, ...] = WAYS) -> Planted:
     names = [f"first {seed}", f"second {seed}"]
     for name in names:
         planted.experiments.append(str(mlflow.set_experiment(name).experiment_id))
-        near = [make(who) for make in NEAR]
+        near = [other for make in NEAR if (other := make(who)) != who]
         rng.shuffle(near)
         for number in range(rng.randint(2, 3)):
             way = ways[(seed + number) % len(ways)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_mlflow_cost.cli.app import CommandError
-from langchain_mlflow_cost.cli.output import console, counted, say, tell
+from langchain_mlflow_cost.cli.output import console, counted, say, say_below, tell
 from langchain_mlflow_cost.cli.store import find_names, first_line, open_store, page_progress, remedy_for
 from langchain_mlflow_cost.notices import printable, without_credentials
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Stores = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="STORE...",
+        metavar="STORE",
         help="Tracking URIs or SQLite files; else MLFLOW_TRACKING_URI, else ./mlflow.db.",
         show_default=False,
     ),
@@ -102,7 +102,7 @@ class Job:
         with page_progress() as told:
             plan = make_plan(store, request, experiments, told)
         folder = Path.cwd() if self._receipt is None else self._receipt.absolute().parent
-        before = unfinished_receipts(folder, self.command, request, store.uri)
+        before = unfinished_receipts(folder, self.command, request, store.uri, experiments)
         what = f"{counted(len(plan.traces), 'trace')} {self.what}"
         if plan.is_empty and not before:
             say(self._out, f"Nothing to delete: {what}")
@@ -131,7 +131,7 @@ class Job:
         lines = []
         if plan.traces:
             first, last = _day(plan.traces[0].timestamp_ms), _day(plan.traces[-1].timestamp_ms)
-            lines.append(f"in {', '.join(named)}; began {first} to {last}")
+            lines.append(f"in {', '.join(named)}; began {f'on {first}' if first == last else f'{first} to {last}'}")
             lines.append(f"rows: {_rows(plan.rows)}; and the files of these traces")
         if plan.records:
             lines.append(
@@ -140,7 +140,7 @@ class Job:
         if plan.runs:
             lines.append(f"sums of cost and tokens of {counted(len(plan.runs), 'MLflow run')}")
         for line in lines:
-            say(self._out, f"  {line}")
+            say_below(self._out, line)
 
     def _delete(self, store: ApiStore, plan: Plan, what: str, before: Interrupted) -> str | None:
         from langchain_mlflow_cost.erasure.erasing import carry_out, limits_of, look_again
@@ -210,7 +210,7 @@ class Job:
         if receipt.compacted:
             lines.append(f"compacted: {receipt.compacted}")
         for line in lines:
-            say(out, f"  {line}")
+            say_below(out, line)
         for place, number in found.left.most_common():
             tell(f"still there: {place}{f' ({number:,})' if number > 1 else ''}")
         if not found.left and (found.values or found.file_bytes):
@@ -221,7 +221,7 @@ class Job:
             say(out, f"Mentioned elsewhere, which was left as it is: {places}")
         say(out, "Out of reach:")
         for line in receipt.not_reached:
-            say(out, f"  {line}")
+            say_below(out, line)
         # In one piece: it is to be copied.
         out.print(printable(f"Receipt: {_near(receipt.path)}", most=10_000), soft_wrap=True)
 

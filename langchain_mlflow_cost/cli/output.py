@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,15 @@ def show(out: Console, table: Table) -> None:
 def say(out: Console, line: str, style: str | None = None) -> None:
     """Print a line in which names of others may stand: none of them can act. Into a pipe it stays one line."""
     out.print(printable(line, most=_NO_LIMIT), style=style, soft_wrap=not out.is_terminal)
+
+
+def say_below(out: Console, line: str) -> None:
+    """Print a line that belongs to the one before: two blanks in, and further lines of it, too."""
+    text = Text(printable(line, most=10_000))
+    if out.is_terminal:
+        out.print(Padding(text, (0, 0, 0, 2)))
+    else:
+        out.print(f"  {text.plain}", soft_wrap=True)
 
 
 def tell(message: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, PolicyOption, TrackingUri, read_policy
 from langchain_mlflow_cost.cli.deleting import DryRun, Job, ReceiptFile, Stores, Yes
+from langchain_mlflow_cost.cli.output import counted
 from langchain_mlflow_cost.cli.periods import read_length
 
 
@@ -56,7 +57,8 @@ def prune_traces(
         else f"{'experiment' if len(names) == 1 else 'experiments'} {', '.join(names)}"
     )
     but = f", but for the latest {keep_at_least:,}" if keep_at_least else ""
-    length = f"{keep.days} days" if keep >= timedelta(days=1) else f"{keep.seconds // 60} minutes"
+    hours = keep // timedelta(hours=1)
+    length = counted(keep.days, "day") if keep.days or not keep else counted(hours, "hour") if hours else "minutes"
     what = f"of {where} from before {before:%Y-%m-%d %H:%M} UTC ({length}){but}"
     request = Request("age", value=str(keep), before_ms=int(before.timestamp() * 1000) + 1, keep_at_least=keep_at_least)
     job = Job("prune", what, policy=policy, receipt=receipt, dry_run=dry_run, yes=yes)

@@ -186,7 +186,7 @@ def page_progress(what: str = "traces read") -> Iterator[Callable[[int], None]]:
 
     def tell_read(count: int) -> None:
         nonlocal told
-        told = count
+        told = max(count, 1)
         if shown:
             sys.stderr.write(f"\rmlflow-cost: {count:,} {what} ")
             sys.stderr.flush()

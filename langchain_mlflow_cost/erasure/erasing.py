@@ -72,7 +72,9 @@ def carry_out(store: ApiStore, plan: Plan, receipt: Receipt, told: Callable[[int
         receipt: Is written before the first deletion and after each batch.
         told: Is told how many traces are done.
     """
-    receipt.trace_ids = list(dict.fromkeys([*receipt.trace_ids, *(each.trace_id for each in plan.traces)]))
+    planned = [each.trace_id for each in plan.traces]
+    earlier = _gone_earlier(store, set(receipt.trace_ids) - set(planned))
+    receipt.trace_ids = [*earlier, *planned]
     receipt.write()
     for dataset, records in plan.records.items():
         receipt.deleted["dataset_records"] += store.delete_records(dataset, records)
@@ -89,10 +91,13 @@ def carry_out(store: ApiStore, plan: Plan, receipt: Receipt, told: Callable[[int
         done += len(batch)
         told(done)
         receipt.write_sometimes()
-    planned = {each.trace_id for each in plan.traces}
-    # Of a run that was interrupted between a trace's rows in one table and in another.
-    receipt.rows.update(store.sweep([each for each in receipt.trace_ids if each not in planned]))
+    receipt.rows.update(store.sweep(earlier))
     receipt.write()
+
+
+def _gone_earlier(store: ApiStore, ids: set[str]) -> list[str]:
+    """Traces that an earlier run deleted, of which it may have left rows; one that is there is not meant any more."""
+    return sorted(ids.difference(store.still_there(sorted(ids))))
 
 
 def _batches(traces: Sequence[FoundTrace]) -> Iterator[tuple[str, list[FoundTrace]]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from langchain_mlflow_cost.erasure.request import Request
@@ -105,7 +106,9 @@ class Receipt:
         self.deleted.update(other["deleted"])
 
 
-def unfinished_receipts(folder: Path, command: str, request: Request, store: str) -> list[tuple[Path, dict[str, Any]]]:
+def unfinished_receipts(
+    folder: Path, command: str, request: Request, store: str, experiments: Collection[str]
+) -> list[tuple[Path, dict[str, Any]]]:
     """Receipts in a folder of runs that were asked the same of the same store, and left something to do."""
     found = []
     for path in sorted(folder.glob(f"mlflow-cost-{command}-*.json")):
@@ -117,6 +120,7 @@ def unfinished_receipts(folder: Path, command: str, request: Request, store: str
                 and told["state"] != "done"
                 and told["store"] == without_credentials(store)
                 and asked["by"] == request.by
+                and set(told["experiment_ids"]) <= set(experiments)
                 and asked["digest"] == request.digest(asked["salt"])
             ):
                 found.append((path, told))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,11 +85,12 @@ class Job:
         for word in words or (None,):
             if len(words) > 1:
                 say(self._out, f"{without_credentials(str(word))}:")
-            store = open_store(word)
             try:
-                fault = self._run_one(store, request, find_names(store, names))
-            finally:
-                store.close()
+                with closing(open_store(word)) as store:
+                    fault = self._run_one(store, request, find_names(store, names))
+            except CommandError as error:
+                # The other stores are not concerned.
+                fault = str(error)
             if fault is not None:
                 faults.append(fault)
         if faults:
@@ -166,19 +167,24 @@ class Job:
         except Exception as error:
             receipt.write()
             if type(error).__module__.startswith(("sqlalchemy", "mlflow", "sqlite3")):
-                told = first_line(error)
-                raise CommandError(f"{told}; {remedy_for(told)}. It goes on where it ended ({_near(path)})") from error
+                fault = first_line(error)
+                raise CommandError(
+                    f"{fault}; {remedy_for(fault)}. It goes on where it ended ({_near(path)})"
+                ) from error
             raise
         receipt.not_reached = limits_of(store, plan)
-        if receipt.kept:
-            told = f"kept {counted(len(receipt.kept), 'trace')} whose files could not be deleted, see above"
-            faults.append(f"{told}; run {self.command} again when they can be")
+        kept_traces = sum(bool(each["trace_id"]) for each in receipt.kept)
+        if kept_traces:
+            kept = f"kept {counted(kept_traces, 'trace')} whose files could not be deleted, see above"
+            faults.append(f"{kept}; run {self.command} again when they can be")
         if found.left:
             faults.append(f"not all of it is gone, see above; the receipt says where: {_near(path)}")
         receipt.state = "incomplete" if faults else "done"
         receipt.write()
-        for other, _ in before[1:]:
-            other.unlink(missing_ok=True)
+        for other, _ in before:
+            # What it planned and did is in this one.
+            if other != path.absolute():
+                other.unlink(missing_ok=True)
         self._say_done(receipt, found, what, receipt.deleted["traces"] - ahead)
         return "; ".join(faults) or None
 

@@ -146,7 +146,9 @@ def remedy_for(fault: str) -> str:
         return "another program is writing to it: stop that, or wait until it is done, and run this again"
     if "disk" in fault or "full" in fault or "space" in fault:
         return "compacting needs about as much free space as the database has: make room, and run this again"
-    return "run this as somebody who may write to it"
+    if "read" in fault or "denied" in fault or "permission" in fault.lower():
+        return "run this as somebody who may write to it"
+    return "see to that, and run this again"
 
 
 def find_experiments(tracking_uri: str | None, names: Sequence[str]) -> tuple[str, dict[str, str]]:

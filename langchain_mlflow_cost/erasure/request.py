@@ -64,7 +64,10 @@ class Request:
         """Whether tags or metadata of a trace say that it is meant: only by the whole value."""
         for key in self.keys:
             told = fields.get(key)
-            if told is not None and (told in self.forms or not set(self.forms).isdisjoint(listed(str(told)))):
+            if told is None:
+                continue
+            # Of a user or tag a list is nothing but an odd name.
+            if told in self.forms or (self.by == "session" and not set(self.forms).isdisjoint(listed(str(told)))):
                 return True
         return False
 
@@ -143,7 +146,7 @@ def _hashed(value: str, rules: Iterable[Rules]) -> list[str]:
 
 
 def listed(text: str) -> list[str]:
-    """The texts of a JSON list: MLflow 3.18 keeps several sessions so, LangChain its tags."""
+    """The texts of a JSON list: MLflow 3.18 keeps several sessions so."""
     if not text.startswith("["):
         return []
     try:

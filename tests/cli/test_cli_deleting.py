@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -209,12 +212,12 @@ def test_sums_of_days(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) -> 
     run_sql_trace_rollups(create_engine(store), now_ms=int((time.time() + 2 * 86_400) * 1000))
     monkeypatch.delenv("MLFLOW_SQL_TRACE_ROLLUPS_ENABLED")
     with closing(sqlite3.connect(database_of(store))) as database:
-        days = "SELECT DISTINCT rollup_day FROM sql_trace_metric_daily_rollups ORDER BY rollup_day"
-        before = database.execute(days).fetchall()
+        kept = "SELECT DISTINCT rollup_day FROM sql_trace_metric_daily_rollups ORDER BY rollup_day"
+        before = database.execute(kept).fetchall()
         assert len(before) == 2
         done = cli("erase", "--user", "ada", "--yes")
 
-        assert database.execute(days).fetchall() == before[:1]
+        assert database.execute(kept).fetchall() == before[:1]
         queue = "SELECT DISTINCT rollup_day FROM sql_trace_rollup_rebuild_queue"
         assert database.execute(queue).fetchall() == before[1:]
     assert receipt_of(done)["rows"]["daily sums"] > 0
@@ -253,7 +256,8 @@ def test_interrupted_and_run_again(cli: Cli, store: str, monkeypatch: pytest.Mon
     for text in texts:
         mlflow.start_span_no_context("work", inputs=text, metadata={"mlflow.trace.user": "ada"}).end()
     mlflow.flush_trace_async_logging()
-    deletions, real = [], mlflow.MlflowClient.delete_traces
+    deletions: list[Any] = []
+    real = mlflow.MlflowClient.delete_traces
 
     def once(self: Any, *words: Any, **named: Any) -> int:
         if deletions:
@@ -463,33 +467,29 @@ def test_huge_trace(cli: Cli, store: str) -> None:
     assert not holds(store, text)
 
 
-@pytest.mark.nightly
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
-def test_read_only_store(cli: Cli, store: str, tmp_path: Path) -> None:
+def test_read_only_store(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who may not write gets one line, and nothing is deleted."""
-    import shutil
-    import tempfile
-
     kept = add("words", user="ada")
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o755)
+        monkeypatch.chdir(folder)
         shutil.copy(database_of(store), folder / "mlflow.db")
         (folder / "mlflow.db").chmod(0o444)
-        done = subprocess.run(
-            command("erase", "--user", "ada", "--yes"),
-            cwd=folder,
-            user="nobody",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # Once as root, so that all is imported that another user cannot read.
+        assert cli("erase", folder / "mlflow.db", "--user", "ada", "--dry-run").code == 0
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        done = cli("erase", folder / "mlflow.db", "--user", "ada", "--yes")
     finally:
+        os.seteuid(0)
+        monkeypatch.undo()
         shutil.rmtree(folder)
 
-    assert done.returncode == 1
-    assert "cannot be written" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "mlflow.db cannot be written (attempt to write a readonly database)" in done.err
+    mlflow.set_tracking_uri(store)
     assert stored() == {kept}
 
 

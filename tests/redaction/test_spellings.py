@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import orjson
@@ -14,7 +15,7 @@ import pytest
 from langchain_mlflow_cost.redaction.spellings import spelling_in, spellings
 
 TEXTS = ("Zoë Ångström", 'said "no" \\ 7/8 & <b>', "line\nnext\ttab", "李小龍 🙂", "ada@example.com", "plain words")
-WRITERS = {
+WRITERS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "json": json.dumps,
     "orjson": lambda text: orjson.dumps(text).decode(),

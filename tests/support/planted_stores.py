@@ -134,7 +134,8 @@ def _trace(way: str, by: str, who: str, planted: Planted, plant: Callable[[str],
                 inputs["page"] = Attachment(content_type="text/plain", content_bytes=content)
             with mlflow.start_span(plant("name")) as span:
                 span.set_inputs(inputs)
-                span.add_event(mlflow.entities.SpanEvent(name="said", attributes={"words": plant("event")}))
+                said = mlflow.entities.SpanEvent("said", attributes={"words": plant("event")})  # type: ignore[abstract]
+                span.add_event(said)
                 of = {"user": "mlflow.trace.user", "session": "mlflow.trace.session"}
                 mlflow.update_current_trace(
                     metadata={of[by]: who} if by in of else {}, tags={"tenant": who} if by == "tag" else {}

@@ -339,7 +339,10 @@ class TraceRows:
         try:
             with self._engine.connect() as connection:
                 if self.is_sqlite:
+                    version = connection.exec_driver_sql("PRAGMA user_version").scalar()
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    # In a file that may only be read, SQLite 3.40 minds no sooner than at the first change.
+                    connection.exec_driver_sql(f"PRAGMA user_version = {version}")
                     connection.exec_driver_sql("ROLLBACK")
                 elif _run(
                     connection, "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"

@@ -220,7 +220,8 @@ class Job:
         for place, number in found.left.most_common():
             tell(f"still there: {place}{f' ({number:,})' if number > 1 else ''}")
         if not found.left and (found.values or found.file_bytes):
-            where = f"{counted(found.values, 'text')} of its tables and {_size(found.file_bytes)} of its files"
+            tables = f"{counted(found.values, 'text')} of its tables and " if found.values else ""
+            where = f"{tables}{_size(found.file_bytes)} of its files"
             say(out, f"Searched {where}: nothing of it is left")
         if found.mentioned:
             places = ", ".join(f"{place} ({number:,})" for place, number in found.mentioned.most_common(_SHOWN))

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.erasure.files import IN_FILES, FoundTrace, file_contents
-from langchain_mlflow_cost.tracking_stores import is_server
+from langchain_mlflow_cost.tracking_stores import folder_of, is_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -147,7 +147,7 @@ class ApiStore:
             except Exception as error:
                 if type(error).__name__ not in ("MlflowException", "RestException", "NotImplementedError"):
                     raise
-                self.unread.append(f"evaluation datasets: {_reason(error)}")
+                self.unread.append(f"evaluation datasets: {_reason(error).partition('. ')[0]}")
                 return
             yield from page
             token = page.token
@@ -206,6 +206,8 @@ class ApiStore:
             ]
         if self.uri.startswith(("databricks", "uc")):
             return ["files and logs of the service"]
+        if folder_of(self.uri) is not None:
+            return []
         return ["free pages and logs of the database, which was not compacted"]
 
     def close(self) -> None:

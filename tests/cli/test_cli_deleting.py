@@ -478,7 +478,7 @@ def test_read_only_store(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) 
         shutil.copy(database_of(store), folder / "mlflow.db")
         (folder / "mlflow.db").chmod(0o444)
         # Once as root, so that all is imported that another user cannot read.
-        assert cli("erase", folder / "mlflow.db", "--user", "ada", "--dry-run").code == 0
+        assert cli("erase", store, "--user", "ada", "--dry-run").code == 0
         os.seteuid(pwd.getpwnam("nobody").pw_uid)
         done = cli("erase", folder / "mlflow.db", "--user", "ada", "--yes")
     finally:
@@ -488,7 +488,7 @@ def test_read_only_store(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) 
 
     assert done.code == 1
     assert len(done.err.splitlines()) == 1
-    assert "mlflow.db cannot be written (attempt to write a readonly database)" in done.err
+    assert "mlflow.db cannot be written: attempt to write a readonly database; run this as somebody who may" in done.err
     mlflow.set_tracking_uri(store)
     assert stored() == {kept}
 

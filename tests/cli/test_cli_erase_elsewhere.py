@@ -13,6 +13,7 @@ from servers import Server, serving
 
 from tests.cli.conftest import Done
 from tests.cli.test_cli_erase import check, receipt_of
+from tests.cli.test_cli_store import add_trace
 
 Cli = Callable[..., Done]
 
@@ -92,3 +93,18 @@ def test_nothing_is_left_through_a_server(cli: Cli, server: Server, monkeypatch:
     assert any("free pages" in each for each in receipt["not_reached"])
     files = [path.read_bytes() for path in (server.folder / "served").rglob("*") if path.is_file()]
     assert planted.found_in(b"\n".join(files)) == []
+
+
+@pytest.mark.parametrize("kind", ["postgres", "server"])
+def test_prune_elsewhere(cli: Cli, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old traces go, but for the latest so many."""
+    running = request.getfixturevalue(kind)
+    uri = running.database() if kind == "postgres" else running.uri
+    use(uri, monkeypatch)
+    experiment = mlflow.set_experiment("to be pruned")
+    ids = [add_trace(days_old=days) for days in (90, 80, 70, 1)]
+    done = cli("prune", uri, "--experiment", "to be pruned", "--older-than", "30d", "--keep-at-least", 2, "--yes")
+
+    assert (done.code, done.err) == (0, "")
+    left = mlflow.search_traces(locations=[experiment.experiment_id], return_type="list", include_spans=False)
+    assert {trace.info.trace_id for trace in left} == set(ids[2:])

@@ -74,7 +74,7 @@ def running() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="postgres"))
     shutil.chown(folder, user)
     port = free_port()
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off -c max_connections=300"
 
     def run(program: str, *words: str) -> None:
         command = [str(bin_folder / program), "-D", str(folder / "data"), *words]

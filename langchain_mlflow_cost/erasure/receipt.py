@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -130,10 +131,20 @@ def unfinished_receipts(
 
 
 def new_path(folder: Path, command: str) -> Path:
-    """Where a receipt goes that nobody named."""
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    names = [f"mlflow-cost-{command}-{stamp}{more}.json" for more in ("", *(f"-{number}" for number in range(2, 100)))]
-    return next(path for path in map(folder.joinpath, names) if not path.exists())
+    """Where a receipt goes that nobody named: a new, empty file, which no other process takes.
+
+    Raises:
+        OSError: None can be made there.
+    """
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    for number in itertools.count(1):
+        path = folder / f"mlflow-cost-{command}-{stamp}{f'-{number}' if number > 1 else ''}.json"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError
 
 
 def _policy(path: Path | None) -> dict[str, str] | None:

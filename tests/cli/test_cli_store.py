@@ -1,10 +1,8 @@
-"""The commands that read and change a store: report, prune, migrate."""
+"""The commands that read and change a store: report, prune."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -468,107 +466,3 @@ def test_prune_again_after_an_interruption(
     assert (again.code, again.err) == (0, "")
     assert stored() == set()
     assert not folder.exists()
-
-
-# --- migrate
-
-
-@pytest.fixture
-def file_store(tmp_path: Path) -> Path:
-    """An old file store with a trace and a run, made by another process: this one would be warned at each step."""
-    code = """
-import mlflow
-mlflow.set_experiment("old")
-with mlflow.start_span("work") as span:
-    span.set_inputs({"question": "to be kept"})
-with mlflow.start_run():
-    mlflow.log_text("to be kept", "notes.txt")
-"""
-    environment = {**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_TRACKING_URI": "file:./mlruns"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
-    return tmp_path / "mlruns"
-
-
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        pytest.param("mlruns", "sqlite:///new/mlflow.db", id="folder to URI"),
-        pytest.param("file://./mlruns", "new/mlflow.db", id="URI to file"),
-    ],
-)
-def test_migrate(cli: Cli, file_store: Path, tmp_path: Path, source: str, target: str) -> None:
-    """The trace is in the new database, the old folder is as it was, and the next step is told."""
-    before = sorted(file_store.rglob("*"))
-    done = cli("migrate", source, target)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'new/mlflow.db'}")
-    old = mlflow.get_experiment_by_name("old")
-    traces = mlflow.search_traces(locations=[old.experiment_id], return_type="list")
-
-    assert done.code == 0
-    assert [trace.data.spans[0].inputs for trace in traces] == [{"question": "to be kept"}]
-    assert sorted(file_store.rglob("*")) == before
-    assert f"tracking_uri: sqlite:///{tmp_path / 'new/mlflow.db'}" in done.out
-
-
-def test_migrate_says_to_keep_the_folder(
-    cli: Cli, file_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The new database reads files from the old folder: the advice is to keep it, and what would be lost without it."""
-    out = cli("migrate", "mlruns", "new.db").out
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'new.db'}")
-    old = mlflow.get_experiment_by_name("old")
-
-    def spans() -> list[str]:
-        traces = mlflow.search_traces(locations=[old.experiment_id], return_type="list")
-        return [span.name for trace in traces for span in trace.data.spans]
-
-    (trace,) = mlflow.search_traces(locations=[old.experiment_id], return_type="list", include_spans=False)
-    (run,) = mlflow.search_runs([old.experiment_id], output_format="list")
-    places = [trace.info.tags["mlflow.artifactLocation"], run.info.artifact_uri, old.artifact_location]
-    assert all(place.startswith(f"{file_store.as_uri()}/") for place in places)
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes.txt") == "to be kept"
-    assert spans() == ["work"]
-
-    file_store.rename(tmp_path / "gone")
-    assert spans() == []
-    assert "traces.json" in caplog.text
-
-    assert "delete" not in out
-    assert f"Keep {file_store} where it is" in out
-    assert "artifacts of runs and models, and the spans and attachments of traces, are still" in out.replace("\n", " ")
-
-
-def test_migrate_overwrites_nothing(cli: Cli, store: str, tmp_path: Path) -> None:
-    """A database that is there already is left alone."""
-    (tmp_path / "mlruns").mkdir()
-    before = (tmp_path / "mlflow.db").read_bytes()
-    done = cli("migrate", "mlruns", "mlflow.db")
-
-    assert done.code == 1
-    assert "is there already" in done.err
-    assert (tmp_path / "mlflow.db").read_bytes() == before
-
-
-def test_migrate_from_nowhere(cli: Cli) -> None:
-    """A folder that is not there is one line."""
-    assert cli("migrate", "mlruns", "new.db") == (1, "", "mlflow-cost: mlruns is no folder\n")
-
-
-@pytest.mark.parametrize(
-    ("has_store_below", "told"),
-    [
-        pytest.param(False, "project holds no file store: no folder in it has a meta.yaml", id="nothing"),
-        pytest.param(True, "did you mean project/mlruns?", id="a store below it"),
-    ],
-)
-def test_migrate_of_no_file_store(cli: Cli, tmp_path: Path, told: str, *, has_store_below: bool) -> None:
-    """A folder that is no file store is told, and nothing is made."""
-    (tmp_path / "project").mkdir()
-    if has_store_below:
-        (tmp_path / "project/mlruns/0").mkdir(parents=True)
-        (tmp_path / "project/mlruns/0/meta.yaml").touch()
-    done = cli("migrate", "project", "new/mlflow.db")
-
-    assert done.code == 1
-    assert told in done.err
-    assert [tmp_path / "project"] == list(tmp_path.iterdir())

@@ -424,11 +424,11 @@ class StoreCalls:
         if self._deferred and self._is_well():
             self._take_up()
 
-    def end_flush(self) -> None:
+    def end_flush(self, *, tells_of_losses: bool = True) -> None:
         """Nobody waits any more."""
         with self._lock:
             self._flushes -= 1
-        if self._gave_up:
+        if self._gave_up and tells_of_losses:
             self._tell_losses()
 
     def drain(self) -> None:
@@ -573,22 +573,24 @@ def bound_calls(processor: Any) -> StoreCalls:
     calls = StoreCalls(exporter)
     exporter.lmc_calls = calls
     _all.add(calls)
-    for owner, name in (
-        (processor, "force_flush"),
-        (processor, "shutdown"),
-        (getattr(exporter, "_async_queue", None), "flush"),
+    # What the processor hands over is on its way through the queue, whose flush comes next and tells what is lost.
+    tells = not calls.has_queue
+    for owner, name, tells_of_losses in (
+        (processor, "force_flush", tells),
+        (processor, "shutdown", tells),
+        (getattr(exporter, "_async_queue", None), "flush", True),
     ):
         if owner is not None:
-            setattr(owner, name, partial(_flushing, calls, getattr(owner, name)))
+            setattr(owner, name, partial(_flushing, calls, tells_of_losses, getattr(owner, name)))
     return calls
 
 
-def _flushing(calls: StoreCalls, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     calls.begin_flush()
     try:
         return original(*args, **kwargs)
     finally:
-        calls.end_flush()
+        calls.end_flush(tells_of_losses=tells_of_losses)
 
 
 def drain_calls() -> None:

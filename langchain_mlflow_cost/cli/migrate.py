@@ -124,13 +124,13 @@ def _alone(work: Path) -> Iterator[None]:
 def _bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """Progress bars on standard error, if that is a terminal: one for each step, told how much more is done."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False),
     )
@@ -334,8 +334,8 @@ class _Move:
         _say(f"Now set tracking_uri: {SQLITE}{self.database}")
         if found.leftovers:
             _say(
-                f"Before you delete {root}: {counted(len(found.leftovers), 'file')} in it belong to no record and were "
-                f"not copied: {_some(found.leftovers)}."
+                f"Before you delete {root}: {counted(len(found.leftovers), 'file')} of no record, not copied: "
+                f"{_some(found.leftovers)}."
             )
             _say("Nothing else in it is needed: no record has its files there any more.")
         else:

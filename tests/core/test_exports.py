@@ -99,6 +99,21 @@ def test_import_leaves_mlflow_alone(what: str) -> None:
     assert done.stdout.strip() == ""
 
 
+def test_off_leaves_mlflow_alone() -> None:
+    """With `enabled: false` a graph that is given the handler runs without MLflow having been imported."""
+    program = (
+        "import sys\n"
+        "from langchain_core.runnables import RunnableLambda\n"
+        "from langchain_mlflow_cost import MlflowCostHandler, configure\n"
+        "handlers = [configure({'enabled': False}), MlflowCostHandler({'enabled': False})]\n"
+        "RunnableLambda(lambda value: value).invoke(1, {'callbacks': handlers})\n"
+        "print('mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert done.stdout.strip() == "False"
+
+
 def test_types_are_shipped() -> None:
     """Type checkers read the annotations."""
     assert (ROOT / "langchain_mlflow_cost" / "py.typed").is_file()

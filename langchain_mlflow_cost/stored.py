@@ -14,7 +14,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.pricing.ledger import Call, Ledger
 from langchain_mlflow_cost.pricing.summary import CostSummary
-from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
+from langchain_mlflow_cost.tracking_stores import database_file_of, is_server, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,9 +58,10 @@ def _read(trace_id: str | None) -> Trace | None:
     mlflow.flush_trace_async_logging()
     drain_calls()
     uri = mlflow.get_tracking_uri()
-    fault = why_unusable(uri) if is_server(uri) else None
+    file = database_file_of(uri)
+    fault = why_unusable(uri) if is_server(uri) or (file is not None and not file.exists()) else None
     if fault is not None:
-        # MLflow would ask it for minutes.
+        # MLflow would try for minutes.
         raise ConnectionError(f"{without_credentials(uri)} {fault}")
     if trace_id is not None:
         trace: Trace | None = mlflow.get_trace(trace_id, silent=True)

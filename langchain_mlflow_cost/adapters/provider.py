@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import functools
+import logging
+import os
 from typing import Any
 
+import mlflow
 from mlflow.tracing import provider as mlflow_provider
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from langchain_mlflow_cost.notices import warn_or_log
+from langchain_mlflow_cost.tracking_stores import database_file_of, why_unusable
+
+log = logging.getLogger("langchain_mlflow_cost")
 
 
 def install_first(guard: SpanProcessor) -> None:
@@ -21,13 +29,30 @@ def install_first(guard: SpanProcessor) -> None:
     if getattr(original, "guard", None) is not guard:
 
         @functools.wraps(original)
-        def with_guard(*args: Any, **kwargs: Any) -> list[SpanProcessor]:
-            processors = original(*args, **kwargs)
+        def with_guard(disabled: bool = False) -> list[SpanProcessor]:
+            if not disabled and _has_no_database():
+                return []
+            processors = original(disabled=disabled)
             return [guard, *processors] if processors else processors
 
         with_guard.guard = guard  # type: ignore[attr-defined]
         mlflow_provider._get_span_processors = with_guard  # noqa: SLF001
     _insert(mlflow_provider.provider.get(), guard)
+
+
+def _has_no_database() -> bool:
+    """Whether traces would go to a SQLite file that cannot be made or written, which is told.
+
+    MLflow opens it where its exporter is made, in the user's first span, and tries ten times, for 102 s (3.17). Without
+    processors, its provider records nothing until it makes another one: after `set_tracking_uri` and the like.
+    """
+    uri = mlflow.get_tracking_uri()
+    if database_file_of(uri) is None or any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
+        return False
+    fault = why_unusable(uri)
+    if fault is not None:
+        warn_or_log(f"{uri} {fault}: costs and budgets work, and traces are not stored", log, RuntimeWarning)
+    return fault is not None
 
 
 def guarded(guard: SpanProcessor) -> bool:

@@ -63,12 +63,12 @@ if fault.startswith("http"):
 elif fault.startswith("stop:"):
     os.killpg(int(fault[5:]), signal.SIGSTOP)
 elif fault.startswith("fill:"):
-    with open(fault[5:], "wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096)); file.flush()
-        except OSError:
-            pass
+    file = os.open(fault[5:], os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(file, bytes(4096))
+    except OSError:
+        pass
 said["longest"] = 0.0
 run(count)
 timed("flush", mlflow.flush_trace_async_logging)

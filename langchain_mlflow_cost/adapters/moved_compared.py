@@ -35,7 +35,7 @@ class Comparison:
         from mlflow import MlflowClient  # noqa: PLC0415 - slow
 
         self._store, self._sql, self._tell = store, connection, tell
-        self._client = MlflowClient(uri, uri)
+        self._mlflow = MlflowClient(uri, uri)
         self.equal = Counter[str]()
         """How many of each kind are the same."""
         self.different: list[str] = []
@@ -46,16 +46,16 @@ class Comparison:
         from mlflow.entities import ViewType  # noqa: PLC0415 - as above
 
         experiments = {
-            each.experiment_id: each for each in self._all(self._client.search_experiments, view_type=ViewType.ALL)
+            each.experiment_id: each for each in self._all(self._mlflow.search_experiments, view_type=ViewType.ALL)
         }
         for kept in self._store.experiments():
             self._seen("experiment", kept, experiments.get(kept.folder.name), self._experiment)
             number = [kept.folder.name]
-            runs = self._all(self._client.search_runs, experiment_ids=number, run_view_type=ViewType.ALL)
+            runs = self._all(self._mlflow.search_runs, experiment_ids=number, run_view_type=ViewType.ALL)
             self._match("run", self._store.runs(kept), ((each.info.run_id, each) for each in runs), self._run)
-            traces = self._all(self._client.search_traces, locations=number, include_spans=False)
+            traces = self._all(self._mlflow.search_traces, locations=number, include_spans=False)
             self._match("trace", self._store.traces(kept), ((each.info.trace_id, each) for each in traces), self._trace)
-            models = self._all(self._client.search_logged_models, experiment_ids=number)
+            models = self._all(self._mlflow.search_logged_models, experiment_ids=number)
             here = (each for each in self._store.models(kept) if each.meta.get("lifecycle_stage", "active") == "active")
             self._match("logged model", here, ((each.model_id, each) for each in models), self._model)
         # From the tables: of prompts, which are registered models, the client tells something else.

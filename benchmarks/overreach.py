@@ -3,11 +3,16 @@
 One private dialogue is remembered, or 100 of the same business; then others are searched, message by message, as JSON.
 Printed is the share of their characters that is gone, and how many of their keys, roles and tools' names; and, to see
 that nothing is lost, how many of the private dialogue's own messages are still found in it.
+
+With a file of other dialogues, `python benchmarks/overreach.py FILE`, those are measured: a JSON list of objects with a
+list of messages in `traj` and what they are about in `task_id`, as in tau-bench's `historical_trajectories`.
 """
 
 from __future__ import annotations
 
 import json
+import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from langchain_mlflow_cost.redaction.private_json import without_private_text  #
 from langchain_mlflow_cost.redaction.private_text import TOKEN, PrivateText  # noqa: E402
 from langchain_mlflow_cost.tracing.session import Session  # noqa: E402
 
+_CUSTOMER = re.compile(r"[a-z]+_[a-z]+_[0-9]{4}")
 PUBLIC = 24
 """Dialogues of each business that are searched."""
 
@@ -30,6 +36,7 @@ def remembered(dialogues: list[list[dict[str, Any]]]) -> PrivateText:
     session = Session()
     for messages in dialogues:
         session.remember_private(messages)
+    session.settle_names({name for domain in DOMAINS.values() for name in domain.tools})
     return session.text
 
 
@@ -75,8 +82,27 @@ def figures(domain: str, count: int) -> tuple[float, float, int, int, int]:
     return sum(shares) / len(shares), max(shares), names, found, len(said)
 
 
+def of_file(path: str) -> None:
+    """Measure dialogues from a file; those about one task, or that name the same customer, are not compared."""
+    tasks: dict[Any, list[list[dict[str, Any]]]] = {}
+    for each in json.loads(Path(path).read_text("utf-8")):
+        tasks.setdefault(each["task_id"], []).append([said for said in each["traj"] if said["role"] != "system"])
+    customers = {task: set(_CUSTOMER.findall(json.dumps(said))) for task, said in tasks.items()}
+    for count, public in ((1, 25), (26, 8), (100, 8)):
+        rng = random.Random(count)
+        gone = total = 0
+        for task in rng.sample(sorted(tasks), public):
+            others = [said for each in tasks if not customers[each] & customers[task] for said in tasks[each]]
+            some, of_all, _ = measure(remembered(rng.sample(others, count)), tasks[task][0])
+            gone, total = gone + some, total + of_all
+        print(f"{count} remembered: {gone / total:.1%} of {total:,} characters gone")
+
+
 def main() -> None:
     """Print a table."""
+    if sys.argv[1:]:
+        of_file(sys.argv[1])
+        return
     print("| business | remembered | gone, mean | gone, most | structure gone | private messages found |")
     print("| --- | --- | --- | --- | --- | --- |")
     for count in (1, 100):

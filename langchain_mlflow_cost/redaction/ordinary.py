@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WORDS_FILE: Final = Path(__file__).with_name("common_words.txt")
+_Spans = list[tuple[int, int]]
 
 _WORD = re.compile(r"[^\W\d_]+")
 _ADDRESS = re.compile(r"(?P<local>[\w.+-]{1,64})@(?P<domain>[\w-]{1,63}(?:\.[\w-]{1,63})+)")
@@ -22,19 +22,41 @@ _HOST = re.compile(r"\b(?:https?|wss?|ftp)://(?:www\.)?[\w.-]{1,255}|\bwww\.[\w.
 _SENTENCE_END = re.compile('[.!?…\u3002\uff01\uff1f]+["\'”\u2019)\\]]*(?:\\s+|$)|[\n\r\t|;:"“”\u3002\uff01\uff1f]+')
 _CAPITALS: Final = frozenset({"ID", "OK", "AM", "PM", "FAQ", "PIN", "URL", "US", "USD", "API", "IDs"})
 """Words that everybody writes so."""
+_TIMES: Final = frozenset(
+    {
+        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "December", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+        "EST", "PST", "CST", "MST", "EDT", "PDT", "CDT", "MDT", "UTC", "GMT", "CET",
+    }
+)  # fmt: skip
+"""Names that everybody has."""
+_EVERYDAY_CAPITALS: Final = frozenset({"I", "ID", "IDs", "OK"})
 _WITHIN: Final = frozenset(",'\u2019-/&")
 """What stands between two words of one sentence."""
 _MOMENT = re.compile(
     r"(?<![\w-])(?:\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
     r"|\d{1,2}:\d{2}(?::\d{2})?"
-    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4})(?![\w-])"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
+    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.? \d{1,2}(?:st|nd|rd|th)?(?:,? \d{4})?"
+    r"|\d{1,2}(?:st|nd|rd|th)?\.? (?:of )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}(?:,? \d{4})?"
+    r")(?![\w-])"
 )
 
 
 @functools.cache
 def common_words() -> frozenset[str]:
     """The most common words of English; a text in another language has hardly any, and so no ordinary ones."""
-    lines = _WORDS_FILE.read_text("ascii").splitlines()
+    return _words_in("common_words.txt")
+
+
+@functools.cache
+def everyday_words() -> frozenset[str]:
+    """Words that a dialogue about anything has: of them alone no sentence tells anything of anybody."""
+    return _words_in("everyday_words.txt")
+
+
+def _words_in(file: str) -> frozenset[str]:
+    lines = Path(__file__).with_name(file).read_text("ascii").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
@@ -61,10 +83,8 @@ def is_program_name(text: str) -> bool:
     common = common_words()
     for spelled in _NAME_WORD.findall(text):
         word = spelled.casefold()
-        if len(word) > _ABBREVIATION and word not in common:
-            stem = _AFFIXES.fullmatch(word)
-            if stem is None or not any(each in common for each in (stem[1], stem[1] + "e", word[:-1])):
-                return False
+        if len(word) > _ABBREVIATION and word not in common and not _is_derived(word):
+            return False
     return True
 
 
@@ -73,33 +93,73 @@ def telling_characters(text: str) -> NDArray[np.bool_]:
 
     A word with a capital is a name, unless it begins a sentence or is in a label, such as `Flight Number:`.
     """
+    telling: NDArray[np.bool_] = judged_characters(text)[0] > 0
+    return telling
+
+
+def judged_characters(text: str) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """How much each character tells, and which are of words that say nothing by themselves.
+
+    A digit and a letter of a rare word tell twice as much as one of a common word with a capital, such as `Economy`.
+    Words that say nothing are those of every dialogue: `I`, `could you please`, `thank you`, `is there anything else`.
+    """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     telling = _TELLS[np.minimum(codes, 128)]
-    common = common_words()
-    marked: list[tuple[int, int]] = []
+    rare, capital, empty = _judged_words(text)
+    if capital:
+        telling[_within(capital, len(text))] = 1
+    if rare:
+        telling[_within(rare, len(text))] = 2
+    if not text.isalpha():
+        for moment in _MOMENT.finditer(text):
+            telling[moment.start() : moment.end()] = 0
+    return telling, _within(empty, len(text)) if empty else np.zeros(len(text), dtype=bool)
+
+
+def _judged_words(text: str) -> tuple[_Spans, _Spans, _Spans]:
+    """Where the words are that are rare, those that are common and have a capital, and those that say nothing."""
+    common, everyday = common_words(), everyday_words()
+    rare: _Spans = []
+    capital: _Spans = []
+    empty: _Spans = []
     before = label_end = -1
     for word in _WORD.finditer(text):
         spelled = word[0]
-        if spelled not in common:
-            start, end = word.span()
-            if spelled != "I" and spelled not in _CAPITALS:
-                is_common = spelled.casefold() in common and (spelled[1:].islower() or spelled == "A")
-                if is_common and start >= label_end and (before < 0 or _is_break(text[before:start])):
-                    label = _LABEL.match(text, start)
-                    label_end = end if label is None else label.end()
-                if not (is_common and start < label_end):
-                    marked.append((start, end))
+        if spelled in everyday or spelled in _EVERYDAY_CAPITALS:
+            empty.append(word.span())
+        elif spelled not in common and spelled not in _CAPITALS:
+            start, end = span = word.span()
+            folded = spelled.casefold()
+            is_common = folded in common and (spelled[1:].islower() or spelled == "A")
+            if is_common and start >= label_end and (before < 0 or _is_break(text[before:start])):
+                label = _LABEL.match(text, start)
+                label_end = end if label is None else label.end()
+            if not is_common:
+                if spelled not in _TIMES and not (spelled.islower() and _is_derived(spelled)):
+                    rare.append(span)
+            elif start >= label_end:
+                capital.append(span)
+            elif folded in everyday:
+                empty.append(span)
         before = word.end()
-    if marked:
-        steps = np.zeros(len(text) + 1, dtype=np.int32)
-        both = np.array(marked, dtype=np.intp)
-        steps[both[:, 0]] = 1
-        np.add.at(steps, both[:, 1], -1)
-        telling |= np.cumsum(steps[:-1]) > 0
-    if not text.isalpha():
-        for moment in _MOMENT.finditer(text):
-            telling[moment.start() : moment.end()] = False
-    return telling
+    return rare, capital, empty
+
+
+def _within(spans: _Spans, length: int) -> NDArray[np.bool_]:
+    steps = np.zeros(length + 1, dtype=np.int32)
+    both = np.array(spans, dtype=np.intp)
+    steps[both[:, 0]] = 1
+    np.add.at(steps, both[:, 1], -1)
+    within: NDArray[np.bool_] = np.cumsum(steps[:-1]) > 0
+    return within
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_derived(word: str) -> bool:
+    """Whether a word is made of a common one and a common beginning or end: `rebook`, `cancelable`."""
+    common = common_words()
+    stem = _AFFIXES.fullmatch(word)
+    return stem is not None and any(each in common for each in (stem[1], stem[1] + "e", word[:-1]))
 
 
 def _is_break(between: str) -> bool:
@@ -108,7 +168,7 @@ def _is_break(between: str) -> bool:
     return "\n" in between or (bool(signs) and signs[-1] not in _WITHIN)
 
 
-_TELLS = np.array([chr(code).isdigit() for code in range(128)] + [True])
+_TELLS = np.array([2 * chr(code).isdigit() for code in range(128)] + [2], dtype=np.int8)
 """Of the characters of ASCII, the digits; the last stands for all others, which no word of the list has."""
 _LABEL = re.compile(r"(?:[A-Za-z][\w'/]*[ ()]{0,2}){1,5}[*_]{0,2}:")
 """From the beginning of a sentence or line to a colon."""
@@ -122,12 +182,12 @@ def shared_stretches(text: str) -> Iterator[tuple[int, int, int]]:
         yield host.start(), host.start(), host.end()
 
 
-def units(text: str) -> Iterator[tuple[int, int]]:
-    """Where the sentences and lines of a text begin and end, and the text itself."""
+def units(text: str) -> Iterator[tuple[int, int, Literal["label", "part", "whole"]]]:
+    """Where the sentences and lines of a text begin and end, and what stands before a colon; and the text itself."""
     begin = 0
     for end in _SENTENCE_END.finditer(text):
-        yield begin, end.start()
+        yield begin, end.start(), "label" if text[end.start()] == ":" else "part"
         begin = end.end()
     if begin:
-        yield begin, len(text)
-    yield 0, len(text)
+        yield begin, len(text), "part"
+    yield 0, len(text), "whole"

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from langchain_mlflow_cost.redaction.letters import characters, letters_of, text_of
-from langchain_mlflow_cost.redaction.ordinary import is_ordinary, shared_stretches, telling_characters, units
+from langchain_mlflow_cost.redaction.ordinary import (
+    is_ordinary,
+    judged_characters,
+    shared_stretches,
+    telling_characters,
+    units,
+)
 from langchain_mlflow_cost.redaction.shingles import (
     ORDINARY,
     SHINGLE,
@@ -22,7 +28,7 @@ from langchain_mlflow_cost.redaction.shingles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -96,7 +102,9 @@ class Marks:
         short = hashes_of(codes, SHINGLE)
         _cover_widely(steps, self._found(_TELLING, short), SHINGLE, FEWEST_MARKED - SHINGLE)
         _cover_widely(steps, self._found(_LONG, long_hashes(short)), ORDINARY, LONGEST_UNMARKED - ORDINARY)
-        _cover_units(steps, short, self._found(_HEAD, short), range(SHINGLE, LONGEST_UNIT), self._found_units)
+        heads = self._found(_HEAD, short)
+        for length, firsts, whole in _units_at(short, heads, range(SHINGLE, LONGEST_UNIT)):
+            _cover(steps, firsts[self._found(_UNIT, whole)], length)
         return np.cumsum(steps[:-1]) > 0
 
     def found_files(self, codes: Codes) -> Positions:
@@ -104,9 +112,6 @@ class Marks:
         short = hashes_of(codes, SHINGLE)
         shared = np.nonzero(short % np.uint64(_FILE_SHARE) == 0)[0]
         return shared[self._found(_FILE, short[shared])]
-
-    def _found_units(self, hashes: Hashes) -> Positions:
-        return self._found(_UNIT, hashes)
 
 
 FEWEST_MARKED: Final = 24
@@ -125,6 +130,8 @@ class Index:
         self.marks = Marks()
         self.telling = Known()
         """Of `SHINGLE` letters."""
+        self.middle = Known()
+        """Of `2 * SHINGLE`, of which something tells."""
         self.ordinary = Known()
         """Of `ORDINARY` letters."""
         self.heads = Known()
@@ -133,6 +140,8 @@ class Index:
         """The runs of `SHINGLE` letters in the first `ORDINARY` of those."""
         self.units = Known()
         """Those of them that are shorter than `LONGEST_UNIT`, as a whole."""
+        self.inner = Known()
+        """Likewise, of short ones of ordinary words within a longer text."""
         self.lengths: set[int] = set()
         """How long those are."""
         self.files = Known()
@@ -141,7 +150,7 @@ class Index:
         """Whole strings shorter than `SHINGLE`, by their length."""
 
     def __len__(self) -> int:
-        return len(self.telling) + len(self.ordinary) + len(self.heads) + len(self.beginnings)
+        return len(self.telling) + len(self.middle) + len(self.ordinary) + len(self.heads) + len(self.beginnings)
 
     def add_file(self, text: str) -> None:
         """Remember a file by its base64."""
@@ -160,7 +169,8 @@ class Index:
         """Make what was added known to `covered`."""
         self.marks.settle()
         for known in (
-            self.telling, self.ordinary, self.heads, self.beginnings, self.units, self.files, *self.short.values()
+            self.telling, self.middle, self.ordinary, self.heads, self.beginnings, self.units, self.inner,
+            self.files, *self.short.values()
         ):  # fmt: skip
             known.settle()
 
@@ -193,35 +203,44 @@ class Index:
                 self.short.setdefault(count, Known()).add(hashes_of(letters.codes, count))
             return
         plain = text_of(seen)
-        telling = telling_characters(plain)[at]
+        tells, is_empty = judged_characters(plain)
+        weights, says = tells[at], ~is_empty[at]
         short = hashes_of(letters.codes, SHINGLE)
         wanted = np.ones(len(short), dtype=bool)
         long = long_hashes(short)
-        wanted_long = np.ones(len(long), dtype=bool)
+        wanted_long = _sums(says, ORDINARY) >= FEWEST_SAYING
         for begin, host, end in shared_stretches(plain):
             first, middle, last = (int(place) for place in np.searchsorted(at, (begin, host, end)))
-            telling[middle:last] = False
+            weights[middle:last] = 0
             # What begins behind the address's own part would be found in every address at that host.
             wanted[max(first + (begin < host), middle - SHINGLE + 1) : last] = False
             wanted_long[middle : max(last - ORDINARY + 1, middle)] = False
             if first < middle:
                 self._add_unit(short, first, last - first)
-        self._add_runs(short, wanted, telling)
+        self._add_runs(short, wanted, weights)
         self._add_long(long, wanted_long)
-        for begin, end in units(plain):
+        told, said = (np.concatenate(([0], np.cumsum(each, dtype=np.intp))) for each in (weights, says))
+        for begin, end, kind in units(plain):
             first, last = (int(place) for place in np.searchsorted(at, (begin, end)))
-            self._add_unit(short, first, last - first)
+            if said[last] > said[first]:
+                is_plain = last - first < LONGEST_LABEL and told[last] - told[first] < FEWEST_TELLING
+                if not (is_plain and kind == "label"):
+                    self._add_unit(short, first, last - first, inner=is_plain and kind == "part")
         closed = without_breaks(plain, letters, at)
         if closed is not None:
             codes, places = closed
             short = hashes_of(codes, SHINGLE)
-            told = np.where(codes == BREAK, False, telling[places])
+            told = np.where(codes == BREAK, 0, weights[places])
             wanted, wanted_long = _clear_of_breaks(codes)
             self._add_runs(short, wanted, told)
-            self._add_long(long_hashes(short), wanted_long)
+            self._add_long(long_hashes(short), wanted_long & (_sums(says[places], ORDINARY) >= FEWEST_SAYING))
 
-    def _add_runs(self, short: Hashes, wanted: NDArray[np.bool_], telling: NDArray[np.bool_]) -> None:
-        self._add_telling(short, wanted & (_sums(telling, SHINGLE) >= FEWEST_TELLING))
+    def _add_runs(self, short: Hashes, wanted: NDArray[np.bool_], weights: NDArray[np.int8]) -> None:
+        sums = _sums(weights, SHINGLE)
+        self._add_telling(short, wanted & (sums >= FEWEST_TELLING))
+        if len(short) > SHINGLE:
+            rare = _sums(weights == _RARE, 2 * SHINGLE) >= FEWEST_RARE
+            self.middle.add(_middle_hashes(short)[wanted[:-SHINGLE] & wanted[SHINGLE:] & rare])
 
     def _add_telling(self, short: Hashes, wanted: NDArray[np.bool_]) -> None:
         self.telling.add(short[wanted])
@@ -231,36 +250,48 @@ class Index:
         self.ordinary.add(long[wanted])
         self.marks.add(_LONG, winnowed(long, wanted, LONGEST_UNMARKED - ORDINARY + 1))
 
-    def _add_unit(self, short: Hashes, first: int, length: int) -> None:
+    def _add_unit(self, short: Hashes, first: int, length: int, *, inner: bool = False) -> None:
         if length < SHINGLE:
             return
         self.heads.add(short[first : first + 1])
         self.beginnings.add(short[first + 1 : first + min(length, ORDINARY) - SHINGLE + 1])
         if length < LONGEST_UNIT:
             whole = _unit_hashes(short, np.array([first]), length)
-            self.units.add(whole)
+            (self.inner if inner else self.units).add(whole)
             self.lengths.add(length)
             self.marks.add(_HEAD, short[first : first + 1])
             self.marks.add(_UNIT, whole)
 
-    def covered(self, codes: Codes, is_open: Callable[[int, int], bool], cut_at: int = 0) -> NDArray[np.bool_]:
+    def covered(
+        self,
+        codes: Codes,
+        is_open: Callable[[int, int], bool],
+        is_bounded: Callable[[int, int], bool],
+        cut_at: int = 0,
+    ) -> NDArray[np.bool_]:
         """Which letters stand in a run that is recognised.
 
         Args:
             codes: Of the letters.
             is_open: Whether a word begins at a letter, and one ends before another.
+            is_bounded: Whether a sentence or line begins at a letter, or one ends before another.
             cut_at: How many letters there are before the place where the text was cut off; 0 where it was not.
         """
         steps = np.zeros(len(codes) + 1, dtype=np.int32)
         short = hashes_of(codes, SHINGLE)
         _cover(steps, self.telling.found_in(short), SHINGLE)
+        if len(short) > SHINGLE:
+            _cover(steps, self.middle.found_in(_middle_hashes(short)), 2 * SHINGLE)
         long = long_hashes(short)
         if len(long):
             # Not where all is covered: looking up takes longest where something is found.
             open_to = np.nonzero(_sums(np.cumsum(steps[:-1]) == 0, ORDINARY))[0]
             _cover(steps, open_to[self.ordinary.found_in(long[open_to])], ORDINARY)
         heads = self.heads.found_in(short)
-        _cover_units(steps, short, heads, sorted(self.lengths), self.units.found_in)
+        for length, firsts, whole in _units_at(short, heads, sorted(self.lengths)):
+            _cover(steps, firsts[self.units.found_in(whole)], length)
+            inner = firsts[self.inner.found_in(whole)].tolist() if length < LONGEST_LABEL else ()
+            _cover(steps, np.array([at for at in inner if is_bounded(at, at + length)], dtype=np.intp), length)
         for first in heads[heads > cut_at - ORDINARY].tolist() if cut_at else ():
             behind = cut_at - SHINGLE - first
             if 0 <= behind <= ORDINARY - SHINGLE and (
@@ -275,18 +306,31 @@ class Index:
         return np.cumsum(steps[:-1]) > 0
 
 
-FEWEST_TELLING: Final = 1
-"""Telling letters among `SHINGLE` in a row."""
+FEWEST_TELLING: Final = 8
+"""What `SHINGLE` letters in a row must tell: four digits, or eight letters of a common word with a capital."""
+FEWEST_RARE: Final = 2
+"""Digits or letters of a rare word that twice as many letters must have."""
+_RARE: Final = 2
+FEWEST_SAYING: Final = 20
+"""Letters among `ORDINARY` in a row that are not of words that say nothing by themselves."""
+LONGEST_LABEL: Final = 24
+"""A shorter label of ordinary words is everybody's, and a shorter sentence within a text is recognised only where a
+sentence or line begins or ends."""
 LONGEST_UNIT: Final = 64
 """From here on what is whole is recognised by its pieces."""
 
 
-def _sums(telling: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
-    """How many of each run of `length` letters are telling."""
+def _sums(telling: NDArray[np.bool_] | NDArray[np.int8], length: int) -> NDArray[np.intp]:
+    """How much each run of `length` letters tells."""
     if len(telling) < length:
         return np.empty(0, dtype=np.intp)
-    told = np.concatenate(([0], np.cumsum(telling)))
+    told = np.concatenate(([0], np.cumsum(telling, dtype=np.intp)))
     return told[length:] - told[:-length]
+
+
+def _middle_hashes(short: Hashes) -> Hashes:
+    """One hash for each run of `2 * SHINGLE` letters."""
+    return joined((short[:-SHINGLE], short[SHINGLE:]), 2 * SHINGLE)
 
 
 def _unit_hashes(short: Hashes, firsts: Positions, length: int) -> Hashes:
@@ -296,19 +340,12 @@ def _unit_hashes(short: Hashes, firsts: Positions, length: int) -> Hashes:
     )
 
 
-def _cover_units(
-    steps: NDArray[np.int32],
-    short: Hashes,
-    heads: Positions,
-    lengths: Iterable[int],
-    found_in: Callable[[Hashes], Positions],
-) -> None:
-    if not len(heads):
-        return
-    for length in lengths:
+def _units_at(short: Hashes, heads: Positions, lengths: Iterable[int]) -> Iterator[tuple[int, Positions, Hashes]]:
+    """The runs of some lengths that begin at some places: the length, where they begin, and their hashes."""
+    for length in lengths if len(heads) else ():
         firsts = heads[heads + (length - SHINGLE) < len(short)]
         if len(firsts):
-            _cover(steps, firsts[found_in(_unit_hashes(short, firsts, length))], length)
+            yield length, firsts, _unit_hashes(short, firsts, length)
 
 
 def _cover(steps: NDArray[np.int32], starts: Positions, length: int) -> None:

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import base64
 import bisect
+import itertools
 import logging
 import re
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -69,6 +70,10 @@ class _View(NamedTuple):
     """Whether a word begins with it."""
     closes: NDArray[np.bool_]
     """Whether one ends with it."""
+    plain: str
+    """The characters, without escapes."""
+    at: Positions
+    """Which of them each letter is."""
 
 
 def _views(text: str, keys: Spans | None) -> Iterator[_View]:
@@ -77,11 +82,13 @@ def _views(text: str, keys: Spans | None) -> Iterator[_View]:
     letters, at = letters_of(seen)
     main = _view(seen, letters, at)
     yield main
-    plain = text_of(seen)
+    plain = main.plain
     closed = without_breaks(plain, letters, at, keys)
     if closed is not None:
         codes, places = closed
-        yield _View(codes, main.starts[places], main.ends[places], main.opens[places], main.closes[places])
+        yield _View(
+            codes, main.starts[places], main.ends[places], main.opens[places], main.closes[places], plain, at[places]
+        )
     for run in _BASE64.finditer(plain):
         yield from _decoded(run[0], seen, run.start())
 
@@ -99,6 +106,8 @@ def _view(seen: Letters, letters: Letters, at: Positions) -> _View:
         letters.ends,
         first & (~is_letter[at] | dense),
         last & (~is_letter[at + 2] | dense),
+        text_of(seen),
+        at,
     )
 
 
@@ -295,7 +304,14 @@ def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) 
     def is_open(first: int, end: int) -> bool:
         return bool(opens[first] and closes[end - 1])
 
-    inside = index.covered(codes, is_open, _letters_before_cut(text, views[0]))
+    firsts = list(itertools.accumulate((len(view.codes) + 1 for view in views), initial=0))
+
+    def is_bounded(first: int, end: int) -> bool:
+        number = bisect.bisect_right(firsts, first) - 1
+        view = views[number]
+        return _is_bounded(view.plain, int(view.at[first - firsts[number]]), int(view.at[end - 1 - firsts[number]]))
+
+    inside = index.covered(codes, is_open, is_bounded, _letters_before_cut(text, views[0]))
     for each in marks:
         inside |= each.covered(codes)
     files = _files(text, starts, [*index.found_files(codes), *(at for each in marks for at in each.found_files(codes))])
@@ -312,6 +328,15 @@ def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) 
         else:
             apart.append((first, last))
     return apart
+
+
+_SAME_SENTENCE: Final = frozenset("'\u2019-/&")
+
+
+def _is_bounded(plain: str, first: int, last: int) -> bool:
+    """Whether a sentence, a part of one or a line begins at a character, or ends with another."""
+    before, behind = plain[max(0, first - 8) : first].rstrip(" "), plain[last + 1 : last + 9].lstrip(" ")
+    return any(not side or not (side.isalnum() or side in _SAME_SENTENCE) for side in (before[-1:], behind[:1]))
 
 
 def _files(text: str, starts: Positions, found: Sequence[int]) -> Spans:

@@ -263,3 +263,15 @@ def test_a_session_of_an_open_trace_is_let_be() -> None:
 
         assert sessions.of("busy") is busy
         assert busy.text.scrub(text[4:18]) == ("[PRIVATE]", 1)
+
+
+@pytest.mark.parametrize("is_same", [False, True], ids=["another thread", "the same thread"])
+def test_what_another_customer_says(sinks: Sinks, is_same: bool) -> None:
+    """A sentence that a private node was told in one thread is nobody's in another one, and private in its own."""
+    text = "I would like to cancel the flight that I have booked for my sister"
+    first = thread()
+    turn(graph(("quiet", lambda _: {"extra": Chat().invoke(text).content})), {"messages": []}, first)
+    loud = graph(("loud", lambda _: {"extra": Chat().invoke(text).content}), ("quiet", lambda _: {}))
+    turn(loud, {"messages": []}, first if is_same else thread())
+
+    assert (text.encode() in sinks.everything()) != is_same

@@ -245,6 +245,64 @@ def test_a_whole_sentence_goes_from_twelve_letters_on(sentence: str) -> None:
     assert private.scrub(f"he told me: {sentence}, and so on and on") == (f"he told me: {TOKEN}, and so on and on", 1)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is there anything else that I can help you with today?",
+        "Thank you very much for all your help!",
+        "Could you please provide me with your user ID and your email address?",
+        "You're welcome. Have a great day, and please let me know if you need any further assistance.",
+    ],
+)
+def test_courtesies_are_everybodys(text: str) -> None:
+    """A sentence of words that a dialogue about anything has tells nothing of anybody, whoever said it."""
+    private = known(f"{text} My sister is ill.", text)
+
+    assert private.scrub(text) == (text, 0)
+    assert private.scrub("My sister is ill.")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_private"),
+    [
+        ("Flight Number: HAT0417", True),
+        ("Flight Number: none", False),
+        ("- **Payment Method:** cash", False),
+        ("I have paid for the return flight already", False),
+        ("Trip: return flight", True),
+        ("Number of passengers who are pregnant: one", True),
+    ],
+)
+def test_labels_and_short_lines(text: str, is_private: bool) -> None:
+    """A label of ordinary words is everybody's; a short line of them is known where a line begins or ends."""
+    told = (
+        "Flight Number: HAT0417\n- **Payment Method:** cash\nreturn flight\nNumber of passengers who are pregnant: one"
+    )
+
+    assert bool(known(told).scrub(text)[1]) == is_private
+
+
+@pytest.mark.parametrize(
+    ("text", "is_private"),
+    [
+        ("it was in May that we went to the", False),
+        ("cabin is Basic, we said", False),
+        ("I took 40 of the pills then", False),
+        ("he paid with card 4417 then", True),
+        ("for some Qorvexil then", True),
+        ("for Rose Baker then", True),
+    ],
+)
+def test_a_piece_must_tell_enough(text: str, is_private: bool) -> None:
+    """Two ordinary words with one digit or capital beside them are not somebody's; a number or a name with them is."""
+    told = (
+        "Well, it was in May that we went to the lake, and my cabin is Basic, and I took 40 of the pills, paid with card "
+        "4417 for some Qorvexil, and kept all of it for Rose Baker"
+    )
+
+    assert bool(known(told).scrub(text)[1]) == is_private
+
+
 @pytest.mark.parametrize("value", ["thank you", "credit_card", "approved", "2026-11-21", "14:00:00", "20261121"])
 def test_short_ordinary_strings_are_nobodys(value: str) -> None:
     """A short string of ordinary words, a date or a number is left where it stands."""

@@ -201,8 +201,9 @@ class Planted:
 
     def __call__(self, channel: str) -> str:
         """A text for a channel: the planted one, beside one that may stay."""
-        # A word between: what is found is widened to whole words, and may begin in the word before by chance.
-        return f"{self.companion(channel)} beside {self.secret(channel)}"
+        # Words between: what is found is widened to whole words, and may begin in the word before, or end in the one
+        # behind, by chance: where the next text that was told begins with the same letter.
+        return f"and {self.companion(channel)} beside {self.secret(channel)}"
 
     def secret(self, channel: str) -> str:
         return self.texts.setdefault(channel, self.make())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, TraceTagKey, trace_info
+from langchain_mlflow_cost.redaction.ordinary import is_program_name
 from langchain_mlflow_cost.redaction.private_json import without_private_text
 from langchain_mlflow_cost.tracing.calls import cost_json
 from langchain_mlflow_cost.tracing.span_state import SpanState
@@ -37,14 +38,14 @@ def clean_trace_info(span: GuardedSpan) -> None:
         _write_cost(span, info.trace_metadata)
         stopped_by = span.lmc_state.trace.stopped_by
         if stopped_by is not None:
-            info.trace_metadata[keys.STOPPED_BY] = stopped_by
+            info.trace_metadata[keys.STOPPED_BY] = clean_name(state, stopped_by)
         for fields in (info.tags, info.trace_metadata):
             _clean_mapping(state, fields)
         for name in ("request_preview", "response_preview", "client_request_id"):
             text = getattr(info, name, None)
             if text:
                 setattr(info, name, _clean_text(state, text, preview=name.endswith("preview")))
-        info.assessments[:] = [each for each in info.assessments if _keep_assessment(state, each)]
+        info.assessments[:] = [each for each in info.assessments if keep_assessment(state, each)]
 
 
 def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:
@@ -73,13 +74,20 @@ def _clean_mapping(state: SpanState, fields: dict[str, Any]) -> None:
             continue
         if seen.get(key) == (value, state.trace.is_released):
             continue
-        clean_value = _clean_value(state, key, value)
-        clean_key = key if key.startswith("mlflow.") else (_clean_text(state, key, is_name=True) or "redacted")
+        clean_key, clean_value = clean_tag(state, key, value)
         if clean_key != key:
             del fields[key]
-        if clean_value != value or clean_key != key:
-            fields[clean_key] = clean_value or ""
+        fields[clean_key] = clean_value
         seen[clean_key] = (clean_value, state.trace.is_released)
+
+
+def clean_tag(state: SpanState, key: str, value: str) -> tuple[str, str]:
+    """A tag or metadata of a trace, as it may be stored."""
+    if is_info_structure(key, value):
+        return key, value
+    clean_value = _clean_value(state, key, value)
+    clean_key = key if key.startswith("mlflow.") else (_clean_text(state, key, is_name=True) or "redacted")
+    return clean_key, clean_value or ""
 
 
 def _clean_value(state: SpanState, key: str, value: str) -> str | None:
@@ -110,6 +118,11 @@ def _clean_text(state: SpanState, text: str, *, preview: bool = False, is_name: 
     return without_private(info, clean)
 
 
+def clean_name(state: SpanState, text: str) -> str:
+    """A name, redacted and without what is private in any session of the trace."""
+    return without_private(state, state.name(text))
+
+
 def without_private(state: SpanState, text: str) -> str:
     """A text without what is private in any session of the trace."""
     for session in state.trace.private_sessions():
@@ -121,7 +134,7 @@ def without_private(state: SpanState, text: str) -> str:
 # --- assessments ----------------------------------------------------------------------------------------------------
 
 
-def _keep_assessment(state: SpanState, assessment: Any) -> bool:
+def keep_assessment(state: SpanState, assessment: Any) -> bool:
     """Clean an assessment that was logged while the trace was open; whether it may stay at all."""
     info = _info_state(state)
     span = _span_of(state, assessment)
@@ -150,7 +163,9 @@ def _clean_object(state: SpanState, thing: Any) -> None:
             _clean_object(state, value)
         elif isinstance(value, str):
             is_name = name in ("name", "source_type")
-            setattr(thing, name, without_private(state, state.name(value) if is_name else state.text(value, "trace")))
+            clean = state.name(value) if is_name else state.text(value, "trace")
+            # A name that a program gives, such as `helpful`, stays where all text is withheld.
+            setattr(thing, name, clean if is_name and is_program_name(clean) else without_private(state, clean))
         else:
             written = state.json(value, "trace")
             setattr(thing, name, None if written is None else json.loads(without_private(state, written)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import LiveSpan, add_to_ended, ended, fields_of, live_span, otel
 from langchain_mlflow_cost.adapters.stored_again import storing
+from langchain_mlflow_cost.tracing.beside import clean_name
 from langchain_mlflow_cost.tracing.sums import called_attributes, sum_attributes
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _sums_above(span: GuardedSpan) -> dict[LiveSpan, dict[str, str]]:
             found[live] = {**sum_attributes(totals), **called_attributes(root.lmc_state, totals)}
         stopped_by = state.trace.stopped_by
         if stopped_by is not None:
-            found.setdefault(live, {})[keys.STOPPED_BY] = json.dumps(stopped_by)
+            found.setdefault(live, {})[keys.STOPPED_BY] = json.dumps(clean_name(state, stopped_by))
     return found
 
 

@@ -54,6 +54,7 @@ from langchain_mlflow_cost.messages import declared_names
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracing import guard, outliving, payloads, release
 from langchain_mlflow_cost.tracing.active_run import ActiveRun, active_now, resolved
+from langchain_mlflow_cost.tracing.afterwards import govern_later_writes
 from langchain_mlflow_cost.tracing.calls import cost_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
@@ -137,6 +138,7 @@ class GuardedRecorder(Recorder):
     def govern_everywhere(self, state: HandlerState | None) -> None:
         """Govern the spans that nobody else does, those that are open among them, and keep MLflow's tracer out."""
         govern_unclaimed(state)
+        govern_later_writes(state)
         mute_tracer(state is not None)
         shortcut_all(state is not None)
         carry_into_threads(_is_of_a_run if state is not None and state.policy.has_private_nodes else None)

@@ -30,7 +30,7 @@ from langchain_mlflow_cost.adapters.trace_info import exports_metrics
 from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
 from langchain_mlflow_cost.tracing import other_libraries, outliving
 from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, settle_hearing
-from langchain_mlflow_cost.tracing.beside import clean_trace_info, without_private
+from langchain_mlflow_cost.tracing.beside import clean_name, clean_trace_info, without_private
 from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
@@ -178,7 +178,7 @@ def _write_last(span: GuardedSpan) -> None:
     if (totals.models or totals.tools) and not _is_a_call(span):
         state.pending.update(called_attributes(state, totals))
     if trace.stopped_by is not None and (span.parent is None or span is trace.root):
-        state.pending[keys.STOPPED_BY] = json.dumps(without_private(state, state.name(trace.stopped_by)))
+        state.pending[keys.STOPPED_BY] = json.dumps(clean_name(state, trace.stopped_by))
     written = state.attributes()
     if not state.has_plain_node:
         written["policy.node"] = without_private(state, written["policy.node"])

@@ -201,6 +201,13 @@ class Sessions:
             self._count(session)
         return session
 
+    def adopt(self, session_id: str, session: Session) -> None:
+        """Keep what a trace without a `thread_id` has, as long as that of a session."""
+        with self._lock:
+            self._known[session_id] = session
+            self._known.move_to_end(session_id)
+            self._count(session)
+
     def _made(self, session_id: str) -> Session:
         session = Session()
         if session_id in self._forgotten:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import Once
@@ -15,7 +16,7 @@ from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from langchain_mlflow_cost.errors import BudgetExceededError
@@ -248,10 +249,10 @@ class Trace:
                     store.learn(session_id, session)
                 if not session.takes_up(step, is_resumed=resumed):
                     session.is_whole = False
-                    self._withhold_unknown()
+                    self.withhold_unknown()
         session.last_step = max(step, session.last_step or 0)
 
-    def _withhold_unknown(self) -> None:
+    def withhold_unknown(self) -> None:
         """Withhold all text of this trace: some of it is of unknown origin."""
         unknown = self._sessions.setdefault(_UNKNOWN, Session())
         unknown.text.withhold_everything()
@@ -310,6 +311,7 @@ class Trace:
         for session_id in self._sessions:
             if session_id is not None and session_id != _UNKNOWN:
                 SESSIONS.count(session_id)
+        ENDED.note(self, self._sessions)
         if not self.open_spans:
             # A span that outlives the root is still to be cleaned.
             for session in self._sessions.values():
@@ -321,6 +323,46 @@ class Trace:
         self.private_errors = []
 
 
+class EndedTrace(NamedTuple):
+    """What holds for what is written to a trace after its end."""
+
+    policy: NodePolicy
+    session_ids: frozenset[str]
+
+
+class _Ended:
+    """The last traces that have ended, where somebody governs what is written to them later. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, EndedTrace] = OrderedDict()
+        self.is_kept = False
+
+    def note(self, trace: Trace, sessions: Mapping[str | None, Session]) -> None:
+        """Remember a trace; what its private nodes were told without a session counts among the sessions'."""
+        if not self.is_kept or not trace.trace_id or trace.info_policy is None:
+            return
+        named = set()
+        for session_id, session in sessions.items():
+            if session:
+                name = session_id or f"\0{trace.trace_id}"
+                if session_id is None or session_id == _UNKNOWN:
+                    SESSIONS.adopt(name, session)
+                named.add(name)
+        with self._lock:
+            before = self._known.pop(trace.trace_id, None)
+            names = frozenset(named) if before is None else before.session_ids | named
+            self._known[trace.trace_id] = EndedTrace(trace.info_policy, names)
+            if len(self._known) > limits().ended_traces:
+                self._known.popitem(last=False)
+
+    def of(self, trace_id: str) -> EndedTrace | None:
+        """What holds for a trace; None if it is not known."""
+        with self._lock:
+            return self._known.get(trace_id)
+
+
+ENDED = _Ended()
 _traces: weakref.WeakValueDictionary[int, Trace] = weakref.WeakValueDictionary()
 """By OpenTelemetry's id, as long as a handler remembers them."""
 

@@ -58,7 +58,6 @@ class Limits:
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
     span_names: int = 4_096
     """Names under one policy of a node that are known to hold nothing to redact."""
-    """Names of runs of one handler that are known to hold nothing to redact."""
     ended_traces: int = 20_000
     """Traces that have ended whose policy is known where tags and assessments are written to them later."""
     export_wait_s: float = 1.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langgraph.cache.memory import InMemoryCache
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -23,3 +25,18 @@ def is_graph_run(frame: FrameType | None) -> bool:
 def graph_of(frame: FrameType | None) -> Any:
     """The compiled graph whose run began in this function; None if it is no graph's."""
     return frame.f_locals.get("self") if frame is not None and is_graph_run(frame) else None
+
+
+def cached_nodes(frame: FrameType | None) -> tuple[list[str], bool]:
+    """Nodes of the graph whose run began here that LangGraph may answer from a cache; and whether that is this process's.
+
+    A node that it answers so sends no event of any kind.
+    """
+    graph = graph_of(frame)
+    cache = getattr(graph, "cache", None)
+    if cache is None:
+        return [], True
+    of_all = getattr(graph, "cache_policy", None)
+    nodes = dict(getattr(graph, "nodes", None) or {})
+    names = [name for name, node in nodes.items() if of_all or getattr(node, "cache_policy", None)]
+    return names, isinstance(cache, InMemoryCache)

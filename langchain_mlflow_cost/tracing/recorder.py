@@ -308,8 +308,8 @@ class GuardedRecorder(Recorder):
             return  # cancelled, or a closed stream
         elif isinstance(returned, BudgetExceededError):
             return  # our own words
-        session = run.trace.session_of(run.session_id)
-        session.remember_private(payloads.without_channels(returned) if run.is_node else returned, given=run.was_given)
+        said = payloads.without_channels(returned) if run.is_node else returned
+        run.trace.remember_returned(run.session_id, said, run.was_given)
 
     def note_declared(self, run: Run, params: Any) -> None:
         """Remember the names that the program declares in the parameters of a model's call."""

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_mlflow_cost.adapters.graph_runs import graph_of, is_graph_run
+from langchain_mlflow_cost.adapters.graph_runs import cached_nodes, graph_of, is_graph_run
 from langchain_mlflow_cost.graphs import graph_name, path_within
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.nodes import GraphName, node_path, path_text
@@ -260,6 +260,15 @@ def _note_nodes(run: Run) -> None:
             watch.note_graph(run.path, nodes)
 
 
+def _note_cache(run: Run) -> None:
+    """Have what private nodes said known, wherever LangGraph may give it again from its cache without running them."""
+    names, is_of_process = cached_nodes(run.place.frame)
+    for name in names:
+        if not all(state.policy.for_node((*run.path, name)).log_prompts for state in run.handlers):
+            run.trace.note_cache(is_of_process=is_of_process)
+            return
+
+
 def _is_called(above: Run | None) -> bool:
     """Whether what begins below this run was called by a tool, and not by a node's function."""
     while above is not None and above.kind != "work":
@@ -324,6 +333,8 @@ def make_run(
             trace.add_handler(state, run.session_id)
     if run.is_graph:
         _note_nodes(run)
+        if trace.holds:
+            _note_cache(run)
     run.policy = trace.policy_at(run.handlers, run.path)
     if parent is not None and parent.state is None and parent.run_id not in RUNS:
         # What its trace knew of private text is gone.

@@ -16,7 +16,7 @@ from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from uuid import UUID
 
     from langchain_mlflow_cost.errors import BudgetExceededError
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "\0texts of unknown origin"
 """In the place of a session's id."""
+_CACHED = "\0what private nodes said whose answers are cached"
+"""Likewise, one for the process."""
+_OWN = (None, _UNKNOWN, _CACHED)
+"""In the place of an id that another process could know."""
 _TOLD = Once(logging.getLogger("langchain_mlflow_cost"))
 
 _ENTRY_CHARS = 200
@@ -252,6 +256,22 @@ class Trace:
                     self.withhold_unknown()
         session.last_step = max(step, session.last_step or 0)
 
+    def note_cache(self, *, is_of_process: bool) -> None:
+        """Note that some private node may be answered from a cache, with what it said in any session.
+
+        Args:
+            is_of_process: The cache holds nothing that another process said.
+        """
+        if not is_of_process:
+            self.withhold_unknown()
+        self.session_of(_CACHED)
+
+    def remember_returned(self, session_id: str | None, returned: Any, given: Collection[str]) -> None:
+        """Remember what a private node returned or raised that it was not given."""
+        self.session_of(session_id).remember_private(returned, given=given)
+        if _CACHED in self._sessions:
+            self._sessions[_CACHED].remember_private(returned, given=given)
+
     def withhold_unknown(self) -> None:
         """Withhold all text of this trace: some of it is of unknown origin."""
         unknown = self._sessions.setdefault(_UNKNOWN, Session())
@@ -273,7 +293,7 @@ class Trace:
         if not self.holds:
             return
         for session_id, session in list(self._sessions.items()):
-            if session_id is not None and session_id != _UNKNOWN:
+            if session_id not in _OWN:
                 session.settle_declared()
                 for store in self._stores():
                     store.share(session_id, session)

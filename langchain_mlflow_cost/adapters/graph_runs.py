@@ -28,7 +28,7 @@ def graph_of(frame: FrameType | None) -> Any:
 
 
 def cached_nodes(frame: FrameType | None) -> tuple[list[str], bool]:
-    """Nodes of the graph whose run began here that LangGraph may answer from a cache; and whether that is this process's.
+    """Nodes of the graph whose run began here that LangGraph may answer from a cache; and whether it is this process's.
 
     A node that it answers so sends no event of any kind.
     """

@@ -25,6 +25,7 @@ SESSIONS_NEEDED_TELLING: Final = 20
 """In so many, if it holds a name, a number or a rare word: it may be of a customer who comes again."""
 _POSITIONS: Final = 256
 _LINES: Final = 4_096
+_BEGINNING: Final = 4_096
 _DECLARING: Final = ("system", "developer")
 
 
@@ -43,6 +44,20 @@ def lines_of(value: Any) -> Iterator[str]:
     for told in private_strings(value):
         if told.kind == "words":
             yield from told.text.splitlines()
+
+
+def _beginning(said: list[Any]) -> str:
+    """The first characters of what was said: a prompt grows with every turn, and its beginning tells users apart."""
+    parts: list[str] = []
+    room = _BEGINNING
+    for message in said:
+        for told in private_strings(message):
+            if told.kind == "words":
+                parts.append(told.text[:room])
+                room -= len(parts[-1])
+                if room <= 0:
+                    return "\n".join(parts)
+    return "\n".join(parts)
 
 
 def _digest(text: str) -> bytes:
@@ -87,7 +102,7 @@ class OwnWords:
             tools: Their definitions.
         """
         declared, said = split_prompt(prompt)
-        words = _digest("\n".join(line for message in said for line in lines_of(message)))
+        words = _digest(_beginning(said))
         if not said or words == _digest(""):
             return
         session = _digest(session_id)

@@ -99,8 +99,8 @@ def people() -> Iterator[Redactor]:
     nlp = spacy.blank("en")
     ruler = nlp.add_pipe("entity_ruler")
     names = ("Ada Lovelace", "Jordan", "Madison", "Claude", "Claude Sonnet", "Charlotte", "Lookup", "Flight Finder")
-    ruler.add_patterns([{"label": "PERSON", "pattern": one} for one in names])  # type: ignore[attr-defined]
-    ruler.add_patterns([{"label": "GPE", "pattern": one} for one in ("Paris", "Denver")])  # type: ignore[attr-defined]
+    ruler.add_patterns([{"label": "PERSON", "pattern": one} for one in names])
+    ruler.add_patterns([{"label": "GPE", "pattern": one} for one in ("Paris", "Denver")])
     engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": "own"}])
     engine.nlp = {"en": nlp}
     presidio.use_nlp_engine(engine)

@@ -44,6 +44,12 @@ _MONEY_BEFORE = text_pattern(r"(?:\b(?:eur|usd|idr|rp|vnd|brl|clp|cop|ars|try|is
 _MONEY_AFTER = re.compile(
     r"[ ]?(?:,[0-9]{2}\b|(?:EUR|USD|IDR|VND|BRL|CLP|COP|ARS|TRY|ISK|DKK|CHF|€|£|₫)(?![A-Za-z]))", re.ASCII
 )
+_PORT_AFTER = re.compile(r":[0-9]{2,5}(?![\w.])|[ ]port[ :]?[0-9]", re.ASCII)
+# Who came from where.
+_CAME_FROM = text_pattern(
+    r"\b(?:accepted|attacks?|ban(?:ned)?|block(?:ed)?|connect(?:ed|ion|ions)?|disconnect(?:ed)?|fail(?:ed|ure)|invalid|login|logged|packets?|"
+    r"requests?|sessions?|sign(?:ed)?[ -]in|traffic|user)\b.* from ?$"
+)
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){3}", re.ASCII)
 _FILE_AFTER = re.compile(
     r"[.-](?:jar|war|nupkg|dll|exe|msi|zip|tgz|tar|gz|whl|deb|rpm|apk|dmg|pkg|so|egg|gem|crate|vsix|xpi|crx|iso|img|bin|snap|ebuild|pom|min|js|css)\b",
@@ -83,12 +89,14 @@ def _is_version(view: View, start: int, end: int) -> bool:
     # One question for all four where the answer is mostly no.
     if not is_in(_ANY_VERSION, before):
         return False
-    if is_in(_VERSION_WORDS, before):
-        return True
+    if is_in(_VERSION_WORDS, before) or _PORT_AFTER.match(text, end):
+        return not _PORT_AFTER.match(text, end)
     line = before[before.rfind(b"\n") + 1 :]
     if is_in(_NAMED_VERSION, line) or (is_in(_COMPARED, line) and not is_in(_ADDRESS_COMPARED, line)):
         return True
-    return is_in(_MAYBE_VERSION, line) and not _looks_like_address(text[start:end], line)
+    return (
+        is_in(_MAYBE_VERSION, line) and not is_in(_CAME_FROM, line) and not _looks_like_address(text[start:end], line)
+    )
 
 
 def _looks_like_address(value: str, before: bytes) -> bool:

@@ -28,7 +28,7 @@ class Command(NamedTuple):
     form: str = "value"
     """`value`: the argument is the secret, beside the flag or glued to a short one; `glued`: only glued; `apart`: only
     beside it; `pair`: of `user:secret` what follows the colon; `percent`, `comma`, `slash`: likewise; `prefix`:
-    `pass:secret`; `word`: the first argument that is no flag; `second`: the second one."""
+    `pass:secret`; `word`: the first argument behind `then` that is no flag; `first`, `second`, `last`: that one of all."""
 
 
 COMMANDS = (
@@ -78,6 +78,8 @@ COMMANDS = (
     Command("keytool|jarsigner|apksigner", "", "-storepass -keypass -srcstorepass -deststorepass", "apart"),
     Command("htpasswd", "-b|-nb|-bn|-bc|-cb|-bB|-Bb|-nbB|-nbm|-bm|-mb", "", "last"),
     Command("sqlplus|sqlldr|expdp|impdp|exp|imp|rman", "", "", "slash"),
+    Command("ConvertTo-SecureString|convertto-securestring", "", "", "first"),
+    Command("snmp-server", "community", "", "word"),
     Command("vault", "login", "", "word"),
     Command("wandb", "login", "", "word"),
     Command("snyk", "auth", "", "word"),
@@ -221,7 +223,7 @@ def _arguments(
     elif row.form == "last":
         words = words[3:4] if row.names == "mc" and len(words) < 5 else words[-1:] if len(words) > 2 else []
     else:
-        words = _second(words, row)
+        words = _first_or_second(words, row)
     return [
         _span(_WHOLE.match(text, one.start(), one.end())) for one in words if _WHOLE.match(text, one.start(), one.end())
     ]
@@ -233,8 +235,10 @@ _ORACLE = re.compile(r"[A-Za-z][\w$#]{0,30}/(\"?[^\s/@\"]{3,64}\"?)(?:@\S*)?", r
 _MARKS = {"pair": ":", "percent": "%", "comma": ",", "prefix": ":"}
 
 
-def _second(words: list[re.Match[str]], row: Command) -> list[re.Match[str]]:
+def _first_or_second(words: list[re.Match[str]], row: Command) -> list[re.Match[str]]:
     """Give the password of `net use`, of `net user name password`, of `wpa_passphrase name password`."""
+    if row.form == "first":
+        return words[:1]
     plain = [one for one in words if not one.group().startswith("/")]
     if row.names.startswith("net"):
         if len(plain) < 3 or (plain[0].group() == "use" and not any("\\\\" in one.group() for one in plain[1:3])):

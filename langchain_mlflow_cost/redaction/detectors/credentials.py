@@ -20,7 +20,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     is_wordy,
     name_kind,
 )
-from langchain_mlflow_cost.redaction.detectors.urls import find_url_secrets
+from langchain_mlflow_cost.redaction.detectors.urls import find_driver_secrets, find_url_secrets
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, positions
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def find_secrets(view: View, found: list[Span]) -> None:
         _pem_blocks(view, found)
     if b"@" in view.bytes and b"://" in view.bytes:
         find_url_secrets(view, found)
+    if b"@tcp(" in view.bytes or b"@unix(" in view.bytes:
+        find_driver_secrets(view, found)
     if not view.is_plain:
         find_command_secrets(view, found)
     if view.has_names:

@@ -47,8 +47,8 @@ _TAIL = (
 )
 _VALUE = re.compile(
     r"(?P<sep>[\"'`\])\\*_~]{0,5}[ \t]{0,12}"
-    r"(?:[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|-{1,2}>|\u2192|>|,"
-    rf"|(?:{SAYS}|\u00e8|\u00e9|e')(?![\w:]):?(?=[ \t])|-(?=[ \t])|(?=[ \t]))[ \t]{{0,12}}[*_]{{0,3}}[ \t]{{0,2}})"
+    r"(?:=>\s{1,12}string\([0-9]{1,4}\)|[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|-{1,2}>|\u2192|>|,"
+    rf"|(?:{SAYS}|\u00e8|\u00e9|e')(?!\w|::):?(?=[ \t])|-(?=[ \t])|(?=[ \t]))[ \t]{{0,12}}[*_]{{0,3}}[ \t]{{0,2}})"
     + _TAIL,
     re.IGNORECASE,
 )
@@ -62,6 +62,8 @@ _PAIR = re.compile(
     + _TAIL,
     re.ASCII | re.IGNORECASE,
 )
+# Routers: the type of the encryption, and what is encrypted.
+_NUMBERED = re.compile(r"[ \t](?:7[ \t]([0-9A-F]{6,120})|0[ \t]([^\s\x1f]{4,80}))(?![\w])", re.ASCII)
 _NEXT_LINE = re.compile(
     rf"(?P<sep>[ \t:*_]{{0,8}}\r?\n[ \t]{{0,40}})(?P<bare>{_BARE}{{4,200}})(?=[ \t]*(?:\r?\n|\x1f|\Z))", re.IGNORECASE
 )
@@ -157,8 +159,11 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     at = _NAME_AT.match(text, start, anchor_end)
     if not at:
         match = _NETRC.match(text, start)
-        if match:
-            return _value(view, match, PASSWORD, "netrc") if b"machine" in view.before(start, 80) else None
+        if match and b"machine" in view.before(start, 80):
+            return _value(view, match, PASSWORD, "netrc")
+        inside = text[start:anchor_end].lower().rfind("password")
+        if inside > 0:
+            return _named(view, start + inside, anchor_end)  # LOGIN ENCRYPTED PASSWORD '...'
         match = _USER_AND.match(text, start)
         if match and _is_spoken_password(match["bare"].rstrip(_TRAILING)):
             return _value(view, match, PASSWORD, "user / password", strong=True)
@@ -187,6 +192,8 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     source = view.text
     if kind is PASSWORD and (phrase := _PHRASE.match(source, name_end)) and is_pass_phrase(phrase[1]):
         return (*phrase.span(1), "SECRET", f"phrase after the name {name!r}")
+    if kind is PASSWORD and (match := _NUMBERED.match(text, name_end)):
+        return (*match.span(match.lastindex or 0), "SECRET", f"value of the name {name!r}, by its type")
     match = _PAIR.match(source, name_end)
     if match:
         return _value(view, match, kind, name, strong=True)

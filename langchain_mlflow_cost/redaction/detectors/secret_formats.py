@@ -300,6 +300,11 @@ _FORMS = (
         r"\$(?:argon2(?:id?|d)|scrypt|pbkdf2(?:-sha[0-9]{1,3})?|bcrypt-sha256)\$[A-Za-z0-9+/.,=$-]{40,300}+",
     ),
     _format(
+        "password hash, ldap",
+        r"\{(?:SSHA|SHA|SMD5|MD5)",
+        rf"\{{S?(?:SHA(?:224|256|384|512)?|MD5)\}}{_B}{{20,140}}={{0,2}}",
+    ),
+    _format(
         "password hash, django",
         r"\bpbkdf2_sha(?:1|256)\$",
         rf"pbkdf2_sha(?:1|256)\$[0-9]{{3,8}}\${_A}{{6,40}}\${_B}{{27,44}}={{0,2}}",

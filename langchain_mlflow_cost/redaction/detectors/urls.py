@@ -54,6 +54,20 @@ def find_url_secrets(view: View, found: list[Span]) -> None:
             view.because(*match.span("user"), "user of a URL that is a token")
 
 
+_DRIVER = re.compile(r"[^\s:@/\"'`=(]{1,64}:([^\s\"'`]{1,128})\Z", re.ASCII)
+
+
+def find_driver_secrets(view: View, found: list[Span]) -> None:
+    """Find passwords in the addresses of Go's drivers, which have no scheme: `user:password@tcp(host:3306)/name`."""
+    text = view.ascii
+    for mark in (b"@tcp(", b"@unix("):
+        for at in positions(view.bytes, mark):
+            match = _DRIVER.search(text, max(0, at - 200), at)
+            if match and not _VARIABLE.match(match[1]) and not PLACEHOLDER.fullmatch(match[1]):
+                found.append((*match.span(1), "SECRET"))
+                view.because(*match.span(1), "password of a driver's address")
+
+
 def _is_port(password: str) -> bool:
     """Say whether what follows the colon is a port and more, and the at sign stands in a path: host:8080/a@b."""
     return any(mark in password for mark in "/?#")

@@ -244,6 +244,12 @@ HOSTILE = (
     "?code=", "&sig=aB3", "password -> ", "password: word\n", "password\nZx8\n", "api key ", "пароль это ", "密码是", "482913 is your code ", "verification code is ", "user: a / b ",
     "identified by 'x' ", "a:123:b:c:d\n", "login a password b ", "seed phrase: abc ", "https://a", "://a:b/c#d?e@", "-----BEGIN PRIVATE KEY-----\nMIIEow", "A" * 70 + "\n", "4111_", "4111\n", "4111 1111\n> ",
     "1-800-A", "&#64;", "\\u0040", "=40a.", "=3D", "%2540", "iVBORw0KGgo", "$2b$12$", "JQQJ99AB", "972-50-", "%2B1", "1.2.3.4 version ", "[EMAIL_ADDRESS] 1.2.3.4 ", "name: x\n  value: ", "Ym9i",
+    "a:b@tcp(",
+    'setPassword("',
+    'auth=("a","',
+    '{"a":1}\n',
+    "SK31 1200 0000 1987 ",
+    "snmp-server community a ",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ GOALS = {
 
 def found(text: str) -> list[tuple[int, int, str]]:
     """Find everything in a text, as plain tuples."""
-    return [tuple(one) for one in ALL.find(text)]
+    return [(one.start, one.end, one.entity) for one in ALL.find(text)]
 
 
 @pytest.fixture(scope="module", params=["tune", "aside"])

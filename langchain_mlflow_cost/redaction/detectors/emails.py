@@ -53,6 +53,8 @@ def find_emails(view: View, found: list[Span]) -> None:
             view.ascii.startswith(":", end) or view.ascii.endswith("://", 0, start)
         ):
             continue  # git@github.com:owner/name is an address of no person
+        if view.ascii.endswith("://", 0, start) and not view.ascii.endswith("mailto://", 0, start):
+            continue  # https://bob@example.com: a name at a machine
         found.append((start, end, "EMAIL_ADDRESS"))
         done = end
 

@@ -34,12 +34,14 @@ _MORE_NAMES = (
 )  # fmt: skip
 NAME_WORDS = rf"(?:(?:{'|'.join(_PASSWORDS)})s?|pwd|keys?|secrets?|token|[a-z0-9]_session|{'|'.join(_MORE_NAMES[1:])})[0-9]{{0,2}}"
 _PARAMETERS = r"[?&][a-z0-9_.%-]*(?:assertion|auth|code|credential|hmac|jwt|key|otp|passwd|password|pwd|samlresponse|secret|session|sid|sig|signature|ticket|token)s?="
+# What takes a user's name and a password, in this order.
+CALLS = ("basicauth", "basic_auth", "httpbasicauth", "login", "networkcredential", "usernamepasswordcredentials")
 _CLOSING = r"[\"'`\])\\*_~]*"
 SAYS = r"(?:adalah|are|est?|is|ist|je|jest|lauten|lautet|sera|to|was)"
 # A value that is spoken of has something that words have not.
 _ODD = r"(?:[\"'`]|[^\s\x1f]*(?-i:[^a-z\s.,;:!?()\x1f-]))"
 _THEN = (
-    rf"[0-9]{{0,2}}(?:{_CLOSING}[ \t]*(?:[:=>?]|->|\b{SAYS}\b:?[ \t]+{_ODD})|[ \t]+-+>?[ \t]+{_ODD}|[\"'][ ]*,"
+    rf"[0-9]{{0,2}}(?:{_CLOSING}[ \t]*(?:[:=>?]|->|\b{SAYS}\b:?[ \t]+{_ODD})|[ \t]+-+>?[ \t]+{_ODD}|[\"'][ ]*,|\([\"']"
     # The value beside the name: XML, environments of Kubernetes, forms; property lists.
     r"|[\"'\\]*[ \t,]*\r?\n?[ \t,-]*[\"'\\]*value[\"'\\]*[ \t]*[:=]|</key>\s*<string>)"
 )
@@ -79,6 +81,7 @@ _WHOLE_WORDS = _by_letter(
     (("identified",), r"[ \t\r\n]+(?:with[ \t]+[^\s\x1f]+[ \t]+)?by[ \t]+(?:password[ \t]+)?[\"']"),
     (("apikey", "basic", "bearer", "digest", "ssws", "token"), "[ ]+[A-Za-z0-9+/_.~-]{12}"),
     (("otp", "pin"), "[ #:]+[0-9]"),
+    (CALLS, r"\([\"'][^\"'\n\x1f]*[\"'],[ ]*[\"']"),
     (
         ("credentials", "creds?", "login", "user(?:[ _]?name)?"),
         r"[\"']?[ \t]*[:=][ \t]*[^\s/:@\x1f]+[ \t]*/[ \t]*[^\s/\x1f]",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.redaction.detectors.name_patterns import CODES, NAME_WORDS, SAYS
+from langchain_mlflow_cost.redaction.detectors.name_patterns import CALLS, CODES, NAME_WORDS, SAYS
 from langchain_mlflow_cost.redaction.detectors.secret_names import (
     FILE,
     KEY,
@@ -47,7 +47,7 @@ _TAIL = (
 )
 _VALUE = re.compile(
     r"(?P<sep>[\"'`\])\\*_~]{0,5}[ \t]{0,12}"
-    r"(?:=>\s{1,12}string\([0-9]{1,4}\)|[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|-{1,2}>|\u2192|>|,"
+    r"(?:=>\s{1,12}string\([0-9]{1,4}\)|\((?=[\"'])|[?:]{0,3}=(?!=)>?|:{1,3}=?(?!=)|=>|-{1,2}>|\u2192|>|,"
     rf"|(?:{SAYS}|\u00e8|\u00e9|e')(?!\w|::):?(?=[ \t])|-(?=[ \t])|(?=[ \t]))[ \t]{{0,12}}[*_]{{0,3}}[ \t]{{0,2}})"
     + _TAIL,
     re.IGNORECASE,
@@ -64,6 +64,9 @@ _PAIR = re.compile(
 )
 # Routers: the type of the encryption, and what is encrypted.
 _NUMBERED = re.compile(r"[ \t](?:7[ \t]([0-9A-F]{6,120})|0[ \t]([^\s\x1f]{4,80}))(?![\w])", re.ASCII)
+_TWO = r"\([\"'][^\"'\n\x1f]{0,128}[\"'],[ ]*[\"'](?P<sep>)(?P<bare>[^\"'\s\x1f]{4,200})(?=[\"'])"
+_CALL = re.compile(rf"(?:{'|'.join(CALLS)}){_TWO}", re.ASCII | re.IGNORECASE)
+_PAIR_OF_AUTH = re.compile(rf"[ ]?=[ ]?{_TWO}", re.ASCII)
 _NEXT_LINE = re.compile(
     rf"(?P<sep>[ \t:*_]{{0,8}}\r?\n[ \t]{{0,40}})(?P<bare>{_BARE}{{4,200}})(?=[ \t]*(?:\r?\n|\x1f|\Z))", re.IGNORECASE
 )
@@ -161,6 +164,9 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
         match = _NETRC.match(text, start)
         if match and b"machine" in view.before(start, 80):
             return _value(view, match, PASSWORD, "netrc")
+        match = _CALL.match(text, start)
+        if match:
+            return _value(view, match, PASSWORD, "second argument of a login", strong=True)
         inside = text[start:anchor_end].lower().rfind("password")
         if inside > 0:
             return _named(view, start + inside, anchor_end)  # LOGIN ENCRYPTED PASSWORD '...'
@@ -181,7 +187,13 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
             if longer is not None and longer is not PASSWORD:
                 kind = longer
                 first = words.start()
-    if kind is None and (code := _code(view, first, name_end)):
+                name = view.text[first:name_end]
+    is_pin = (
+        kind is MAYBE
+        and name.upper().split()[-1:] == ["PIN"]
+        and (text[start:name_end].isupper() or text.startswith(" is ", name_end))
+    )
+    if (kind is None or is_pin) and (code := _code(view, first, name_end)):
         return code
     if kind is None:
         return None
@@ -192,6 +204,8 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     source = view.text
     if kind is PASSWORD and (phrase := _PHRASE.match(source, name_end)) and is_pass_phrase(phrase[1]):
         return (*phrase.span(1), "SECRET", f"phrase after the name {name!r}")
+    if name.lower().endswith("auth") and (match := _PAIR_OF_AUTH.match(text, name_end)):
+        return _value(view, match, PASSWORD, name, strong=True)
     if kind is PASSWORD and (match := _NUMBERED.match(text, name_end)):
         return (*match.span(match.lastindex or 0), "SECRET", f"value of the name {name!r}, by its type")
     match = _PAIR.match(source, name_end)
@@ -240,6 +254,15 @@ def _assigned(view: View, match: re.Match[str], kind: Kind, name: str) -> _Found
         and (is_option or (name.isupper() and separator == "="))
     ):
         kind = KEY  # --token x, TOKEN=x: nobody's hash or id
+    if separator == "(":
+        # An argument: `setPassword("...")`, and not the name of a field, a text or a path.
+        good = (
+            _is_spoken_password(value)
+            if kind is PASSWORD
+            else len(value) >= 16 and kind is KEY and _HAS_BOTH.match(value)
+        )
+        if not good or is_label(value):
+            return None
     spoken = separator[:1].isalpha() or separator[:1] in {"-", "\u2192"}
     return _value(view, match, kind, name, spoken=spoken, separator=separator)
 
@@ -329,7 +352,7 @@ def _beside_name(view: View, match: re.Match[str], kind: Kind, name: str) -> _Fo
         return None
     if (
         kind is KEY
-        and "_" in name
+        and ("_" in name or " " in name)
         and len(value) >= 20
         and is_key(KEY, value)
         and _HAS_BOTH.match(value)

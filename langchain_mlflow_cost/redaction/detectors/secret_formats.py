@@ -300,6 +300,11 @@ _FORMS = (
         r"\$(?:argon2(?:id?|d)|scrypt|pbkdf2(?:-sha[0-9]{1,3})?|bcrypt-sha256)\$[A-Za-z0-9+/.,=$-]{40,300}+",
     ),
     _format(
+        "password hash, scram",
+        r"\bSCRAM-SHA-256\$",
+        rf"SCRAM-SHA-256\$[0-9]{{3,7}}:{_B}{{16,60}}={{0,2}}\${_B}{{40,60}}={{0,2}}:{_B}{{40,60}}={{0,2}}",
+    ),
+    _format(
         "password hash, ldap",
         r"\{(?:SSHA|SHA|SMD5|MD5)",
         rf"\{{S?(?:SHA(?:224|256|384|512)?|MD5)\}}{_B}{{20,140}}={{0,2}}",

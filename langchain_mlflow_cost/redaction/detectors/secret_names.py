@@ -140,7 +140,9 @@ PLACEHOLDER = re.compile(
     r"[*.x_?#•●-]+|<.*|.*\$\{.*|\$(?![0-9a-z]{1,6}\$).*|%[^0-9].*|%|\{.*|\[.*|.*\{\{.*|\*+.*|«.*|your[-_ ].*|.*[-_ ]here|example.*|"
     r"change[-_ ]?me|my[-_]?(?:password|secret|token|key)|none|null|nil|true|false|undefined|todo|tbd|redacted|hidden|string|str|text|"
     r"int|bool|any|object|required|optional|env|secret|password|token|key|dummy|placeholder|bearer|basic|n/?a|empty|"
-    r"default|value|\(.*|masked|omitted|removed|unset|unknown|@.*",
+    r"default|value|\(.*|masked|omitted|removed|unset|unknown|@.*|"
+    # Tags of YAML: where the value is to be found.
+    r"!(?:vault|ref|sub|getatt|secret|env_?(?:var)?|importvalue|join|if|select|findinmap|reference)(?:[ .].*)?",
     re.IGNORECASE | re.ASCII,
 )
 CODE_VALUE = re.compile(

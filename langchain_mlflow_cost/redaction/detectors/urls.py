@@ -54,18 +54,23 @@ def find_url_secrets(view: View, found: list[Span]) -> None:
             view.because(*match.span("user"), "user of a URL that is a token")
 
 
-_DRIVER = re.compile(r"[^\s:@/\"'`=(]{1,64}:([^\s\"'`]{1,128})\Z", re.ASCII)
+_LONGEST_DRIVER = 200
+_BEFORE_DRIVER = " \t\r\n\x1f\"'`=(/"
 
 
 def find_driver_secrets(view: View, found: list[Span]) -> None:
     """Find passwords in the addresses of Go's drivers, which have no scheme: `user:password@tcp(host:3306)/name`."""
     text = view.ascii
     for mark in (b"@tcp(", b"@unix("):
+        done = 0
         for at in positions(view.bytes, mark):
-            match = _DRIVER.search(text, max(0, at - 200), at)
-            if match and not _VARIABLE.match(match[1]) and not PLACEHOLDER.fullmatch(match[1]):
-                found.append((*match.span(1), "SECRET"))
-                view.because(*match.span(1), "password of a driver's address")
+            low = max(done, at - _LONGEST_DRIVER)
+            start = max(low, *(text.rfind(one, low, at) + 1 for one in _BEFORE_DRIVER))
+            user, _, password = text[start:at].partition(":")
+            done = at + len(mark)
+            if user and password and not _VARIABLE.match(password) and not PLACEHOLDER.fullmatch(password):
+                found.append((at - len(password), at, "SECRET"))
+                view.because(at - len(password), at, "password of a driver's address")
 
 
 def _is_port(password: str) -> bool:

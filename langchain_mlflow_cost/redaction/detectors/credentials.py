@@ -53,7 +53,7 @@ def find_secrets(view: View, found: list[Span]) -> None:
         _pem_blocks(view, found)
     if b"@" in view.bytes and b"://" in view.bytes:
         find_url_secrets(view, found)
-    if b"@tcp(" in view.bytes or b"@unix(" in view.bytes:
+    if view.at_signs:
         find_driver_secrets(view, found)
     if not view.is_plain:
         find_command_secrets(view, found)
@@ -66,11 +66,11 @@ def find_secrets(view: View, found: list[Span]) -> None:
 
 def _provider_keys(view: View, found: list[Span]) -> None:
     text = view.ascii
-    done = 0
+    done = tried = 0
     # A token that may also stand behind a `_` is looked for once in a run of its letters: `_eyJ_eyJ...` is one.
     dead = 0
     for start, anchor_end in sorted([*view.key_starts, *view.inner_keys]):
-        if start < done:
+        if start < done or start < tried:
             continue
         if (
             anchor_end - start == _PREFIXED_SIZE
@@ -88,6 +88,8 @@ def _provider_keys(view: View, found: list[Span]) -> None:
             done = max(done, end)
             continue
         end = _known_key(view, start, done, dead, found)
+        # A known prefix whose key has another form is no unknown key's either.
+        tried = anchor_end
         if end:
             done = end
         elif text.startswith("eyJ", start) and start >= dead:

@@ -61,16 +61,17 @@ _BEFORE_DRIVER = " \t\r\n\x1f\"'`=(/"
 def find_driver_secrets(view: View, found: list[Span]) -> None:
     """Find passwords in the addresses of Go's drivers, which have no scheme: `user:password@tcp(host:3306)/name`."""
     text = view.ascii
-    for mark in (b"@tcp(", b"@unix("):
-        done = 0
-        for at in positions(view.bytes, mark):
-            low = max(done, at - _LONGEST_DRIVER)
-            start = max(low, *(text.rfind(one, low, at) + 1 for one in _BEFORE_DRIVER))
-            user, _, password = text[start:at].partition(":")
-            done = at + len(mark)
-            if user and password and not _VARIABLE.match(password) and not PLACEHOLDER.fullmatch(password):
-                found.append((at - len(password), at, "SECRET"))
-                view.because(at - len(password), at, "password of a driver's address")
+    done = 0
+    for at in view.at_signs:
+        if not text.startswith(("@tcp(", "@unix("), at):
+            continue
+        low = max(done, at - _LONGEST_DRIVER)
+        start = max(low, *(text.rfind(one, low, at) + 1 for one in _BEFORE_DRIVER))
+        user, _, password = text[start:at].partition(":")
+        done = at + 1
+        if user and password and not _VARIABLE.match(password) and not PLACEHOLDER.fullmatch(password):
+            found.append((at - len(password), at, "SECRET"))
+            view.because(at - len(password), at, "password of a driver's address")
 
 
 def _is_port(password: str) -> bool:

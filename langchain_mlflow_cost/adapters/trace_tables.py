@@ -130,7 +130,7 @@ class TraceTables:
                 COUNT(DISTINCT CASE WHEN calls > 0 THEN trace END), {models}, {sums}
             FROM counted WHERE calls + retries > 0 OR tool_usd > 0 {f"GROUP BY {names}" if raw else ""}"""
         if top is not None:
-            sql += f" ORDER BY SUM(input_usd + output_usd + tool_usd) DESC LIMIT {int(top)}"
+            sql += f" ORDER BY SUM(input_usd + output_usd + tool_usd) DESC, {names or 1} LIMIT {int(top)}"
         with self._asked(sql, parameters) as rows:
             for row in rows:
                 values = tuple(_plain(name, value) for name, value in zip(raw, row, strict=False))

@@ -160,7 +160,7 @@ class TracePages:
             self._with_calls += any(_is_call(span) for span in trace.data.spans)
         rows: list[tuple[tuple[str | None, ...], Counter[str]]] = list(found.items())
         if top is not None:
-            rows = sorted(rows, key=lambda row: -(row[1]["input_usd"] + row[1]["output_usd"] + row[1]["tool_usd"]))
+            rows = sorted(rows, key=_dearest_first)
         for values, sums in rows[:top]:
             known, unpriced = models[values]
             yield values, {**sums, "models": tuple(sorted(known)), "unpriced_models": tuple(sorted(unpriced))}
@@ -188,6 +188,11 @@ class TracePages:
         value = info.tags.get(tag) or info.trace_metadata.get(tag)
         # LangChain's tags have no value: they stand under their own name.
         return value or (tag if tag in texts_in(info.trace_metadata.get(LANGCHAIN_TAGS)) else None)
+
+
+def _dearest_first(row: tuple[tuple[str | None, ...], Counter[str]]) -> tuple[float, tuple[str, ...]]:
+    values, sums = row
+    return -(sums["input_usd"] + sums["output_usd"] + sums["tool_usd"]), tuple(value or "" for value in values)
 
 
 def usage_text(usage: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import shlex
 import sys
 import threading
 import traceback
@@ -81,6 +82,18 @@ def printable(text: object, *, most: int = 200) -> str:
         ascii(each)[1:-1] if unicodedata.category(each) in _INVISIBLE and each not in _JOINERS else each
         for each in shown
     )
+
+
+_PLAIN_WORD: Final = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_TAKEN_IN_DOUBLE_QUOTES: Final = re.compile(r"[\"$`!%\\]")
+"""Characters that one shell or the other reads within them: sh, zsh, fish, PowerShell, cmd."""
+
+
+def shell_word(text: str) -> str:
+    """A word of a command that people may paste into their shell, whichever that is."""
+    if _PLAIN_WORD.fullmatch(text):
+        return text
+    return shlex.quote(text) if _TAKEN_IN_DOUBLE_QUOTES.search(text) else f'"{text}"'
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

@@ -1,6 +1,7 @@
 """The command `mlflow-cost`: what a terminal is the right place for; one file a command.
 
-Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra); 2 asked for wrongly, or a bad policy.
+Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra), or a check says no (`explain --graph`,
+`scan --check`); 2 asked for wrongly, or a bad policy; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.run_demo,
     "run": run.run_program,
     "report": report.report_costs,
+    "reprice": reprice.reprice_traces,
     "explain": explain.explain_policy,
     "scan": scan.scan_text,
     "prices": prices.show_prices,
-    "reprice": reprice.reprice_traces,
     "prune": prune.prune_traces,
     "erase": erase.erase_traces,
     "migrate": migrate.migrate_store,

@@ -36,7 +36,7 @@ def run_demo(
     except ModuleNotFoundError as error:
         if error.name not in {"langchain_openai", "langchain_anthropic"}:
             raise
-        raise CommandError("the demo needs an extra: pip install 'langchain-mlflow-cost[demo]'") from error
+        raise CommandError('the demo needs an extra: pip install "langchain-mlflow-cost[demo]"') from error
     if pause is None:
         pause = 0.8 if out.is_terminal else 0.0
     uri = tracking_uri or f"{SQLITE}{Path('demo-output') / 'mlflow.db'}"

@@ -52,8 +52,9 @@ def say_below(out: Console, line: str) -> None:
 
 
 def tell(message: str) -> None:
-    """Say something on standard error that does not belong to what was asked for."""
-    sys.stderr.write(f"mlflow-cost: {message}\n")
+    """Say something on standard error that was not asked for, with the program's name on each line."""
+    for line in message.splitlines() or [""]:
+        sys.stderr.write(f"mlflow-cost: {line}\n")
 
 
 def counted(count: int, word: str) -> str:

@@ -54,7 +54,7 @@ def reprice_traces(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Price stored calls again: first what would change, then, if you say so, it is written.
+    """Give stored calls the price that they should have had.
 
     A call is priced by the usage that its span tells, under the policy, else the default one. Its span, those above it
     and the trace's sum agree afterwards. May be interrupted and run again: what is done is not done twice.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import shutil
 import sys
 from collections import Counter
@@ -24,7 +23,7 @@ from langchain_mlflow_cost.adapters.telemetry import switch_telemetry_off
 from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.notices import shell_word, without_credentials
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.stored_bytes import found_in
 from langchain_mlflow_cost.tracking_stores import is_server, why_unusable
@@ -226,7 +225,7 @@ def mlflow_command() -> str:
     with suppress(ValueError):
         command = command.relative_to(Path.cwd())
     # A bare name would be looked for on PATH again.
-    shown = shlex.quote(f"./{command}" if len(command.parts) == 1 else str(command))
+    shown = shell_word(f"./{command}" if len(command.parts) == 1 else str(command))
     return shown if beside.exists() else f"{shown} -m mlflow"
 
 
@@ -235,5 +234,5 @@ def _how_to_open(trace: Trace, tracking_uri: str, database: Path | None) -> Iter
     if database is None:
         address = tracking_uri.rstrip("/")
     else:
-        yield f"{mlflow_command()} server --backend-store-uri {shlex.quote(tracking_uri)} --port {UI_PORT}"
+        yield f"{mlflow_command()} server --backend-store-uri {shell_word(tracking_uri)} --port {UI_PORT}"
     yield f"{address}/#/experiments/{trace.info.experiment_id}/traces?selectedEvaluationId={trace.info.trace_id}"

@@ -48,6 +48,7 @@ class Settings:
         lines: Where they stand.
         is_workflow: They are a part of something larger, whose other parts are not ours to judge.
         hints: Warnings found while reading, each with where.
+        faults: What is wrong whatever the values are: the line, the words, and the setting.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Settings:
     lines: Lines = field(default_factory=Lines)
     is_workflow: bool = False
     hints: list[str] = field(default_factory=list)
+    faults: list[tuple[int, str, Location]] = field(default_factory=list)
 
     def where(self, location: Location) -> str:
         """Name the place of a setting: `observability.yaml:14`; without lines the name alone."""

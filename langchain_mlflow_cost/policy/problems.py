@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.policy.lines import Location
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
 
     from langchain_mlflow_cost.policy.lines import Settings
@@ -57,9 +59,25 @@ def problem_of(error: PolicyError, location: Location, section: str) -> Problem:
 _UNQUOTED: Final = frozenset({"hash_key", "tracking_uri", "store"})
 
 
-def policy_error(settings: Settings, error: ValidationError, known_keys: KnownKeys) -> PolicyError:
-    """Put all that was found into one error, a line for each."""
-    found_at: list[tuple[int, str, Location]] = []
+class Located(NamedTuple):
+    """One thing that is wrong, as a user reads it."""
+
+    line: int
+    """0 where there is no file."""
+    text: str
+    """With the place of the setting."""
+    at: Location
+
+
+def policy_error(found: Iterable[Located]) -> PolicyError:
+    """Put all that was found into one error, a line for each, in the order of the file."""
+    ordered = sorted(found, key=lambda each: each.line)
+    return PolicyError("\n".join(dict.fromkeys(each.text for each in ordered)), key=dotted(ordered[0].at) or None)
+
+
+def problems_in(settings: Settings, error: ValidationError, known_keys: KnownKeys) -> list[Located]:
+    """Say of all that pydantic found where it stands."""
+    found_at: list[Located] = []
     for each in error.errors(include_url=False):
         at = settings.as_written(each["loc"])
         context = each.get("ctx") or {}
@@ -67,7 +85,7 @@ def policy_error(settings: Settings, error: ValidationError, known_keys: KnownKe
         if isinstance(problem, Problem):
             for one in (problem, *problem.others):
                 at = settings.as_written(one.location)
-                found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {one}", at))
+                found_at.append(Located(settings.line(at) or 0, f"{settings.where(at)}: {one}", at))
             continue
         if each["type"] == "extra_forbidden":
             text = unknown_key(at, known_keys)
@@ -80,9 +98,8 @@ def policy_error(settings: Settings, error: ValidationError, known_keys: KnownKe
                 remedy = _as_it_should_be(each["type"], each["input"], at) or remedy
             found = described(each["input"]) if _UNQUOTED.isdisjoint(at) else "something else"
             text = f"{dotted(at)}: {expected}" + (f", found {found}; {remedy}" if remedy else "")
-        found_at.append((settings.line(at) or 0, f"{settings.where(at)}: {text}", at))
-    found_at.sort(key=lambda each: each[0])
-    return PolicyError("\n".join(dict.fromkeys(text for _, text, _ in found_at)), key=dotted(found_at[0][2]) or None)
+        found_at.append(Located(settings.line(at) or 0, f"{settings.where(at)}: {text}", at))
+    return found_at
 
 
 def dotted(location: Location) -> str:

@@ -74,9 +74,10 @@ def read_file(path: Path, *, node_keys: Sequence[str], policy_keys: Sequence[str
     settings = settings_in(name, document, lines, node_keys=node_keys, policy_keys=policy_keys)
     for key, first, line in loader.duplicates:
         text = f'{name}:{line}: key "{key}" stands here again, first in line {first}'
-        if not settings.is_workflow:
-            raise PolicyError(f"{text}; keep one of them", key=key)
-        settings.hints.append(f"{text}; the last one counts")
+        if settings.is_workflow:
+            settings.hints.append(f"{text}; the last one counts")
+        else:
+            settings.faults.append((line, f"{text}; keep one of them", (key,)))
     return settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -27,11 +28,14 @@ from langchain_mlflow_cost.policy.checking import check_graph
 from langchain_mlflow_cost.policy.lines import ONE_FOR_ALL, Location, Settings
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
 from langchain_mlflow_cost.policy.problems import (
+    Located,
     PolicyWarning,
     Problem,
     described,
+    dotted,
     policy_error,
     problem_of,
+    problems_in,
     unknown_key,
 )
 from langchain_mlflow_cost.policy.reading import path_of, read_file, read_mapping
@@ -417,10 +421,12 @@ class Policy(BaseModel):
             except ValidationError as error:
                 unknown = [e["loc"] for e in error.errors(include_url=False) if e["type"] == "extra_forbidden"]
                 if not (settings.is_workflow and unknown):
-                    raise policy_error(settings, error, _known_keys) from None
+                    raise policy_error(self._all_problems(settings, values, error)) from None
                 unknown.sort(key=lambda loc: settings.line(loc) or 0)
                 hints += [f"{settings.where(loc)}: ignored {_forgiven(settings, loc)}" for loc in unknown]
                 values = _without(values, unknown)
+        if settings.faults:
+            raise policy_error(Located(*fault) for fault in settings.faults)
         for hint in hints:
             warn(hint, PolicyWarning)
         for location, text, category in _doubts(self):
@@ -431,6 +437,31 @@ class Policy(BaseModel):
             doubt._replace(text=f"{settings.where(('prices', *doubt.location))}: {doubt.text}")
             for doubt in price_doubts(prices.aliases, prices.overrides, prices.discounts)
         )
+
+    @classmethod
+    def _all_problems(cls, settings: Settings, values: Mapping[str, Any], error: ValidationError) -> list[Located]:
+        """All that is wrong: some of it shows only where the rest is right, so what is wrong is taken out by and by."""
+        found = [Located(*fault) for fault in settings.faults]
+        gone: list[Location] = []
+        while True:
+            told = problems_in(settings, error, _known_keys)
+            # What is missing or contradicted because it was taken out is not the user's fault.
+            found += [
+                each
+                for each in told
+                if not any(each.at == at[: len(each.at)] or dotted(at) in each.text for at in gone)
+            ]
+            more = [each.at for each in told if each.at not in gone]
+            if not more or () in more:
+                return found
+            gone += more
+            values = _cut_out(values, gone)
+            try:
+                cls.__pydantic_validator__.validate_python(values, self_instance=cls.__new__(cls))
+            except ValidationError as next_error:
+                error = next_error
+            else:
+                return found
 
     @field_validator("session_store")
     @classmethod
@@ -546,6 +577,19 @@ def _without(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[s
             if isinstance(at, list) or not isinstance(step, int):
                 at = at[step]
         del at[location[-1]]
+    return result  # type: ignore[no-any-return]
+
+
+def _cut_out(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
+    """The same settings without what stands at some locations; a list goes as a whole."""
+    result = _unshared(values)
+    for location in locations:
+        keys = list(itertools.takewhile(lambda step: isinstance(step, str) and step != "[key]", location))
+        at: Any = result
+        for step in keys[:-1]:
+            at = at.get(step) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.pop(keys[-1], None)
     return result  # type: ignore[no-any-return]
 
 

@@ -192,7 +192,7 @@ def _registry() -> Any:
     try:
         from presidio_analyzer import RecognizerRegistry  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
-        message = 'redaction.engine: "presidio" needs an extra: pip install langchain_mlflow_cost[presidio]'
+        message = 'redaction.engine: "presidio" needs an extra: pip install "langchain-mlflow-cost[presidio]"'
         raise PolicyError(message, key="redaction.engine") from error
     registry = RecognizerRegistry()
     registry.load_predefined_recognizers(languages=[_LANGUAGE])

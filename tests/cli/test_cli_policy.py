@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Done]
 
-COMMANDS = ["demo", "run", "report", "explain", "scan", "prices", "prune", "migrate"]
+COMMANDS = ["demo", "run", "report", "reprice", "explain", "scan", "prices", "prune", "migrate"]
 POLICY = """\
 redact_pii: true
 artifact_level: full
@@ -427,9 +427,9 @@ def test_bad_usage(cli: Cli, usage: str, told: str) -> None:
     "words",
     [
         pytest.param(["deploy"], id="unknown command"),
-        pytest.param(["report", "--by", "colour"], id="unknown group"),
-        pytest.param(["report", "--by", "tag:"], id="tag without a name"),
-        pytest.param(["report", "--last", "0"], id="no traces"),
+        pytest.param(["report", "reprice", "--by", "colour"], id="unknown group"),
+        pytest.param(["report", "reprice", "--by", "tag:"], id="tag without a name"),
+        pytest.param(["report", "reprice", "--last", "0"], id="no traces"),
         pytest.param(["prune"], id="prune without a number"),
         pytest.param(["scan"], id="scan without a text"),
         pytest.param(["demo", "--budget", "-1"], id="negative budget"),

@@ -251,7 +251,7 @@ def test_without_its_extra(tmp_path: Path) -> None:
     done = demo(tmp_path, before=missing)
 
     assert done.code == 1
-    assert done.err == "mlflow-cost: the demo needs an extra: pip install 'langchain-mlflow-cost[demo]'\n"
+    assert done.err == 'mlflow-cost: the demo needs an extra: pip install "langchain-mlflow-cost[demo]"\n'
 
 
 def test_server_that_is_away(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import warnings
 
 import pytest
 
-from langchain_mlflow_cost.notices import Once, nearest, printable, warn_or_log, without_credentials
+from langchain_mlflow_cost.notices import Once, nearest, printable, shell_word, warn_or_log, without_credentials
 
 log = logging.getLogger("test_notices")
 
@@ -126,3 +127,20 @@ def test_a_name_cannot_act(name: str) -> None:
 def test_two_names_stay_two() -> None:
     """What differs only in what is invisible is seen to differ."""
     assert len({printable(name) for name in ("plan", "plan\u200b", "plan\u200e", "plan\x00")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("mlflow.db", "mlflow.db"),
+        ("sqlite:////tmp/a b/mlflow.db", '"sqlite:////tmp/a b/mlflow.db"'),
+        ("langchain-mlflow-cost[redis]", '"langchain-mlflow-cost[redis]"'),
+        ("it's", '"it\'s"'),
+        ("$HOME/x", "'$HOME/x'"),
+        ("", '""'),
+    ],
+)
+def test_a_word_for_every_shell(text: str, word: str) -> None:
+    """Double quotes mean the same in sh, zsh, PowerShell and cmd, as long as nothing in them is read by one of these."""
+    assert shell_word(text) == word
+    assert shlex.split(word) == [text]

@@ -434,6 +434,33 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert caught.value.key == "log_prompts"
 
 
+def test_what_shows_only_where_the_rest_is_right_is_told_too(tmp_path: Path) -> None:
+    """Entities, patterns of nodes and regexes, aliases, price classes, keys written twice: all in one message, by line."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "artifact_level: standart\n"
+        "redact_pii: true\n"
+        "redact_pii: false\n"
+        "redaction: {entities: [EMAIL_ADRESS]}\n"
+        "budget:\n"
+        "  max_cost_usd: -1\n"
+        "prices:\n"
+        "  overrides:\n"
+        "    a: {inptu: 1}\n"
+        "    b: {input: -3}\n"
+        "  aliases: {a: b, b: a}\n"
+        "nodes:\n"
+        "  'x||y': {log_prompts: false}\n"
+        "  z: {redaction: {patterns: {p: '('}}}\n"
+    )
+
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_yaml(file)
+    told = [line.removeprefix(f"{file}:").partition(": ") for line in str(caught.value).splitlines()]
+    assert [line for line, _, _ in told] == ["1", "3", "4", "6", "9", "10", "11", "13", "14"]
+    assert caught.value.key == "artifact_level"
+
+
 UNREADABLE: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "missing": (lambda at: at / "none.yaml", "cannot be read: No such file or directory; give the path"),
     "directory": (lambda at: at, "is a directory; name the YAML file in it"),

@@ -10,10 +10,17 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from mlflow.tracing.constant import TraceMetadataKey, TraceTagKey
 from sqlalchemy import create_engine, inspect, text
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.trace_fields import (
+    LANGCHAIN_TAGS,
+    METADATA_FIELDS,
+    QUARTER_MS,
+    SPAN_FIELDS,
+    TAG_FIELDS,
+    texts_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,16 +29,8 @@ if TYPE_CHECKING:
 
 DIALECTS: Final = ("sqlite", "postgresql")
 """Those whose JSON functions are known here, as the beginning of a tracking URI."""
-LANGCHAIN_TAGS: Final = "langchain.tags"
 
-_SPAN_FIELDS: Final = {
-    "node": "policy.node",
-    "model": keys.MODEL,
-    "provider": keys.MODEL_PROVIDER,
-}
-_PLAIN_FIELDS: Final = {"quarter": "c.timestamp_ms / 900000", "tool": "s.name", "trace": "c.request_id"}
-_METADATA_FIELDS: Final = {"user": TraceMetadataKey.TRACE_USER, "session": TraceMetadataKey.TRACE_SESSION}
-_TAG_FIELDS: Final = {"trace_name": TraceTagKey.TRACE_NAME, "prompts": TraceTagKey.LINKED_PROMPTS}
+_PLAIN_FIELDS: Final = {"quarter": f"c.timestamp_ms / {QUARTER_MS}", "tool": "s.name", "trace": "c.request_id"}
 _OWN_COLUMNS: Final = {"session": "session_id", "trace_name": "trace_name"}
 """Fields that have a column of `trace_info` from MLflow 3.17 on, and are metadata and a tag before."""
 _SUMS: Final = (
@@ -214,22 +213,22 @@ class TraceTables:
         return inner, parameters
 
     def _column(self, name: str, number: int, joins: list[str], parameters: dict[str, Any]) -> str:
-        if name in _SPAN_FIELDS:
-            return self._attribute(_SPAN_FIELDS[name])
+        if name in SPAN_FIELDS:
+            return self._attribute(SPAN_FIELDS[name])
         if name in _PLAIN_FIELDS:
             return _PLAIN_FIELDS[name]
         if name == "experiment":
             joins.append(f"LEFT JOIN experiments e{number} ON e{number}.experiment_id = c.experiment_id")
             return f"e{number}.name"
-        key = _METADATA_FIELDS.get(name) or _TAG_FIELDS.get(name) or name.removeprefix("tag:")
+        key = METADATA_FIELDS.get(name) or TAG_FIELDS.get(name) or name.removeprefix("tag:")
         tag, metadata = f"t{number}.value", f"m{number}.value"
         parameters[f"key{number}"] = key
         for alias, table in ((f"t{number}", "trace_tags"), (f"m{number}", "trace_request_metadata")):
             joins.append(
                 f"LEFT JOIN {table} {alias} ON {alias}.request_id = c.request_id AND {alias}.key = :key{number}"
             )
-        if name in _METADATA_FIELDS or name in _TAG_FIELDS:
-            told = metadata if name in _METADATA_FIELDS else tag
+        if name in METADATA_FIELDS or name in TAG_FIELDS:
+            told = metadata if name in METADATA_FIELDS else tag
             if name not in self._columns:
                 return told
             joins.append(f"JOIN trace_info i{number} ON i{number}.request_id = c.request_id")
@@ -312,7 +311,7 @@ def _plain(name: str, value: Any) -> str | None:
     """A raw field's value as text; a span's attributes are JSON."""
     if value is None:
         return None
-    if name in _SPAN_FIELDS:
+    if name in SPAN_FIELDS:
         try:
             return str(json.loads(value))
         except (ValueError, TypeError):
@@ -324,12 +323,3 @@ def _names(told: Any) -> tuple[str, ...]:
     """Names in a list that the store made of JSON texts; PostgreSQL's driver has parsed it."""
     found = json.loads(told) if isinstance(told, str) else told or []
     return tuple(sorted(str(_plain("model", each)) for each in found if each))
-
-
-def texts_in(value: Any) -> list[str]:
-    """The texts of a JSON list, as LangChain's tags are stored."""
-    try:
-        found = json.loads(value or "[]")
-    except json.JSONDecodeError:  # MLflow cuts long metadata
-        return []
-    return [str(each) for each in found] if isinstance(found, list) else []

@@ -56,8 +56,9 @@ def reprice_traces(
 ) -> None:
     """Give stored calls the price that they should have had.
 
-    A call is priced by the usage that its span tells, under the policy, else the default one. Its span, those above it
-    and the trace's sum agree afterwards. May be interrupted and run again: what is done is not done twice.
+    It shows what would change, asks, and writes. A call is priced by the usage that its span tells, under the policy,
+    else the default one. Its span, those above it and the trace's sum agree afterwards. May be interrupted and run
+    again: what is done is not done twice.
     """
     from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
     from langchain_mlflow_cost.policy.settings import Policy

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
+from langchain_mlflow_cost.adapters.trace_fields import QUARTER_MS
 from langchain_mlflow_cost.nodes import parsed_path, path_text
 from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-QUARTER_MS: Final = 900_000
-"""Traces are grouped by quarters of an hour where they are: every time zone's days begin with one."""
 
 _TIMES: Final = {
     "hour": "%Y-%m-%d %H:00",
@@ -41,7 +39,7 @@ NAMES: Final = (*_DIMENSIONS, "tag:NAME")
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One of them. To add one: a row above, its label below, and its raw fields in `adapters/trace_tables.py`."""
+    """One of them. To add one: a row above, its label below, and its raw fields in `adapters/trace_fields.py`."""
 
     name: str
     """As it was asked for: `day`, `tag:team`."""

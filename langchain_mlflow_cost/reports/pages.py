@@ -6,8 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.trace_tables import LANGCHAIN_TAGS, texts_in
-from langchain_mlflow_cost.reports.dimensions import QUARTER_MS
+from langchain_mlflow_cost.adapters.trace_fields import (
+    LANGCHAIN_TAGS,
+    METADATA_FIELDS,
+    QUARTER_MS,
+    SPAN_FIELDS,
+    TAG_FIELDS,
+    texts_in,
+)
 from langchain_mlflow_cost.reports.sums import AnsweredCall
 from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
 
@@ -19,17 +25,6 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Traces that are fetched at a time."""
-
-_SPAN_FIELDS = {"node": "policy.node", "model": keys.MODEL, "provider": keys.MODEL_PROVIDER}
-_FIELDS: dict[str, Callable[[Any, Any], str | None]] = {
-    "quarter": lambda trace, _: str(trace.info.timestamp_ms // QUARTER_MS),
-    "tool": lambda _, span: str(span.name),
-    "trace": lambda trace, _: str(trace.info.trace_id),
-    "user": lambda trace, _: trace.info.trace_metadata.get("mlflow.trace.user"),
-    "session": lambda trace, _: trace.info.trace_metadata.get("mlflow.trace.session"),
-    "trace_name": lambda trace, _: trace.info.tags.get("mlflow.traceName"),
-    "prompts": lambda trace, _: trace.info.tags.get("mlflow.linkedPrompts"),
-}
 
 
 class TracePages:
@@ -177,11 +172,15 @@ class TracePages:
 
     def _value(self, name: str, trace: Trace, span: Span) -> str | None:
         info = trace.info
-        if name in _SPAN_FIELDS:
-            value = span.attributes.get(_SPAN_FIELDS[name])
+        if name in SPAN_FIELDS:
+            value = span.attributes.get(SPAN_FIELDS[name])
             return None if value is None else str(value)
-        if name in _FIELDS:
-            return _FIELDS[name](trace, span)
+        if name in METADATA_FIELDS or name in TAG_FIELDS:
+            told = info.trace_metadata if name in METADATA_FIELDS else info.tags
+            return told.get(METADATA_FIELDS.get(name) or TAG_FIELDS[name])
+        plain = {"quarter": info.timestamp_ms // QUARTER_MS, "tool": span.name, "trace": info.trace_id}
+        if name in plain:
+            return str(plain[name])
         if name == "experiment":
             return self._experiments.get(str(info.experiment_id))
         tag = name.removeprefix("tag:")

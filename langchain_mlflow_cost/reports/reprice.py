@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost.adapters.trace_fields import TRACE_COST, TRACE_USAGE
 from langchain_mlflow_cost.money import EXACT, ZERO
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.pricing.usage import CallRequest
-
-TRACE_COST: Final = "mlflow.trace.cost"
-TRACE_USAGE: Final = "mlflow.trace.tokenUsage"
 
 NO_USAGE: Final = "without cost.usage on their span (recorded before 0.2, or by another library)"
 NO_PRICE: Final = "whose model no price source knows"

@@ -39,7 +39,16 @@ from opentelemetry.sdk.trace import SpanProcessor
 import langchain_mlflow_cost
 from langchain_mlflow_cost import MlflowCostHandler
 from langchain_mlflow_cost import attributes as attribute_keys
-from langchain_mlflow_cost.adapters import active, autolog, chat_form, export_queue, self_test, spans, trace_info
+from langchain_mlflow_cost.adapters import (
+    active,
+    autolog,
+    chat_form,
+    export_queue,
+    self_test,
+    spans,
+    trace_fields,
+    trace_info,
+)
 from langchain_mlflow_cost.adapters import catalogue as prices
 from langchain_mlflow_cost.adapters import provider as guard_place
 from langchain_mlflow_cost.tracing import recorder
@@ -661,6 +670,15 @@ def test_keys_are_spelled_as_mlflow_does() -> None:
     theirs = {**constants(spans.SpanAttributeKey), **constants(spans.SpanType)}
 
     assert {name: theirs.get(name) for name in KEYS} == KEYS
+
+
+def test_fields_of_traces_are_spelled_as_mlflow_does() -> None:
+    """What reports ask a trace for stands where MLflow writes it."""
+    metadata, tags = trace_info.TraceMetadataKey, trace_info.TraceTagKey
+
+    assert {"user": metadata.TRACE_USER, "session": metadata.TRACE_SESSION} == trace_fields.METADATA_FIELDS
+    assert {"trace_name": tags.TRACE_NAME, "prompts": tags.LINKED_PROMPTS} == trace_fields.TAG_FIELDS
+    assert (metadata.COST, metadata.TOKEN_USAGE) == (trace_fields.TRACE_COST, trace_fields.TRACE_USAGE)
 
 
 CALL = {"name": "look_up", "args": {"word": "x"}, "id": "1", "type": "tool_call"}

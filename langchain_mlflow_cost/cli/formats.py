@@ -7,7 +7,8 @@ import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.cli.output import cell_text, console, counted, rows_as_table, say, show
+from langchain_mlflow_cost.cli.output import NO_LIMIT, cell_text, console, counted, rows_as_table, say, show
+from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,13 +36,17 @@ def show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:
 
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(heads)
-            writer.writerows([["" if value is None else value for value in row] for row in rows])
+            writer.writerows([[_csv_value(value) for value in row] for row in rows])
         case Format.MD:
             for line in (heads, ["---"] * len(heads), *rows):
-                cells = (cell_text(value).replace("|", "\\|").replace("\n", " ") for value in line)
+                cells = (printable(cell_text(value), most=NO_LIMIT).replace("|", "\\|") for value in line)
                 sys.stdout.write(f"| {' | '.join(cells)} |\n")
         case Format.TABLE:
             show(console(), rows_as_table(heads, rows))
+
+
+def _csv_value(value: Any) -> Any:
+    return "" if value is None else cell_text(value) if isinstance(value, list) else value
 
 
 def write_json(value: Any) -> None:

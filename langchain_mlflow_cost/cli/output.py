@@ -16,7 +16,7 @@ from langchain_mlflow_cost.notices import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NO_LIMIT: Final = 10_000
+NO_LIMIT: Final = 10_000
 """Columns of a pipe, in which no line is broken."""
 
 
@@ -30,7 +30,7 @@ def show(out: Console, table: Table) -> None:
     if out.is_terminal:
         out.print(table)
         return
-    wide = Console(highlight=False, markup=False, emoji=False, width=_NO_LIMIT, file=out.file, force_terminal=False)
+    wide = Console(highlight=False, markup=False, emoji=False, width=NO_LIMIT, file=out.file, force_terminal=False)
     with wide.capture() as captured:
         wide.print(table)
     for line in captured.get().splitlines():
@@ -39,7 +39,7 @@ def show(out: Console, table: Table) -> None:
 
 def say(out: Console, line: str, style: str | None = None) -> None:
     """Print a line in which names of others may stand: none of them can act. Into a pipe it stays one line."""
-    out.print(printable(line, most=_NO_LIMIT), style=style, soft_wrap=not out.is_terminal)
+    out.print(printable(line, most=NO_LIMIT), style=style, soft_wrap=not out.is_terminal)
 
 
 def say_below(out: Console, line: str) -> None:
@@ -84,6 +84,8 @@ def cell_text(value: Any) -> str:
     """A value as a cell shows it."""
     if value is None:
         return ""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return usd_text(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -1,0 +1,164 @@
+"""What `mlflow-cost report` writes into pipes and files: documented fields, whole names, whatever is in the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from fake_models import MINI_USD, UNKNOWN, FakeChat, FakeStream
+from mlflow.entities import SpanType
+from ways import ASK, given, one_node
+
+from langchain_mlflow_cost import MlflowCostHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    Cli = Callable[..., Any]
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+NAMES = [
+    "plain",
+    "two\nlines",
+    "a | b",
+    'say "hello", twice',
+    "\x1b[31mred\x1b[0m\x07",
+    "=1+1",
+    "汉字名前" * 6,
+    "x" * 240,
+    "bold [bold]markup[/bold] :smile:",
+    "' OR 1=1 --",
+]
+"""Values of a tag: those that break a terminal, a table, a spreadsheet or SQL."""
+REPORT = ("report", "--experiment", "tests", "--tracking-uri")
+
+
+@pytest.fixture(scope="module")
+def odd(fresh_store: Callable[[], AbstractContextManager[str]]) -> str:
+    """Traces with such names, and every kind of call: unpriced, estimated, of another library, none, deleted."""
+    with fresh_store() as uri:
+        spend()
+    return uri
+
+
+def spend() -> None:
+    handler = MlflowCostHandler({"trace_metadata": ["team"]})
+    for name in NAMES:
+        one_node(lambda state: FakeChat().invoke(state["messages"])).invoke(
+            ASK, given(handler, metadata={"team": name})
+        )
+    for model in (FakeChat(model=UNKNOWN), FakeStream(usage=None, answers=["one two three four"])):
+        one_node(lambda state, model=model: model.invoke(state["messages"])).invoke(ASK, given(handler))
+
+    def other(_: Any) -> Any:
+        with mlflow.start_span("call", span_type=SpanType.CHAT_MODEL) as span:
+            span.set_attributes({"mlflow.llm.model": "gpt-4o-mini", "mlflow.llm.provider": "openai"})
+            span.set_attribute("mlflow.chat.tokenUsage", {"input_tokens": 10, "output_tokens": 1, "total_tokens": 11})
+
+    one_node(other).invoke(ASK, given(handler))
+    mlflow.start_span_no_context("of nobody", attributes={"cost.llm_calls": "many", "cost.total_usd": "NaN"}).end()
+    mlflow.set_trace_tag(mlflow.search_traces(return_type="list")[0].info.trace_id, "huge", "h" * 7_000)
+    gone = mlflow.start_span_no_context("gone")
+    gone.end()
+    experiment = mlflow.get_experiment_by_name("tests").experiment_id
+    assert mlflow.MlflowClient().delete_traces(experiment, trace_ids=[gone.trace_id]) == 1
+
+
+def documented(names: Any) -> list[str]:
+    """Those of the names that docs/reports.md does not have."""
+    known = set(re.findall(r"`(\w+)`", PAGE))
+    classes = re.compile(r"(?:input|output|cache_\w+|reasoning|billed)_(?:tokens|usd)")
+    return [name for name in names if name not in known and not classes.fullmatch(name)]
+
+
+def test_json_has_documented_fields(cli: Cli, odd: str) -> None:
+    """Each field of each kind of JSON stands in docs/reports.md, and the totals are right."""
+    told = json.loads(cli(*REPORT, odd, "--by", "tag:team,day", "--breakdown", "--format", "json").out)
+    fields = [*told, *told["total"], *(key for row in told["rows"] for key in row if key not in told["by"])]
+    assert documented(fields) == []
+    assert {row["tag:team"] for row in told["rows"]} == {*NAMES, ""}
+    assert (told["traces"], told["total"]["calls"], told["total"]["unpriced_calls"]) == (
+        len(NAMES) + 4,
+        len(NAMES) + 3,
+        1,
+    )
+    assert told["total"]["estimated_calls"] == 1
+
+    (dearest,) = json.loads(cli(*REPORT, odd, "--top", "1", "--format", "json").out)
+    (change,) = json.loads(
+        cli(*REPORT, odd, "--by", "experiment", "--compare", "experiment:tests", "--format", "json").out
+    )
+    what_if = json.loads(cli(*REPORT, odd, "--what-if", "node=gpt-4o", "--format", "json").out)
+    assert documented([*dearest, *change, *what_if, *what_if["total"]]) == []
+    assert change["change_usd"] == 0
+    assert what_if["total"]["replaced_calls"] == len(NAMES) + 3
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "md"])
+def test_a_pipe_gets_whole_names(cli: Cli, odd: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is broken or ends in blanks, no name acts on a terminal, and each row is one row."""
+    monkeypatch.setenv("COLUMNS", "40")
+    out = cli(*REPORT, odd, "--by", "tag:team", "--format", form).out
+
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    assert "x" * 240 in out or form == "table"
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert {row["tag:team"] for row in rows} == {*NAMES, ""}
+        return
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert [line for line in out.splitlines() if "汉字名前" * 6 in line]
+    if form == "md":
+        rows_of_table = [line for line in out.splitlines() if line.startswith("|")]
+        assert len(rows_of_table) == len(NAMES) + 1 + 2
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows_of_table}) == 1
+
+
+@pytest.mark.parametrize(("zone", "moment", "day"), [
+    ("Europe/Berlin", "2026-10-25T00:30:00+00:00", "2026-10-25"),  # clocks go back: this hour comes twice
+    ("Europe/Berlin", "2026-03-28T23:30:00+00:00", "2026-03-29"),
+    ("America/St_Johns", "2026-06-02T02:15:00+00:00", "2026-06-01"),
+    ("Pacific/Apia", "2026-06-01T11:30:00+00:00", "2026-06-02"),
+])  # fmt: skip
+def test_a_trace_is_of_its_day_in_the_zone(cli: Cli, store: str, zone: str, moment: str, day: str) -> None:
+    """Days, and the bounds of --since and --until, are the zone's, on days with changed clocks as well."""
+    began = int(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1e9)
+    root = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
+    root.set_attributes({"cost.llm_calls": 1, "cost.total_usd": 1.0, "cost.input_usd": 1.0, "cost.output_usd": 0.0})
+    root.end(end_time_ns=began + 1)
+    words = (*REPORT, store, "--by", "day", "--timezone", zone, "--format", "json")
+
+    assert [row["day"] for row in json.loads(cli(*words, "--since", day, "--until", day).out)["rows"]] == [day]
+    assert json.loads(cli(*words, "--until", moment).out)["rows"] == []
+    assert json.loads(cli(*words, "--since", moment).out)["traces"] == 1
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md"])
+def test_nothing_in_any_form(cli: Cli, store: str, form: str) -> None:
+    """A store without traces is a report of nothing, not an error."""
+    done = cli(*REPORT, store, "--format", form)
+
+    assert (done.code, done.err) == (0, "")
+    assert form != "json" or json.loads(done.out)["rows"] == []
+
+
+def test_what_if_as_a_table(cli: Cli, store: str) -> None:
+    """The table says that the figures are a range, and why; a bad request says what is meant."""
+    one_node(lambda state: FakeChat().invoke(state["messages"])).invoke(ASK, given(MlflowCostHandler()))
+    shown = cli(*REPORT, store, "--what-if", "node=gpt-4o")
+
+    assert [line.split() for line in shown.out.splitlines() if line.split()[:1] == ["node"]] == [
+        ["node", "1", f"{MINI_USD:.6f}", "0.007500", "0.005000", "0.012500", "0.007050"]
+    ]
+    assert "0.5 to 2 times as long" in shown.out
+    assert cli(*REPORT, store, "--what-if", "gpt-4o").code == 2
+    assert cli(*REPORT, store, "--what-if", "node=gpt-4o", "--by", "tool").code == 2

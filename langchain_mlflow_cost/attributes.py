@@ -52,12 +52,23 @@ OURS = frozenset(
 )
 """All keys that this library writes, and nobody else: they hold no payload, and are not searched for private text."""
 
+AGENT = "AGENT"
 CHAIN = "CHAIN"
 CHAT_MODEL = "CHAT_MODEL"
 EMBEDDING = "EMBEDDING"
 LLM = "LLM"
 RETRIEVER = "RETRIEVER"
 TOOL = "TOOL"
+WORKFLOW = "WORKFLOW"
 
 MODEL_TYPES = frozenset({LLM, CHAT_MODEL, EMBEDDING})
 """Types of the spans that stand for one model call each."""
+
+
+class Declared(str):
+    """A span attribute's key that the program itself gave to `trace_decorator`: its value stays at every level.
+
+    The mark is in the key, because the span may be opened before any handler governs it.
+    """
+
+    __slots__ = ()

@@ -4,37 +4,92 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from langchain_mlflow_cost import switched
+from langchain_mlflow_cost.attributes import AGENT, WORKFLOW, Declared
+from langchain_mlflow_cost.policy.settings import POLICY_VARIABLE, Policy
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+UNVERSIONED = "unversioned"
+"""The `workflow_version` of a workflow that names none."""
 
 
 def trace_decorator(name: str, **attributes: Any) -> Callable[[F], F]:
     """Record a function as a span, as `mlflow.trace` does.
 
-    Below a run that a handler governs, its policy applies to the span's name, inputs, outputs, attributes and
-    exceptions; `attributes` are kept at every level. Elsewhere the function is traced as MLflow does by itself.
+    Below a run that a handler governs, and around one, its policy applies to the span's name, inputs, outputs and
+    exceptions; `attributes` are kept at every level, redacted. The outermost such span of a trace has the sums of all
+    calls in it (`cost.*`). Elsewhere the function is traced as MLflow does by itself.
 
     Args:
-        name: The span's name.
-        attributes: Attributes of the span; `span_type` sets its type, one of `mlflow.entities.SpanType`.
+        name: The span's name. Its type is `WORKFLOW` where that says "workflow", in any capitals, else `AGENT`.
+        attributes: Attributes of the span, such as `workflow_name`, `workflow_version` and `node_count`. A workflow
+            without a `workflow_version`, or with None, is "unversioned". `span_type` sets the type, one of
+            `mlflow.entities.SpanType`.
 
     Returns:
-        A decorator for functions, coroutine functions and generators. Where MLflow is missing or fails, it gives the
-        function back as it is; it never raises.
+        A decorator for functions, coroutine functions, generators, asynchronous generators, and static and class
+        methods, above or below `@staticmethod` and `@classmethod`. It gives the very function back where the policy
+        says `enabled: false`: that of the handler that was made last here, else of the one that
+        `LANGCHAIN_MLFLOW_COST_POLICY` names. A function that was decorated before such a handler was made is called
+        without a span from then on. So it is where MLflow is missing or fails; nothing is raised.
     """
-    span_type = str(attributes.pop("span_type", "UNKNOWN"))
+    span_type = str(attributes.pop("span_type", None) or (WORKFLOW if "workflow" in name.casefold() else AGENT))
+    if attributes.get("workflow_version") is None and (span_type == WORKFLOW or "workflow_name" in attributes):
+        attributes["workflow_version"] = UNVERSIONED
+    declared = {Declared(key): value for key, value in attributes.items()}
 
     def decorate(function: F) -> F:
-        try:
-            import mlflow  # noqa: PLC0415 - it may be missing, and the user's function must work all the same
-
-            traced = mlflow.trace(name=name, span_type=span_type, attributes=attributes or None)(function)
-        except Exception:  # noqa: BLE001 - as above
+        if _is_off():
             return function
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            return cast("F", traced)
-        return cast("F", functools.wraps(function)(traced))
+        if isinstance(function, staticmethod | classmethod):
+            return cast("F", type(function)(_traced(function.__func__, name, span_type, declared)))
+        return cast("F", _traced(function, name, span_type, declared))
 
     return decorate
+
+
+def _traced(function: Callable[..., Any], name: str, span_type: str, attributes: dict[Declared, Any]) -> Any:
+    try:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            from langchain_mlflow_cost.adapters.generators import traced_generator  # noqa: PLC0415 - as below
+
+            return traced_generator(function, name, span_type, attributes, is_off=_is_off)
+        import mlflow  # noqa: PLC0415 - it may be missing, and the user's function must work all the same
+
+        traced = mlflow.trace(name=name, span_type=span_type, attributes=attributes or None)(function)
+    except Exception:  # noqa: BLE001 - as above
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if _is_off() else traced)(*args, **kwargs)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await (function if _is_off() else traced)(*args, **kwargs)
+
+    return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _is_off() -> bool:
+    """Whether the policy that was told last, or the environment's, says so."""
+    enabled = switched.told()
+    return not (_enabled_by(os.environ.get(POLICY_VARIABLE)) if enabled is None else enabled)
+
+
+@functools.lru_cache(maxsize=8)
+def _enabled_by(path: str | None) -> bool:
+    if not path:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the handler that will use it says what there is to say
+            return Policy.from_yaml(path).enabled
+    except Exception:  # noqa: BLE001 - no handler can be made of it either, so nothing would be redacted
+        return False

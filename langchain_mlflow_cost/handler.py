@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost import switched
 from langchain_mlflow_cost.adapters.interrupts import GraphBubbleUp, is_resumed
 from langchain_mlflow_cost.budgets.local import Budgets
 from langchain_mlflow_cost.budgets.redis import open_redis
@@ -107,6 +108,7 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         super().__init__()
         self.policy = Policy.load(policy)
+        switched.note(enabled=self.policy.enabled)
         self._once = Once(log)
         self._state: HandlerState | None = None
         if not self.policy.enabled:

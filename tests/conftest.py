@@ -65,9 +65,11 @@ def forget_mlflow_state() -> None:
     from mlflow.tracing import provider
     from mlflow.tracking import fluent
 
+    from langchain_mlflow_cost import switched
     from langchain_mlflow_cost.budgets.answers import ANSWERS
 
     ANSWERS.clear()
+    switched.forget()
     while mlflow.active_run() is not None:
         mlflow.end_run()
     mlflow.flush_trace_async_logging()

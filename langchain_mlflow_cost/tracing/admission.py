@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, SpanType
-from langchain_mlflow_cost.attributes import MODEL_TYPES, OURS
+from langchain_mlflow_cost.attributes import MODEL_TYPES, OURS, Declared
 from langchain_mlflow_cost.messages import declared_names
 from langchain_mlflow_cost.tracing.span_state import PAST_LIMIT, SpanState
 from langchain_mlflow_cost.tracing.structure import COUNT_KEYS, is_counts, is_raw
@@ -91,7 +91,10 @@ def _admit_payload(state: SpanState, key: str, value: Any, admitted: dict[str, A
     if not policy.log_prompts:
         _hear(state, key, value)
     kept = policy.keeps_payload(state.kind) if channel in ("inputs", "outputs") else policy.keeps_details(state.kind)
-    if not kept:
+    if isinstance(key, Declared):
+        key = str.__str__(key)
+        state.declared.add(key)
+    if not kept and key not in state.declared:
         if value not in ("null", None):
             state.record.drop(channel, policy.reason)
         return

@@ -69,6 +69,7 @@ class SpanState:
         "account",
         "around",
         "chunks",
+        "declared",
         "end_time",
         "has_files",
         "is_counted",
@@ -120,6 +121,8 @@ class SpanState:
         """Of the invocations and calls in it: of a span of the user's own around them."""
         self.around: tuple[Totals, ...] = ()
         """Those of the spans around an invocation's root."""
+        self.declared: set[str] = set()
+        """Attributes that `trace_decorator` was given, which stay at every level."""
         self.is_held = False
         """Ended, and not yet handed on."""
         self.is_final = False

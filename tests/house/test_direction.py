@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "messages",
         "attributes",
         "bounded",
+        "switched",
         "tracking_stores",
         "stored_bytes",
     ),

@@ -30,7 +30,7 @@ from langchain_mlflow_cost.adapters.autolog import (
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_all, shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, most_answer_tokens
 from langchain_mlflow_cost.adapters.own_run import link_own_run
-from langchain_mlflow_cost.adapters.propagation import watch_headers
+from langchain_mlflow_cost.adapters.propagation import follow_traces
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
 from langchain_mlflow_cost.adapters.spans import (
     ERROR_LEVEL,
@@ -65,7 +65,7 @@ from langchain_mlflow_cost.tracing.session import given_strings
 from langchain_mlflow_cost.tracing.span_state import SpanState
 from langchain_mlflow_cost.tracing.structure import is_snapshot_of
 from langchain_mlflow_cost.tracing.sums import sum_attributes
-from langchain_mlflow_cost.tracing.trace import Trace, hand_on, known_trace, make_known
+from langchain_mlflow_cost.tracing.trace import Trace, call_at_rest, hand_on, known_trace, make_known
 from langchain_mlflow_cost.tracing.unclaimed import govern_unclaimed
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class GuardedRecorder(Recorder):
         """Put the guard into MLflow's provider, and let autolog take the handler for its tracer."""
         install_first(_GUARD)
         yield_runs(RUNS.__contains__, adopting_handler)
-        watch_headers(hand_on)
+        follow_traces(hand_on, call_at_rest)
         tell_all_handlers()
         made = self._classes.get(handler_class)
         if made is None:

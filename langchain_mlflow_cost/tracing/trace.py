@@ -16,7 +16,7 @@ from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from uuid import UUID
 
     from langchain_mlflow_cost.errors import BudgetExceededError
@@ -81,12 +81,13 @@ class Trace:
         "roots",
         "stopped_by",
         "trace_id",
+        "when_at_rest",
     )
 
     _seen_roots: set[UUID]
     _resumed: set[UUID]
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a field each
         self.lock = threading.RLock()
         self.trace_id = ""
         """MLflow's id; empty where nothing is recorded."""
@@ -132,6 +133,8 @@ class Trace:
         """The MLflow run that was active when a root began."""
         self.counted_chars = 0
         """What of `remembered_chars` the registry has counted."""
+        self.when_at_rest: list[Callable[[], None]] = []
+        """To be called once nothing of it is open or held: what another process began may be let go of."""
         self._sessions: dict[str | None, Session] = {}
         self._seen_roots, self._resumed = set(), set()
         self._ledgers: dict[HandlerState, Ledger] = {}
@@ -341,6 +344,15 @@ class Trace:
             self.root = self.ended_root = None
             self.info_policy = None
         self.private_errors = []
+        with self.lock:
+            waiting, self.when_at_rest = self.when_at_rest, []
+        for each in waiting:
+            each()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing of it is open, or held until more is known."""
+        return not (self.roots or self.keepers or self.is_waiting or self.held or self.late)
 
 
 class EndedTrace(NamedTuple):
@@ -397,6 +409,17 @@ def hand_on(otel_id: int) -> None:
     trace = _traces.get(otel_id)
     if trace is not None:
         trace.is_shared = trace.keeps_budgets = True
+
+
+def call_at_rest(otel_id: int, call: Callable[[], None]) -> None:
+    """Call something once nothing of a trace is open or held: now, if so or if nobody governs it."""
+    trace = _traces.get(otel_id)
+    if trace is not None:
+        with trace.lock:
+            if not trace.is_at_rest:
+                trace.when_at_rest.append(call)
+                return
+    call()
 
 
 def make_known(otel_id: int, trace: Trace) -> None:

@@ -87,7 +87,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "_status",
     ),
     "manager": ("_lock", "_traces", "get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
-    "InMemoryTraceManager": ("get_instance", "get_trace"),
+    "InMemoryTraceManager": ("get_instance", "get_trace", "pop_trace", "register_trace"),
     "run manager": ("get_child",),
     "callback_managers": ("_configure",),
     "tool": ("_parse_input",),

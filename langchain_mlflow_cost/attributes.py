@@ -26,6 +26,9 @@ STOPPED_BY = "cost.stopped_by"
 """Of a trace's root span and of its metadata: the budget that refused a call, in words without ids."""
 ATTEMPT = "cost.attempt"
 """Of the span of a node that LangGraph ran again: 2 for its first retry."""
+PROMPTS = "cost.prompts"
+"""Of a model's span and a node's, where the policy asks for it: the registry's prompts that it used, `name@version`
+with commas between them; empty where it used none."""
 TOOL_USD = "cost.tool_usd"
 """Of a tool's span: the fee of this call of it alone."""
 MODELS = "cost.models"
@@ -41,6 +44,7 @@ OURS = frozenset(
         NOTES,
         STOPPED_BY,
         ATTEMPT,
+        PROMPTS,
         TOOL_USD,
         MODELS,
         TOOLS,

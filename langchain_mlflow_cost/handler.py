@@ -129,6 +129,9 @@ class MlflowCostHandler(BaseCallbackHandler):
         self.__class__ = self._recorder.install(type(self))
         if self.policy.autolog_enabled:
             self._recorder.switch_autolog_on()
+        if self.policy.enable_prompt_registry:
+            with contextlib.suppress(Exception):  # no fault of MLflow's may keep a handler from being made
+                self._recorder.watch_prompts()
         self._tell_set_up()
 
     def __copy__(self) -> Self:

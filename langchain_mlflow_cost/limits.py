@@ -56,6 +56,8 @@ class Limits:
     """Policies whose entries that met no node are told when the process ends."""
     made_calls: int = 10_000
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
+    known_prompts: int = 1_000
+    """Prompts of MLflow's registry, each in a version, by whose text it is known that a model was sent them."""
     span_names: int = 4_096
     """Names under one policy of a node that are known to hold nothing to redact."""
     ended_traces: int = 20_000

@@ -10,7 +10,12 @@ from langchain_mlflow_cost import attributes as keys
 QUARTER_MS: Final = 900_000
 """Traces are grouped by quarters of an hour where they are: every time zone's days begin with one."""
 
-SPAN_FIELDS: Final = {"node": "policy.node", "model": keys.MODEL, "provider": keys.MODEL_PROVIDER}
+SPAN_FIELDS: Final = {
+    "node": "policy.node",
+    "model": keys.MODEL,
+    "provider": keys.MODEL_PROVIDER,
+    "call_prompts": keys.PROMPTS,
+}
 """What an attribute of a span tells, by the name of the raw field."""
 METADATA_FIELDS: Final = {"user": "mlflow.trace.user", "session": "mlflow.trace.session"}
 """What the metadata of a trace tell."""

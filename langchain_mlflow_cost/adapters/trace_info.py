@@ -10,7 +10,7 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracing.utils.otlp import should_export_otlp_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["TraceMetadataKey", "TraceTagKey"]
 
@@ -27,6 +27,13 @@ def user_of(trace_id: str) -> str | None:
     with trace_info(trace_id) as info:
         user = None if info is None else info.trace_metadata.get(TraceMetadataKey.TRACE_USER)
     return str(user) if user else None
+
+
+def keep_prompts(trace_id: str, is_kept: Callable[[str], bool]) -> None:
+    """Unlink prompts of the registry by their names: MLflow writes them into the trace's tag once more at its end."""
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
+        if trace is not None and trace.prompts:
+            trace.prompts[:] = [prompt for prompt in trace.prompts if is_kept(str(prompt.name))]
 
 
 COUNT_NAMES = frozenset(

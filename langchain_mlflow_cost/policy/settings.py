@@ -266,7 +266,8 @@ class Policy(BaseModel):
     version."""
 
     enable_prompt_registry: bool = False
-    """Link the prompts of MLflow's registry to the trace. Accepted with a warning; does nothing in this version."""
+    """Show which prompts of MLflow's registry a node used, in which version: linked to the trace, as `cost.prompts` on
+    the node's span and its models', and in `mlflow-cost report --by prompt`."""
 
     if not TYPE_CHECKING:  # Type checkers and editors keep the signature that they derive from the fields.
 
@@ -562,7 +563,7 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
                 doubts.append(((*location, index, "per"), text, PolicyWarning))
     doubts += [
         ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
-        for key in ("enable_judges", "enable_prompt_registry")
+        for key in ("enable_judges",)
         if getattr(policy, key)
     ]
     return doubts

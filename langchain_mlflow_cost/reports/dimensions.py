@@ -29,7 +29,7 @@ _DIMENSIONS: Final[dict[str, tuple[str, ...]]] = {
     "session": ("session",),
     "agent": ("node", "trace_name"),
     "tool": ("tool",),
-    "prompt": ("prompts",),
+    "prompt": ("call_prompts", "prompts"),
     "experiment": ("experiment",),
     "trace": ("trace",),
 }
@@ -113,9 +113,11 @@ def _agent(raw: Sequence[str | None]) -> str:
 
 
 def _prompts(raw: Sequence[str | None]) -> str:
-    """MLflow's links of a trace to its prompt registry: `name@version` of each."""
+    """The call's own prompts, `name@version` of each; where nobody watched, those that its trace is linked to."""
+    if raw[0] is not None:
+        return raw[0]
     try:
-        links = json.loads(raw[0] or "[]")
+        links = json.loads(raw[1] or "[]")
         return ", ".join(sorted(f"{link['name']}@{link['version']}" for link in links))
     except (ValueError, TypeError, KeyError):
         return ""

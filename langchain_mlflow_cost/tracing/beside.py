@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
-from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, TraceTagKey, trace_info
+from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, TraceTagKey, keep_prompts, trace_info
 from langchain_mlflow_cost.redaction.ordinary import is_program_name
 from langchain_mlflow_cost.redaction.private_json import without_private_text
 from langchain_mlflow_cost.tracing.calls import cost_json
@@ -46,6 +46,7 @@ def clean_trace_info(span: GuardedSpan) -> None:
             if text:
                 setattr(info, name, _clean_text(state, text, preview=name.endswith("preview")))
         info.assessments[:] = [each for each in info.assessments if keep_assessment(state, each)]
+        keep_prompts(info.trace_id, lambda name: _clean_text(state, name, is_name=True) == name)
 
 
 def _write_cost(span: GuardedSpan, metadata: dict[str, str]) -> None:

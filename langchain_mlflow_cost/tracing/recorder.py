@@ -59,6 +59,7 @@ from langchain_mlflow_cost.tracing.calls import cost_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
 from langchain_mlflow_cost.tracing.place import find_caller
+from langchain_mlflow_cost.tracing.prompts import PROMPTS
 from langchain_mlflow_cost.tracing.recording import Recorder
 from langchain_mlflow_cost.tracing.runs import RUNS
 from langchain_mlflow_cost.tracing.session import given_strings
@@ -108,6 +109,10 @@ class GuardedRecorder(Recorder):
             stand_in_for_tracer(made)
             self._classes[handler_class] = self._classes[made] = made
         return made
+
+    def watch_prompts(self) -> None:
+        """Hear which prompts of MLflow's registry are loaded."""
+        PROMPTS.watch()
 
     def destination(self) -> str:
         """Where traces go, for the operator."""
@@ -254,6 +259,7 @@ class GuardedRecorder(Recorder):
             if run.policy.artifact_level == "full":
                 written.update(details)
             _write_details(run, written)
+        PROMPTS.note_call(run, prompt)
         _flush(run)
 
     def write_inputs(self, run: Run, inputs: Any) -> None:
@@ -591,7 +597,7 @@ def _write_error(run: Run, error: BaseException) -> str | None:
     name = type(error).__name__
     if not run.policy.log_prompts:
         run.trace.private_errors.append(error)
-    if run.policy.keeps_exceptions and not _is_private(run.trace, error):
+    if run.policy.keeps_exceptions and not run.trace.is_private_error(error):
         text = str(error)
         _add_event(
             run,
@@ -607,21 +613,6 @@ def _write_error(run: Run, error: BaseException) -> str | None:
     if run.state is not None:
         run.state.record.drop("events", run.policy.reason if not run.policy.keeps_exceptions else "log_prompts")
     return ""
-
-
-def _is_private(trace: Trace, error: BaseException) -> bool:
-    """Whether an exception came through a private node, or was raised from one that did: it may quote the prompt."""
-    seen: list[BaseException] = []
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or any(current is known for known in seen):
-            continue
-        if any(current is private for private in trace.private_errors):
-            return True
-        seen.append(current)
-        pending += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
-    return False
 
 
 def _detach(run: Run) -> None:

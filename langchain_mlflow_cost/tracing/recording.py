@@ -47,6 +47,9 @@ class Recorder:
         """Make ready for a handler, and return the class that it shall have."""
         return handler_class
 
+    def watch_prompts(self) -> None:
+        """Hear which prompts of MLflow's registry are loaded."""
+
     def destination(self) -> str:
         """Where traces go, for the operator."""
         return "nothing is stored"

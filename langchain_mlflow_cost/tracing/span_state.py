@@ -86,6 +86,7 @@ class SpanState:
         "parent",
         "pending",
         "policy",
+        "prompts",
         "record",
         "redactors",
         "totals",
@@ -140,6 +141,8 @@ class SpanState:
         """What was written into it that its private node was given: private only if it turns out to be a model's."""
         self.pending: dict[str, Any] = {}
         """Attributes that are judged already, and written at the end in one go."""
+        self.prompts: frozenset[str] = frozenset()
+        """Prompts of MLflow's registry that its node used, as `name@version`."""
         self.end_time: int | None = None
         self.chunks: list[tuple[str, Mapping[str, Any], int | None]] = []
 

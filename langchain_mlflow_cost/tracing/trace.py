@@ -173,6 +173,20 @@ class Trace:
         if self.stopped_by is None:
             self.stopped_by = refusal.budget
 
+    def is_private_error(self, error: BaseException) -> bool:
+        """Whether an exception came through a private node, or was raised from one that did: it may quote a prompt."""
+        seen: list[BaseException] = []
+        pending: list[BaseException | None] = [error]
+        while pending:
+            current = pending.pop()
+            if current is None or any(current is known for known in seen):
+                continue
+            if any(current is private for private in self.private_errors):
+                return True
+            seen.append(current)
+            pending += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
+        return False
+
     def ledger_of(self, state: HandlerState) -> Ledger:
         """The sums of one handler."""
         found = self._ledgers.get(state)

@@ -87,7 +87,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "_status",
     ),
     "manager": ("_lock", "_traces", "get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
-    "InMemoryTraceManager": ("get_instance", "get_trace", "pop_trace", "register_trace"),
+    "InMemoryTraceManager": ("get_instance", "get_trace", "pop_trace", "register_prompt", "register_trace"),
+    "prompt cache": ("_cache", "_lock"),
     "run manager": ("get_child",),
     "callback_managers": ("_configure",),
     "tool": ("_parse_input",),
@@ -313,6 +314,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "tracing client": TracingClient,
             "file store": FileStore,
             "fluent": importlib.import_module("mlflow.tracking.fluent"),
+            "prompt cache": importlib.import_module("mlflow.prompt.registry_utils").PromptCache.get_instance(),
         }
 
         assert [name for name in NAMES[owner] if not hasattr(owners[owner], name)] == []

@@ -56,6 +56,16 @@ class Limits:
     """Policies whose entries that met no node are told when the process ends."""
     made_calls: int = 10_000
     """Calls of other libraries that are known to be counted, so that two handlers that hear of one count it once."""
+    judged_traces: int = 10_000
+    """Traces of which it is known that they were taken to be judged, so that none is twice."""
+    traces_to_judge: int = 1_000
+    """Traces that may wait to be judged; beyond, they are left unjudged."""
+    judges_wait_s: float = 60.0
+    """How long a trace that ended may take to be stored, before it is left unjudged."""
+    judges_idle_s: float = 5.0
+    """The judges' thread ends when there was nothing to judge for so long."""
+    judges_exit_s: float = 10.0
+    """How long the end of the process waits for judges."""
     known_prompts: int = 1_000
     """Prompts of MLflow's registry, each in a version, by whose text it is known that a model was sent them."""
     span_names: int = 4_096

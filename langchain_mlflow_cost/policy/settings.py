@@ -17,6 +17,7 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     ValidationError,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from langchain_mlflow_cost.budgets.rules import Budget, check_store
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import warn
 from langchain_mlflow_cost.policy.checking import check_graph
+from langchain_mlflow_cost.policy.judges import JudgeBudget, Judges
 from langchain_mlflow_cost.policy.lines import ONE_FOR_ALL, Location, Settings
 from langchain_mlflow_cost.policy.node_policy import Level, NodePolicy
 from langchain_mlflow_cost.policy.problems import (
@@ -149,6 +151,14 @@ class Redaction(BaseModel):
         return value
 
 
+if TYPE_CHECKING:
+    JudgesOrNot: TypeAlias = Judges | bool
+else:
+    # Not the union that it is, as above.
+    JudgesOrNot = Annotated[
+        Judges, WrapValidator(lambda value, check: value if isinstance(value, bool) else check(value))
+    ]
+
 Budgets: TypeAlias = Annotated[tuple[Budget, ...], BeforeValidator(_as_budgets)]
 
 
@@ -187,6 +197,9 @@ class NodeOverrides(BaseModel):
 
 POLICY_VARIABLE = "LANGCHAIN_MLFLOW_COST_POLICY"
 """An environment variable: the path of the policy where a program names none."""
+
+
+_JUDGES: Final = Judges()
 
 
 class Policy(BaseModel):
@@ -261,9 +274,8 @@ class Policy(BaseModel):
     retention_days: Days | None = None
     """`mlflow-cost prune` deletes traces older than so many days, and their files. Nothing else deletes anything."""
 
-    enable_judges: bool = False
-    """Judge a sample of finished traces with MLflow's scorers. Accepted with a warning; does nothing in this
-    version."""
+    enable_judges: JudgesOrNot = False
+    """Judge a sample of finished traces, as they are stored, with MLflow's scorers: `true`, or a mapping, below."""
 
     enable_prompt_registry: bool = False
     """Show which prompts of MLflow's registry a node used, in which version: linked to the trace, as `cost.prompts` on
@@ -340,6 +352,11 @@ class Policy(BaseModel):
     def node_patterns(self) -> tuple[NodePattern, ...]:
         """The patterns of the entries of `nodes`."""
         return tuple(entry.pattern for entry in self._resolution.entries)
+
+    @property
+    def judges(self) -> Judges | None:
+        """How finished traces are judged; None where they are not."""
+        return self.enable_judges if isinstance(self.enable_judges, Judges) else _JUDGES if self.enable_judges else None
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -512,7 +529,12 @@ class Policy(BaseModel):
         return _restored, (type(self), {name: getattr(self, name) for name in self.model_fields_set})
 
 
-_SECTIONS: Final[dict[str, type[BaseModel]]] = {"redaction": Redaction, "budget": Budget, "prices": Prices}
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "redaction": Redaction,
+    "budget": Budget,
+    "prices": Prices,
+    "enable_judges": Judges,
+}
 
 
 def _known_keys(location: Location) -> tuple[str, ...]:
@@ -520,6 +542,8 @@ def _known_keys(location: Location) -> tuple[str, ...]:
     names = [step for step in location if isinstance(step, str)]
     if len(names) == len(("nodes", "pattern")) and names[0] == "nodes":
         return tuple(NodeOverrides.model_fields)
+    if names == ["enable_judges", "budget"]:
+        return tuple(JudgeBudget.model_fields)
     return tuple((_SECTIONS.get(names[-1], NodeOverrides) if names else Policy).model_fields)
 
 
@@ -561,11 +585,6 @@ def _doubts(policy: Policy) -> list[tuple[Location, str, type[Warning]]]:
                     "set store, or session_store for all, to the URL of a Redis"
                 )
                 doubts.append(((*location, index, "per"), text, PolicyWarning))
-    doubts += [
-        ((key,), f"{key} is accepted and does nothing in this version", PolicyWarning)
-        for key in ("enable_judges",)
-        if getattr(policy, key)
-    ]
     return doubts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost import attributes as keys
@@ -156,8 +157,14 @@ def _span_of(state: SpanState, assessment: Any) -> SpanState | None:
     return next((each.lmc_state for each in known if f"{each.context.span_id:016x}" == span_id), None)
 
 
+def clean_assessment(state: SpanState, assessment: Any) -> None:
+    """Redact an assessment in place."""
+    _clean_object(state, assessment)
+
+
 def _clean_object(state: SpanState, thing: Any) -> None:
-    for name, value in vars(thing).items():
+    for name, told in vars(thing).items():
+        value = told.value if isinstance(told, Enum) else told  # as MLflow's judges answer: yes or no
         if value is None or name in _STRUCTURE_OF_ASSESSMENT or isinstance(value, bool):
             continue
         if hasattr(value, "__dict__"):

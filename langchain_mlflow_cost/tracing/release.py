@@ -31,6 +31,7 @@ from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_pr
 from langchain_mlflow_cost.tracing import other_libraries, outliving
 from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, settle_hearing
 from langchain_mlflow_cost.tracing.beside import clean_name, clean_trace_info, without_private
+from langchain_mlflow_cost.tracing.judging import JUDGING
 from langchain_mlflow_cost.tracing.late import ending_late
 from langchain_mlflow_cost.tracing.record import Record, redacted_text
 from langchain_mlflow_cost.tracing.span_state import SpanState
@@ -165,6 +166,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
     finally:
         with ending:
             SdkSpan.end(span, end_time)
+        JUDGING.offer(trace, span)
         if not (trace.is_open or trace.keepers or trace.open_spans):
             trace.close()
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_mlflow_cost.limits import limits
@@ -39,6 +40,10 @@ _ENTRY_CHARS = 200
 """Bytes that a cache's entry takes besides its text."""
 
 
+IN_JUDGE: ContextVar[bool] = ContextVar("langchain_mlflow_cost_in_judge", default=False)
+"""Whether the code that runs now is a judge's."""
+
+
 class Trace:
     """One MLflow trace: sums, redactors, private text, and the spans that wait for its end.
 
@@ -65,6 +70,7 @@ class Trace:
         "home_threads",
         "info_policy",
         "info_seen",
+        "is_of_judge",
         "is_released",
         "is_shared",
         "is_waiting",
@@ -121,6 +127,8 @@ class Trace:
         """The span that everything is below, once it has ended; what ends now is late."""
         self.late: set[Run] = set()
         """Open runs that outlive their root, in a task or thread of their own."""
+        self.is_of_judge = IN_JUDGE.get()
+        """A judge's own, which nobody judges."""
         self.is_shared = False
         """Other processes have a part of it, or somebody else counts one."""
         self.stopped_by: str | None = None
@@ -186,6 +194,11 @@ class Trace:
             seen.append(current)
             pending += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
         return False
+
+    @property
+    def handlers(self) -> tuple[HandlerState, ...]:
+        """Those that have a part in it, the first first."""
+        return tuple(self._ledgers)
 
     def ledger_of(self, state: HandlerState) -> Ledger:
         """The sums of one handler."""

@@ -66,10 +66,6 @@ def test_a_real_file_warns_of_what_is_odd_and_of_nothing_else(file: str) -> None
     expected = [f'ignored unknown key "{key}"' for key in unknown]
     if "use_mlflow_39_tracing" in EXPECTED[file]["unknown_under_mlflow"]:
         expected.append("use_mlflow_39_tracing is accepted, but it is ignored")
-    settings = EXPECTED[file].get("known_settings") or EXPECTED[file].get("settings") or {}
-    expected += [
-        f"{key} is accepted and does nothing in this version" for key in ("enable_judges",) if settings.get(key)
-    ]
     if file in ODDITIES:
         category, text = ODDITIES[file]
         expected.append(text)

@@ -156,7 +156,9 @@ if TYPE_CHECKING:
 else:
     # Not the union that it is, as above.
     JudgesOrNot = Annotated[
-        Judges, WrapValidator(lambda value, check: value if isinstance(value, bool) else check(value))
+        Judges,
+        WrapValidator(lambda value, check: value if isinstance(value, bool) else check(value)),
+        PlainSerializer(lambda value: value if isinstance(value, bool) else value.model_dump()),
     ]
 
 Budgets: TypeAlias = Annotated[tuple[Budget, ...], BeforeValidator(_as_budgets)]

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.configuration import configure
     from langchain_mlflow_cost.decorator import trace_decorator
     from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
+    from langchain_mlflow_cost.estimates import estimate_cost as estimate_cost
+    from langchain_mlflow_cost.estimates import price_per_mtok as price_per_mtok
     from langchain_mlflow_cost.handler import MlflowCostHandler
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.pricing.summary import CostSummary
@@ -34,6 +36,8 @@ _HOMES = {
     "PolicyError": "errors",
     "configure": "configuration",
     "cost_summary": "stored",
+    "estimate_cost": "estimates",
+    "price_per_mtok": "estimates",
     "trace_decorator": "decorator",
 }
 

@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tracing", "live"),
     ("handler",),
     ("everywhere",),
-    ("configuration", "decorator", "stored"),
+    ("configuration", "decorator", "estimates", "stored"),
     ("reports", "erasure"),
     ("testing",),
     ("pytest_plugin",),

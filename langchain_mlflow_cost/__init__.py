@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.decorator import trace_decorator
     from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
     from langchain_mlflow_cost.estimates import estimate_cost as estimate_cost
+    from langchain_mlflow_cost.estimates import get_model_pricing as get_model_pricing
     from langchain_mlflow_cost.estimates import price_per_mtok as price_per_mtok
     from langchain_mlflow_cost.handler import MlflowCostHandler
     from langchain_mlflow_cost.policy.settings import Policy
@@ -37,6 +38,7 @@ _HOMES = {
     "configure": "configuration",
     "cost_summary": "stored",
     "estimate_cost": "estimates",
+    "get_model_pricing": "estimates",
     "price_per_mtok": "estimates",
     "trace_decorator": "decorator",
 }

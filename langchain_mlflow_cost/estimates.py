@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.money import ZERO
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.pricing.reported import request_of_names
 from langchain_mlflow_cost.pricing.usage import CallResult, Usage
@@ -69,6 +70,29 @@ def price_per_mtok(
     """
     listed = _book(policy).describe(provider, model)
     return None if listed is None else {name: float(rate) for name, rate in listed.per_mtok.items()}
+
+
+def get_model_pricing(
+    model: str,
+    provider: str | None = None,
+    *,
+    policy: Policy | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+) -> tuple[float, float] | None:
+    """Return what 1,000 tokens of a model cost in USD, of the prompt and of the answer: the old estimator's unit.
+
+    Args:
+        model: As for `estimate_cost`.
+        provider: Likewise.
+        policy: Likewise.
+
+    Returns:
+        None for a model without a known price, where the old one raised.
+    """
+    listed = _book(policy).describe(provider, model)
+    if listed is None:
+        return None
+    rates = (listed.per_mtok.get("input", ZERO), listed.per_mtok.get("output", ZERO))
+    return float(rates[0] / 1000), float(rates[1] / 1000)
 
 
 def _book(policy: Any) -> PriceBook:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from langchain_mlflow_cost import PolicyError, estimate_cost, price_per_mtok
+from langchain_mlflow_cost import PolicyError, estimate_cost, get_model_pricing, price_per_mtok
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from langchain_mlflow_cost import PolicyError, estimate_cost, price_per_mtok
         # openai.com/api/pricing: 0.15 and 0.60 USD per million; docs.anthropic.com: 3 and 15.
         ("gpt-4o-mini", None, 0.00045),
         ("gpt-4o-mini", "openai", 0.00045),
+        ("openai/gpt-4o-mini", None, 0.00045),
+        ("anthropic/claude-sonnet-4-5", None, 0.0105),
         ("claude-sonnet-4-5", None, 0.0105),
         ("acme-unpriced-7", None, None),
     ],
@@ -56,3 +58,5 @@ def test_prices_by_class() -> None:
     assert found is not None
     assert (found["input"], found["output"], found["cache_read"]) == (0.15, 0.6, 0.075)
     assert price_per_mtok("acme-unpriced-7") is None
+    assert get_model_pricing("gpt-4o-mini") == (0.00015, 0.0006)
+    assert get_model_pricing("acme-unpriced-7") is None

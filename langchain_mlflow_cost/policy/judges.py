@@ -114,7 +114,7 @@ class Judges(BaseModel):
     """What answers must keep to, in words: a text, a list of them, or a mapping from a name to either. Each name is an
     assessment of that name, yes or no."""
 
-    sample_rate: Fraction = Field(default=1, validate_default=True)  # type: ignore[assignment]  # read as written
+    sample_rate: Fraction = Field(default=1, validate_default=True)
     """Which part of the traces: `0.1` is every tenth. Chosen by the trace's id, so that all processes agree."""
 
     model: Text | None = None

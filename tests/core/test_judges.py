@@ -112,6 +112,7 @@ def test_judges_of_ones_own(store: str, court: Court) -> None:
     assert float(found["brief"].metadata["mlflow.assessment.judgeCost"]) == pytest.approx(JUDGE_USD)
 
 
+@pytest.mark.nightly
 def test_true_is_mlflows_own_judges(store: str, court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a mapping, the answer's relevance and safety are judged, by MLflow's default model."""
     monkeypatch.setenv("MLFLOW_GENAI_JUDGE_DEFAULT_MODEL", f"openai:/{MINI}")
@@ -160,6 +161,7 @@ def test_what_a_judge_says_is_redacted(store: str, court: Court) -> None:
     assert assessments(only_trace())["kind"].rationale == "it should name [EMAIL_ADDRESS]"
 
 
+@pytest.mark.nightly
 def test_the_sample(store: str, court: Court) -> None:
     """None of the traces at 0, all at 1; in between those that their ids choose, in every process."""
     for rate in (0, 1):
@@ -198,6 +200,7 @@ def test_a_failing_judge_harms_nothing(store: str, court: Court) -> None:
     assert mlflow_usd(trace) == pytest.approx(float(MINI_USD), rel=1e-9)
 
 
+@pytest.mark.nightly
 def test_nothing_is_judged_twice(store: str, court: Court) -> None:
     """Not by two handlers, nor where the assessment is there already, nor when something of the trace ends late."""
     first, second, model = MlflowCostHandler(judges()), MlflowCostHandler(judges()), FakeChat()
@@ -247,6 +250,7 @@ def test_everywhere_a_judge_s_spans_are_its_own(store: str, court: Court) -> Non
     assert len(all_traces()) == 2
 
 
+@pytest.mark.nightly
 def test_threads_end(store: str, court: Court) -> None:
     """Where there is nothing to judge any more, no thread is left."""
     with replaced(judges_idle_s=0.1):

@@ -47,6 +47,7 @@ def used(trace: Any) -> list[str]:
     return [span.attributes.get("cost.prompts") for span in model_spans(trace)]
 
 
+@pytest.mark.sampled(is_in=lambda level: level == "minimal")
 @pytest.mark.parametrize("level", ["minimal", "full"])
 def test_a_prompt_that_a_node_loads(registry: str, level: str) -> None:
     """Its version, not its alias, is on the trace, the node's span and the model's; another node has none."""
@@ -71,6 +72,7 @@ def test_a_prompt_that_a_node_loads(registry: str, level: str) -> None:
     assert used(trace) == ["support@2", ""]
 
 
+@pytest.mark.sampled(is_in=lambda when, version: (when == "after") == (version == 1))
 @pytest.mark.parametrize("when", ["before the handler", "after"])
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_prompt_loaded_when_the_program_starts(registry: str, when: str, version: int) -> None:

@@ -57,6 +57,8 @@ _BASE64 = re.compile(
     # In lines, of which the last may be short.
     r"[A-Za-z0-9+/_-]{16,}(?:\s{1,2}[A-Za-z0-9+/_-]{16,})*(?:\s{1,2}[A-Za-z0-9+/_-]{2,15}={0,2}(?=\s|$))?"
 )
+_TEXT_IN_BYTES = re.compile(rb"(?:[\x00\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3}){6}")
+"""What any private text has, in UTF-8 or in UTF-16."""
 _TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n=")
 
 
@@ -112,12 +114,15 @@ def _view(seen: Letters, letters: Letters, at: Positions) -> _View:
 
 
 def _decoded(run: str, seen: Letters, begin: int) -> Iterator[_View]:
-    signs = [index for index, sign in enumerate(run) if not sign.isspace() and sign != "="]
+    signs: list[int] = []
     joined = run.translate(_TO_STANDARD)
     for offset in range(4):
-        piece = joined[offset : offset + (len(joined) - offset) // 4 * 4]
+        raw = base64.b64decode(joined[offset : offset + (len(joined) - offset) // 4 * 4])
+        if _TEXT_IN_BYTES.search(raw) is None:
+            continue  # Most are ids and long words, which are no base64 of any text.
+        signs = signs or [index for index, sign in enumerate(run) if not sign.isspace() and sign != "="]
         # A byte that is no UTF-8 stays one character.
-        plain = base64.b64decode(piece).decode("utf-8", "surrogateescape")
+        plain = raw.decode("utf-8", "surrogateescape")
         inner = characters(plain)
         letters, at = letters_of(inner)
         if len(letters.codes) < SHORTEST:

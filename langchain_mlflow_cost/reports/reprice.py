@@ -14,7 +14,8 @@ from langchain_mlflow_cost.money import EXACT, ZERO
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
 from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
-from langchain_mlflow_cost.tracing.calls import Settled, cost_attributes, cost_json, sum_attributes, written_json
+from langchain_mlflow_cost.tracing.calls import Settled, cost_attributes, cost_json, written_json
+from langchain_mlflow_cost.tracing.sums import sum_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

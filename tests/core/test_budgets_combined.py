@@ -7,6 +7,7 @@ import contextvars
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,12 @@ def test_a_fallback_in_a_subgraph(store: str, reserve: str, asynchronous: bool) 
     model = broken.with_fallbacks([spare.bind(max_tokens=500)])
 
     def inner(_: MessagesState) -> Any:
-        for _ in range(9):
+        for _number in range(9):
             model.invoke("hi")
         return {"messages": []}
 
     async def inner_async(_: MessagesState) -> Any:
-        for _ in range(9):
+        for _number in range(9):
             await model.ainvoke("hi")
         return {"messages": []}
 
@@ -90,7 +91,7 @@ def test_a_generate_that_is_refused_leaves_nothing_reserved(store: str) -> None:
     """40 prompts at once, of which the worst does not fit: none is sent, and the session has all that it had."""
     model = FakeChat()
     handler = limited(10 * ONE, "worst_case", scope="session")
-    prompts = [[HumanMessage("hi")] for _ in range(40)]
+    prompts: list[Any] = [[HumanMessage("hi")] for _ in range(40)]
     config = given(handler, configurable={"thread_id": "generate-40"})
     with pytest.raises(BudgetExceededError):
         one_node(lambda _: model.generate(prompts, callbacks=[handler], max_tokens=500)).invoke(ASK, config)
@@ -121,8 +122,8 @@ def test_a_stream_that_is_left_holds_nothing(store: str, reserve: str) -> None:
     config = given(handler, configurable={"thread_id": f"left-{reserve}"})
 
     def leave(_: MessagesState) -> None:
-        stream = model.bind(max_tokens=500).stream("hi")
-        for _ in range(30):
+        stream: Any = model.bind(max_tokens=500).stream("hi")
+        for _number in range(30):
             next(stream)
         stream.close()
 
@@ -146,7 +147,8 @@ def test_a_pool_in_a_fan_out(store: str) -> None:
             raise next(error for error in errors if error is not None)
         return {"messages": []}
 
-    graph = StateGraph(MessagesState).add_node("work", work).add_conditional_edges(START, plan).compile()
+    started: Any = work
+    graph = StateGraph(MessagesState).add_node("work", started).add_conditional_edges(START, plan).compile()
     # A call costs 0.0105: seven reach 0.07, and at most the twelve that run at once are made.
     handler = MlflowCostHandler({"nodes": {"work": {"budget": {"max_cost_usd": 0.07}}}})
     with pytest.raises(BudgetExceededError) as caught:
@@ -169,18 +171,19 @@ def test_the_example_of_the_page(store: str) -> None:
         handler = MlflowCostHandler({"budget": budget})
 
     def writer(_: MessagesState) -> Any:
-        for _ in range(3):
+        for _number in range(3):
             model.invoke("hi")
         return {"messages": []}
 
-    below = StateGraph(MessagesState).add_node("writer", writer).add_edge(START, "writer").compile()
+    started: Any = writer
+    below = StateGraph(MessagesState).add_node("writer", started).add_edge(START, "writer").compile()
     graph = StateGraph(MessagesState).add_node("team", below).add_edge(START, "team").compile()
     exec(
         kept, {"graph": graph, "question": ASK, "config": given(handler, metadata={"user_id": "ann"}), "caught": caught}
     )
     (refusal,) = caught
 
-    assert (refusal.limit_usd, refusal.spent_usd, refusal.reserved_usd) == (2 * MINI_USD, 2 * MINI_USD, 0)
+    assert (refusal.limit_usd, refusal.spent_usd, refusal.reserved_usd) == (2 * MINI_USD, 2 * MINI_USD, Decimal(0))
     assert (refusal.limit_tokens, refusal.spent_tokens, refusal.reserved_tokens) == (10**6, 3000, 0)
     for said in (refusal.scope, refusal.per, refusal.node):
         assert f'"{said}"' in example

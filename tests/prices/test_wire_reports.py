@@ -14,6 +14,7 @@ import pytest
 from anthropic import Anthropic
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
+from pydantic import SecretStr
 from wire import Reply, ToServer, chat, chunks, replay, say, tokens
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -48,7 +49,12 @@ def openai(model: str, base_url: str | None = None, **more: Any) -> Callable[[st
             more["http_client"] = opened(httpx.Client(transport=ToServer(url)))
         more.setdefault("use_responses_api", False)
         return ChatOpenAI(
-            model=model, base_url=base_url or f"{url}/v1", api_key="x", max_retries=0, stream_usage=True, **more
+            model=model,
+            base_url=base_url or f"{url}/v1",
+            api_key=SecretStr("x"),
+            max_retries=0,
+            stream_usage=True,
+            **more,
         )
 
     return make
@@ -56,7 +62,7 @@ def openai(model: str, base_url: str | None = None, **more: Any) -> Callable[[st
 
 def azure(deployment: str, **more: Any) -> Callable[[str], Any]:
     return lambda url: AzureChatOpenAI(
-        azure_deployment=deployment, azure_endpoint=url, api_version="2024-10-21", api_key="x", **more
+        azure_deployment=deployment, azure_endpoint=url, api_version="2024-10-21", api_key=SecretStr("x"), **more
     )
 
 
@@ -74,7 +80,8 @@ class ToServer2(httpx2.HTTPTransport):
 
 def anthropic(model: str, base_url: str | None = None) -> Callable[[str], Any]:
     def make(url: str) -> Any:
-        made = ChatAnthropic(model=model, base_url=base_url or url, api_key="x", max_retries=0, max_tokens=1000)
+        client: Any = ChatAnthropic
+        made = client(model=model, base_url=base_url or url, api_key="x", max_retries=0, max_tokens=1000)
         if base_url is not None:
             http = opened(httpx2.Client(transport=ToServer2(url)))
             made.__dict__["_client"] = Anthropic(api_key="x", base_url=base_url, http_client=http, max_retries=0)

@@ -42,7 +42,7 @@ def trace_decorator(name: str, **attributes: Any) -> Callable[[F], F]:
     span_type = str(attributes.pop("span_type", None) or (WORKFLOW if "workflow" in name.casefold() else AGENT))
     if attributes.get("workflow_version") is None and (span_type == WORKFLOW or "workflow_name" in attributes):
         attributes["workflow_version"] = UNVERSIONED
-    declared = {Declared(key): value for key, value in attributes.items()}
+    declared: dict[str, Any] = {Declared(key): value for key, value in attributes.items()}
 
     def decorate(function: F) -> F:
         if _is_off():
@@ -54,7 +54,7 @@ def trace_decorator(name: str, **attributes: Any) -> Callable[[F], F]:
     return decorate
 
 
-def _traced(function: Callable[..., Any], name: str, span_type: str, attributes: dict[Declared, Any]) -> Any:
+def _traced(function: Callable[..., Any], name: str, span_type: str, attributes: dict[str, Any]) -> Any:
     try:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             from langchain_mlflow_cost.adapters.generators import traced_generator  # noqa: PLC0415 - as below

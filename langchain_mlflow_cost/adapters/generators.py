@@ -18,7 +18,7 @@ from langchain_mlflow_cost.adapters.active import attach, detach
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 
 
 class _Stream:
@@ -94,7 +94,7 @@ def traced_generator(
 
 
 def _synchronous(start: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         span = _Stream(functools.partial(start, args, kwargs))
         inner = function(*args, **kwargs)
         step = functools.partial(next, inner)
@@ -126,7 +126,7 @@ def _synchronous(start: Callable[..., Any], function: Callable[..., Any]) -> Cal
 
 
 def _asynchronous(start: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         span = _Stream(functools.partial(start, args, kwargs))
         inner = function(*args, **kwargs)
         step = inner.__anext__

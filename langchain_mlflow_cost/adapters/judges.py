@@ -39,7 +39,7 @@ def make_scorers(chosen: Iterable[Any], guidelines: Mapping[str, Sequence[str]],
         warnings.simplefilter("ignore")  # MLflow warns of its own modules when they are imported
         from mlflow.genai import scorers as known  # noqa: PLC0415 - slow, and only where something is judged
 
-    options = {} if model is None else {"model": model}
+    options: dict[str, Any] = {} if model is None else {"model": model}
     found: list[Any] = []
     for each in chosen:
         if not isinstance(each, str):
@@ -70,7 +70,7 @@ def judged_by(trace: Any) -> set[str]:
     return {each.name for each in trace.info.assessments or () if str(each.source.source_type) != "HUMAN"}
 
 
-def run_scorer(scorer: Any, trace: Any) -> list[Feedback]:
+def run_scorer(scorer: Any, trace: Any) -> list[Any]:
     """Ask one scorer; what it answers in MLflow's form.
 
     Raises:

@@ -222,8 +222,8 @@ class Judging:
         tokens = 0
         try:
             for feedback in run_scorer(scorer, trace):
-                if feedback.feedback.error is not None:
-                    raise RuntimeError(type(feedback.feedback.error).__name__)
+                if getattr(feedback, "error", None) is not None:
+                    raise RuntimeError("it answered with an error")
                 spent, used = _priced(finished.state, feedback)
                 usd = None if spent is None or usd is None else EXACT.add(usd, spent)
                 tokens += used

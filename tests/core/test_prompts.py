@@ -60,7 +60,8 @@ def test_a_prompt_that_a_node_loads(registry: str, level: str) -> None:
     def other(_: MessagesState) -> Any:
         return {"messages": [model.invoke("no prompt of the registry")]}
 
-    graph = StateGraph(MessagesState).add_node("ask", ask).add_node("other", other)
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("ask", ask).add_node("other", other)
     graph.add_edge(START, "ask").add_edge("ask", "other").compile().invoke(
         ASK, given(MlflowCostHandler({**POLICY, "artifact_level": level}))
     )
@@ -141,13 +142,16 @@ def test_versions_are_compared_by_cost(registry: str, place: str) -> None:
     def plain(_: MessagesState) -> Any:
         return {"messages": [cheap.invoke("no prompt of the registry")]}
 
-    graph = StateGraph(MessagesState).add_node("ask", ask).add_node("plain", plain)
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("ask", ask).add_node("plain", plain)
     graph.add_edge(START, "ask").add_edge("ask", "plain").compile().invoke(ASK, given(handler))
     experiment = mlflow.get_experiment_by_name("tests")
     question = Question({experiment.experiment_id: "tests"}, by=dimensions("prompt"))
     report = Store(registry if place == "tables" else "http://127.0.0.1:9").report(question)
 
-    assert {values[0]: (sums.calls, sums.cost_usd) for values, sums in report.groups.items()} == {
+    found: dict[str, Any] = {values[0]: (sums.calls, sums.cost_usd) for values, sums in report.groups.items()}
+
+    assert found == {
         "support@1": (1, pytest.approx(float(MINI_USD))),
         "support@2": (2, pytest.approx(float(2 * SONNET_USD))),
         "": (1, pytest.approx(float(MINI_USD))),

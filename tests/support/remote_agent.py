@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 from fake_models import SONNET, FakeChat
+from langchain_core.messages import HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -25,7 +26,7 @@ def main(store: str, policy: str) -> None:
     mlflow.set_tracking_uri(store)
     mlflow.set_experiment("tests")
     mlflow.langchain.autolog()
-    callbacks = [] if policy == "autolog" else [MlflowCostHandler(json.loads(policy))]
+    config: Any = {"callbacks": []} if policy == "autolog" else {"callbacks": [MlflowCostHandler(json.loads(policy))]}
     model = FakeChat(model=SONNET, answers=[ANSWER])
 
     def remote(state: MessagesState) -> Any:
@@ -37,7 +38,7 @@ def main(store: str, policy: str) -> None:
         def do_POST(self) -> None:
             question = self.rfile.read(int(self.headers["Content-Length"])).decode()
             with mlflow.tracing.set_tracing_context_from_http_request_headers(dict(self.headers)):
-                answer = graph.invoke({"messages": [("user", question)]}, {"callbacks": callbacks})
+                answer = graph.invoke(MessagesState(messages=[HumanMessage(question)]), config)
             body = str(answer["messages"][-1].content).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -53,7 +53,7 @@ def rewrite(trace: Trace, spans: Mapping[str, Mapping[str, str | None]], metadat
     }
     try:
         if changed and where == _IN_TABLES:
-            client.log_spans(trace.info.experiment_id, list(changed.values()))
+            client.log_spans(str(trace.info.experiment_id), list(changed.values()))
         elif changed:
             whole = [changed.get(str(span.span_id), span) for span in trace.data.spans]
             client._upload_trace_data(trace.info, TraceData(spans=whole))  # noqa: SLF001

@@ -9,12 +9,10 @@ from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.pricing.summary import CostSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from langchain_mlflow_cost.tracing.handler_state import HandlerState
     from langchain_mlflow_cost.tracing.trace import Trace
-
-Begun = "Mapping[tuple[HandlerState, Trace], None]"
 
 
 @dataclass(slots=True)
@@ -57,7 +55,7 @@ class Spent:
                 self.unpriced.setdefault(name, set()).update(models)
 
 
-def spent_by(what: Any, begun: Mapping[tuple[HandlerState, Trace], None]) -> Spent:
+def spent_by(what: Any, begun: dict[tuple[HandlerState, Trace], None]) -> Spent:
     """Add up what was asked about.
 
     Args:
@@ -74,7 +72,7 @@ def spent_by(what: Any, begun: Mapping[tuple[HandlerState, Trace], None]) -> Spe
     return found
 
 
-def _summaries(what: Any, begun: Mapping[tuple[HandlerState, Trace], None]) -> Iterable[CostSummary]:
+def _summaries(what: Any, begun: dict[tuple[HandlerState, Trace], None]) -> Iterable[CostSummary]:
     if what is None:
         # A trace that several handlers count is one trace: the first one's figures are those of its spans.
         first = {trace: state for state, trace in reversed(begun)}

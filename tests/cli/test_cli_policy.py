@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Done]
 
-COMMANDS = ["demo", "run", "report", "reprice", "explain", "scan", "prices", "prune", "migrate"]
+COMMANDS = ["demo", "run", "report", "reprice", "explain", "scan", "prices", "prune", "erase", "migrate"]
 POLICY = """\
 redact_pii: true
 artifact_level: full

@@ -49,6 +49,10 @@ def odd(fresh_store: Callable[[], AbstractContextManager[str]]) -> str:
     return uri
 
 
+def answering(model: Any) -> Callable[[Any], Any]:
+    return lambda state: model.invoke(state["messages"])
+
+
 def spend() -> None:
     handler = MlflowCostHandler({"trace_metadata": ["team"]})
     for name in NAMES:
@@ -56,7 +60,7 @@ def spend() -> None:
             ASK, given(handler, metadata={"team": name})
         )
     for model in (FakeChat(model=UNKNOWN), FakeStream(usage=None, answers=["one two three four"])):
-        one_node(lambda state, model=model: model.invoke(state["messages"])).invoke(ASK, given(handler))
+        one_node(answering(model)).invoke(ASK, given(handler))
 
     def other(_: Any) -> Any:
         with mlflow.start_span("call", span_type=SpanType.CHAT_MODEL) as span:

@@ -56,8 +56,10 @@ def spend(policy: Any = None) -> None:
         known.invoke("and you?")
         return {"messages": [("ai", ask.invoke({"question": "what?"}))]}
 
-    inner: Any = StateGraph(MessagesState).add_node("writer", write).add_edge(START, "writer").compile()
-    graph: Any = StateGraph(MessagesState).add_node("team", inner).add_node("look", look)
+    writer: Any = StateGraph(MessagesState)
+    inner = writer.add_node("writer", write).add_edge(START, "writer").compile()
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("team", inner).add_node("look", look)
     graph.add_edge(START, "team").add_edge("team", "look").compile().invoke(
         ASK, given(MlflowCostHandler({"prices": {"tools": {"ask": 0.001}, **(policy or {})}}))
     )

@@ -62,5 +62,5 @@ def test_tables_and_pages_agree(database: str) -> None:
     assert Store(database).tag_names(everything) == {"tenant", "beta"}
     _, outcome = Store(database).what_if(everything, WhatIf([], book, reprices_all=True))
     assert outcome.change_usd == pytest.approx(0, abs=1e-12)
-    values = list(TraceTables(database).stored_values([each.trace_id for each in summaries]))
-    assert any(where == "spans.content" and b"mlflow.llm" in value for where, value in values)
+    held = list(TraceTables(database).stored_values([each.trace_id for each in summaries]))
+    assert any(where == "spans.content" and b"mlflow.llm" in value for where, value in held)

@@ -39,7 +39,7 @@ def erase_traces(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Delete the traces of a user, session or tag, or those that hold a text, with all that belongs to them.
+    """Delete traces of a user, a session, a tag or a text.
 
     Their rows, files, assessments, records of evaluation datasets made from them, and this library's sums in MLflow
     runs; then the database is compacted, the store is searched for what was to go, and a receipt is written.

@@ -38,7 +38,7 @@ def migrate_store(
         Path | None, typer.Option(metavar="FOLDER", help="Where artifacts go; else TO-artifacts, beside it.")
     ] = None,
 ) -> None:
-    """Move MLflow's old file store to a SQLite database: records, artifacts, traces, models.
+    """Move all of MLflow's old file store to a SQLite database.
 
     The old folder is only read. A database that is there is added to, all or nothing. Whatever stops the command,
     run it again to go on. In the end all is compared, and it is said whether the old folder can be deleted.

@@ -32,7 +32,7 @@ def prune_traces(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Delete traces that are older than so long, with all that belongs to them.
+    """Delete traces that are older than so long, and their files.
 
     Their rows, files, assessments, records of evaluation datasets made from them, and this library's sums in MLflow
     runs; then the database is compacted and searched, and a receipt is written.

@@ -100,7 +100,7 @@ def _count_tool(run: Run, span: GuardedSpan) -> None:
 
 def _is_tool(span: GuardedSpan) -> bool:
     attributes = span.attributes or {}
-    return (
+    return bool(
         _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == SpanType.TOOL
         or _loaded(attributes.get(OPERATION_KEY)) == TOOL_OPERATION
         or _loaded(attributes.get(KIND_KEY)) == TOOL_KIND

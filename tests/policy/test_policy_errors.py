@@ -94,7 +94,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         "redaction: {entities: [ZZZ]}\n",
         (
             ':1: redaction.entities.0: unknown entity "ZZZ"; known are CREDIT_CARD, CRYPTO, EMAIL_ADDRESS, IBAN_CODE, '
-            "IP_ADDRESS, MAC_ADDRESS, PHONE_NUMBER, US_SSN, SECRET, and others with engine: presidio"
+            "IP_ADDRESS, MAC_ADDRESS, PHONE_NUMBER, US_SSN, SECRET, AU_ABN, AU_TFN, BE_NN, BR_CNPJ, "
         ),
     ),
     "an entity that needs presidio": (

@@ -49,7 +49,7 @@ def rationale(trace_id: str, text: str) -> None:
 
 
 def value(trace_id: str, text: str) -> None:
-    mlflow.log_feedback(trace_id=trace_id, name="comment", value=cast("Any", {"text": [text]}), source=HUMAN)
+    mlflow.log_feedback(trace_id=trace_id, name="comment", value={"text": text}, source=HUMAN)
 
 
 def metadata(trace_id: str, text: str) -> None:

@@ -214,7 +214,8 @@ def _private(story: Story, text: str, heard: threading.Event) -> Callable[[State
         acts[story.heard]()
         if story.fails:
             raise BrokenError(f"failed on {text}")
-        return {"extra": {"found": text}} if story.heard == "update" else {}
+        # More than it was given: what a node passes on as it is is not private for that.
+        return {"extra": {"found": f"it is {text}"}} if story.heard == "update" else {}
 
     return quiet
 

@@ -275,7 +275,7 @@ def a_fallback(text: str, config: Config) -> None:
 
 def parallel(text: str, config: Config) -> None:
     def quiet(_: State) -> State:
-        both: Any = RunnableParallel({"one": Chat(reply=text), text: Text(reply="fine")})  # type: ignore[arg-type]
+        both: Any = RunnableParallel({"one": Chat(reply=text), text: Text(reply="fine")})
         return {"extra": both.invoke("hi")}
 
     run_once(graph(("quiet", quiet), ("loud", hand_on)), config)

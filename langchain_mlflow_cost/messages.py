@@ -75,10 +75,19 @@ def chunk_text(token: Any, chunk: Any) -> str:
         content, pieces = fields["content"], fields.get("tool_call_chunks")
         calls = "".join(map(_call_text, pieces)) if pieces else ""
         if type(content) is str and not fields.get("additional_kwargs"):
-            return content + calls
-        return "".join(_texts(_parts_of_message(fields, without_calls=bool(pieces)))) + calls
+            said = content
+        else:
+            said = "".join(_texts(_parts_of_message(fields, without_calls=bool(pieces))))
+        # Apart from the name of a tool: what ends where another word begins is not recognised.
+        return f"{said}\n{calls}" if said and begins_call(message) else said + calls
     except Exception:  # noqa: BLE001 - whatever an integration streams, its text is only counted
         return _written(token)
+
+
+def begins_call(message: Any) -> bool:
+    """Whether a call of a tool begins in a streamed chunk's message."""
+    pieces = getattr(message, "tool_call_chunks", None)
+    return bool(pieces and pieces[0].get("name"))
 
 
 def is_text_alone(prompt: Any) -> bool:

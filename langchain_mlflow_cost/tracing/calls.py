@@ -21,7 +21,7 @@ from langchain_mlflow_cost.budgets.answers import ANSWERS, FIRST_ANSWER_TOKENS
 from langchain_mlflow_cost.budgets.local import Question
 from langchain_mlflow_cost.budgets.rules import Estimate, added_by
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.messages import is_text_alone, said_text, sent_text
+from langchain_mlflow_cost.messages import begins_call, is_text_alone, said_text, sent_text
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.reading import (
     call_request,
@@ -248,8 +248,9 @@ class ModelCall:
         """
         if not self.chunks:
             self.first_chunk_ns = time.time_ns()
-        self.chunks.append(text)
         message = getattr(chunk, "message", None)
+        # A tool's name begins a line: an account number that the chunks before end with would be one word with it.
+        self.chunks.append(f"\n{text}" if self.chunks and begins_call(message) else text)
         if message is not None and (message.usage_metadata or message.response_metadata):
             self._told.append(chunk)
             self._hear_usage(message.usage_metadata)

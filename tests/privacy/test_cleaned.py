@@ -9,7 +9,8 @@ import mlflow
 import pytest
 from fakes import Chat, graph
 from heard import identifier
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from leaks import email, kept, letters, prose, spelling_in
 from mlflow.entities import AssessmentError, AssessmentSource
 from mlflow.tracing.provider import get_bridged_tracer_provider
@@ -368,3 +369,32 @@ def test_allow_keys_with_content(sinks: Sinks) -> None:
     )
 
     assert text.encode() in sinks.everything()
+
+
+class StreamsACall(Chat):
+    """Says an account number to the last character, then calls a tool."""
+
+    number: str
+
+    def _stream(self, messages: list[Any], *_: Any, run_manager: Any = None, **__: Any) -> Any:
+        for chunk in (
+            AIMessageChunk(content=f"it is {self.number}"),
+            AIMessageChunk(content="", tool_call_chunks=[{"name": "Route", "args": "{}", "id": "1", "index": 0}]),
+        ):
+            made = ChatGenerationChunk(message=chunk)
+            if run_manager:
+                run_manager.on_llm_new_token(made.text, chunk=made)
+            yield made
+
+
+def test_a_value_before_a_tools_name_is_found_in_a_stream(sinks: Sinks) -> None:
+    """The text of a stream's event keeps apart what was said and which tool is called: together they are one word."""
+    number = "DE89370400440532013000"
+
+    def work(state: Any) -> Any:
+        list(StreamsACall(number=number).stream("hi"))
+        return {}
+
+    graph(("work", work)).invoke({"messages": [("user", "hi")]}, {"callbacks": [MlflowCostHandler(PERSONAL)]})
+
+    assert number.encode() not in sinks.everything()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
 import json
-import sys
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from langchain_mlflow_cost.cli.app import CommandError, PolicyArgument, read_policy
+from langchain_mlflow_cost.cli.graph import graph_at
 from langchain_mlflow_cost.cli.output import console, say
 from langchain_mlflow_cost.money import readable
 from langchain_mlflow_cost.nodes import parsed_path
@@ -77,53 +73,11 @@ def explain_policy(
 
 
 def _checked(policy: Any, place: str) -> PolicyCheck:
-    found = _graph_at(place)
+    found = graph_at(place)
     try:
         return policy.check(found)  # type: ignore[no-any-return]
     except TypeError as error:
         raise CommandError(f"--graph {place}: {error}") from error
-
-
-def _graph_at(place: str) -> Any:
-    """The graph that `module:name` or `file.py:name` names.
-
-    Raises:
-        CommandError: There is none, or the program that makes it fails.
-    """
-    where, colon, name = place.rpartition(":")
-    if not colon or not where or not name:
-        raise CommandError(f"--graph {place}: expected MODULE:NAME or FILE.py:NAME, such as my_package.agent:app")
-    sys.path.insert(0, "")
-    try:
-        found: Any = _module_of(where)
-        for part in name.split("."):
-            found = getattr(found, part)
-        if inspect.isroutine(found):
-            found = found()
-    except Exception as error:
-        # It is the user's program that was run, and may fail in any way: what it says is theirs to read.
-        raise CommandError(f"--graph {place}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove("")
-    return found
-
-
-def _module_of(where: str) -> Any:
-    if not where.endswith(".py"):
-        return importlib.import_module(where)
-    path = Path(where)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise CommandError(f"no such file: {where}")
-    # Its neighbours are imported as when it is run.
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    return module
 
 
 def _show_check(check: PolicyCheck) -> None:

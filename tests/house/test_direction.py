@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("everywhere",),
     ("configuration", "decorator", "estimates", "stored"),
     ("reports", "erasure"),
+    ("proof",),
     ("testing",),
     ("pytest_plugin",),
     ("demo",),

@@ -1,0 +1,159 @@
+"""`mlflow-cost scan` over stored traces: what a policy would have kept out, and taking it out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from fakes import Chat, graph
+from langchain_core.messages import AIMessage, HumanMessage
+from leaks import folder_bytes, letters
+
+from langchain_mlflow_cost import MlflowCostHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
+
+    Cli = Callable[..., Done]
+
+MAIL = "bob.miller@example.com"
+SAID = f"the {letters(14)} of {letters(12)} is {letters(11)}"
+STRICT = """\
+redact_pii: true
+nodes: {quiet: {log_prompts: false}}
+"""
+
+
+def record(policy: dict[str, Any], *, fails: bool = False) -> None:
+    """One trace: a node that says an address, a private one that says a sentence, which the root's output has too."""
+
+    def work(state: Any) -> Any:
+        Chat(reply=f"write to {MAIL}").invoke([HumanMessage("whom?")])
+        if fails:
+            raise ValueError(f"nobody is {MAIL}")
+        return {"messages": [AIMessage("done")]}
+
+    def quiet(state: Any) -> Any:
+        return {"messages": [Chat(reply=SAID).invoke([HumanMessage("so?")])]}
+
+    app = graph(("work", work), ("quiet", quiet))
+    config: Any = {"callbacks": [MlflowCostHandler(policy)], "configurable": {"thread_id": "t"}}
+    if fails:
+        with pytest.raises(ValueError, match="nobody"):
+            app.invoke({"messages": [("user", f"I am {MAIL}")]}, config)
+    else:
+        app.invoke({"messages": [("user", f"I am {MAIL}")]}, config)
+
+
+@pytest.fixture
+def stored(cli: Cli, store: str, tmp_path: Path) -> str:
+    """Two traces that were recorded with next to no policy."""
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    record({"artifact_level": "full"})
+    record({"artifact_level": "full"}, fails=True)
+    return store
+
+
+def scan(cli: Cli, store: str, *words: object) -> tuple[Done, dict[str, Any]]:
+    done = cli(
+        "scan", "--policy", "strict.yaml", "--tracking-uri", store, "--experiment", "tests", "--format", "json", *words
+    )
+    return done, json.loads(done.out)
+
+
+def test_what_a_policy_would_have_kept_out(cli: Cli, stored: str) -> None:
+    """Entity, channel, node and count, private text wherever it went, copies of state at `standard`; never the text."""
+    done, told = scan(cli, stored)
+
+    found = {(each["entity"], each["channel"], each["node"]) for each in told["found"]}
+    assert done.code == 1
+    assert told["traces"] == told["traces_with_findings"] == 2
+    assert ("EMAIL_ADDRESS", "outputs", "work") in found
+    assert ("EMAIL_ADDRESS", "previews", "") in found
+    assert {("EMAIL_ADDRESS", "events", "work"), ("EMAIL_ADDRESS", "status", "work")} <= found
+    assert {("PRIVATE_TEXT", "outputs", "quiet"), ("PRIVATE_TEXT", "outputs", "")} <= found
+    assert ("DROPPED", "inputs", "work") in found  # a copy of the state
+    assert MAIL not in done.out + done.err
+    assert SAID not in done.out + done.err
+
+
+def test_fix_leaves_no_byte(cli: Cli, stored: str, tmp_path: Path) -> None:
+    """First told, then done; after it nothing is found, no byte is left in the files, and costs are what they were."""
+    dry, _ = scan(cli, stored, "--fix")
+    (tmp_path / "strict.yaml").rename(tmp_path.parent / "strict.yaml")
+    before = folder_bytes(tmp_path)
+    (tmp_path.parent / "strict.yaml").rename(tmp_path / "strict.yaml")
+    costs = [trace.info.trace_metadata.get("mlflow.trace.cost") for trace in mlflow.search_traces(return_type="list")]
+
+    done, told = scan(cli, stored, "--fix", "--yes")
+    after = folder_bytes(tmp_path)
+    again, _ = scan(cli, stored)
+
+    assert dry.code == 1
+    assert "would rewrite 2 traces and delete 0 traces" in dry.err
+    assert MAIL.encode() in before
+    assert (done.code, told["traces_rewritten"]) == (0, 2)
+    assert MAIL.encode() not in after
+    assert SAID.encode() not in after
+    assert again.code == 0, again.out
+    assert costs == [
+        trace.info.trace_metadata.get("mlflow.trace.cost") for trace in mlflow.search_traces(return_type="list")
+    ]
+
+
+def test_what_the_handler_recorded_is_clean(cli: Cli, store: str, tmp_path: Path) -> None:
+    """The scan knows no other rules than the handler: under one policy it finds nothing that the other let through."""
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    policy = {"redact_pii": True, "nodes": {"quiet": {"log_prompts": False}}}
+    record(policy)
+    record(policy, fails=True)
+
+    done, told = scan(cli, store)
+
+    assert (done.code, told["found"]) == (0, [])
+    assert told["traces"] == 2
+
+
+def test_what_autolog_recorded(cli: Cli, store: str, tmp_path: Path) -> None:
+    """Traces that no handler of ours saw: nodes are known by LangGraph's metadata."""
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    mlflow.langchain.autolog()
+    graph(("quiet", lambda state: {"messages": [Chat(reply=SAID).invoke([HumanMessage("so?")])]})).invoke(
+        {"messages": [("user", "hi")]}
+    )
+
+    done, told = scan(cli, store)
+
+    assert done.code == 1
+    assert {each["node"] for each in told["found"]} >= {"quiet", ""}
+
+
+def test_scan_goes_on_where_it_stopped(cli: Cli, stored: str, tmp_path: Path) -> None:
+    """With a state the next scan reads what came since, and tells the sums of both."""
+    first, told = scan(cli, stored, "--state", "state.json")
+    record({"artifact_level": "full"})
+
+    second, more = scan(cli, stored, "--state", "state.json")
+    (tmp_path / "strict.yaml").write_text("redact_pii: true\n")
+    other = cli(
+        "scan", "--policy", "strict.yaml", "--tracking-uri", stored, "--experiment", "tests", "--state", "state.json"
+    )
+
+    assert (first.code, second.code) == (1, 1)
+    assert (told["traces"], more["traces"]) == (2, 3)
+    assert sum(each["count"] for each in more["found"]) > sum(each["count"] for each in told["found"])
+    assert SAID not in (tmp_path / "state.json").read_text()
+    assert "another policy" in other.err
+
+
+def test_delete_instead(cli: Cli, stored: str) -> None:
+    """The traces go, others stay."""
+    done, told = scan(cli, stored, "--fix", "--delete", "--yes")
+
+    assert (done.code, told["traces_deleted"]) == (0, 2)
+    assert mlflow.search_traces(return_type="list") == []

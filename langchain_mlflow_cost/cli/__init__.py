@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from langchain_mlflow_cost.cli import demo, erase, explain, migrate, prices, prune, report, reprice, run, scan
+from langchain_mlflow_cost.cli import (
+    demo,
+    erase,
+    explain,
+    export,
+    migrate,
+    prices,
+    prove,
+    prune,
+    report,
+    reprice,
+    run,
+    scan,
+)
 from langchain_mlflow_cost.cli.app import CommandError, app
 from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.errors import PolicyError
@@ -25,10 +38,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.report_costs,
     "reprice": reprice.reprice_traces,
     "explain": explain.explain_policy,
-    "scan": scan.scan_text,
+    "scan": scan.scan,
+    "prove": prove.prove,
     "prices": prices.show_prices,
     "prune": prune.prune_traces,
     "erase": erase.erase_traces,
+    "export": export.export_costs,
     "migrate": migrate.migrate_store,
 }
 """In the order of `mlflow-cost --help`."""

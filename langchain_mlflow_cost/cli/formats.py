@@ -24,6 +24,8 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MD = "md"
+    HTML = "html"
+    """All at once, as a page with plots: of `mlflow-cost report` alone."""
 
 
 def show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -37,7 +38,7 @@ class Status(StrEnum):
     IN_PROGRESS = "IN_PROGRESS"
 
 
-def report_costs(
+def report_costs(  # noqa: C901 - one way out for each kind of report
     tracking_uri: TrackingUri = None,
     experiment: Annotated[
         list[str] | None,
@@ -97,8 +98,11 @@ def report_costs(
             until_ms=until_ms,
             status=None if status is None else status.value,
             most=most,
-            book=_book(policy) if breakdown or compare else None,
+            book=_book(policy) if breakdown or compare or format_ is Format.HTML else None,
         )
+        if format_ is Format.HTML:
+            _write_page(store, question, zone, left_out=(top, compare, cross, what_if, what_if_policy))
+            return
         if top is not None:
             _show_top(store, question, top, format_, uri)
             return
@@ -131,6 +135,26 @@ def _what_if(replacements: Sequence[str], new_policy: Path | None, policy: Path 
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--what-if") from error
     return WhatIf(read, _book(new_policy or policy), reprices_all=new_policy is not None)
+
+
+def _write_page(store: Store, question: Question, zone: tzinfo, *, left_out: Sequence[Any]) -> None:
+    from importlib.metadata import version
+
+    if any(left_out):
+        raise typer.BadParameter("html shows all at once: leave out --top, --compare, --cross, --what-if")
+    from langchain_mlflow_cost.reports import html
+
+    told = html.figures(store, question, zone)
+    try:
+        written = html.page(
+            told,
+            title=f"Cost of {', '.join(question.experiments.values())}",
+            period=_period(told.report, zone).removeprefix(", "),
+            made=f"langchain-mlflow-cost {version('langchain-mlflow-cost')}, {datetime.now(zone):%Y-%m-%d %H:%M %Z}",
+        )
+    except ImportError as error:
+        raise CommandError('--format html needs an extra: pip install "langchain-mlflow-cost[html]"') from error
+    sys.stdout.write(written)
 
 
 def _book(policy: Path | None) -> PriceBook:

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Done]
 
-COMMANDS = ["demo", "run", "report", "reprice", "explain", "scan", "prices", "prune", "erase", "migrate"]
+COMMANDS = [
+    "demo",
+    "run",
+    "report",
+    "reprice",
+    "explain",
+    "scan",
+    "prove",
+    "prices",
+    "prune",
+    "erase",
+    "export",
+    "migrate",
+]
 POLICY = """\
 redact_pii: true
 artifact_level: full
@@ -431,7 +444,7 @@ def test_bad_usage(cli: Cli, usage: str, told: str) -> None:
         pytest.param(["report", "reprice", "--by", "tag:"], id="tag without a name"),
         pytest.param(["report", "reprice", "--last", "0"], id="no traces"),
         pytest.param(["prune"], id="prune without a number"),
-        pytest.param(["scan"], id="scan without a text"),
+        pytest.param(["scan"], id="scan without a text or a store"),
         pytest.param(["demo", "--budget", "-1"], id="negative budget"),
     ],
 )

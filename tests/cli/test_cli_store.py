@@ -466,3 +466,17 @@ def test_prune_again_after_an_interruption(
     assert (again.code, again.err) == (0, "")
     assert stored() == set()
     assert not folder.exists()
+
+
+def test_report_as_a_page(cli: Cli, spent: None) -> None:
+    """`--format html` writes one page, and leaves nothing out without saying so."""
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    words = ("report", "--experiment", EXPERIMENT, "--format", "html")
+
+    done = cli(*words)
+
+    assert done.code == 0
+    assert done.out.startswith("<!DOCTYPE html>")
+    assert done.out.rstrip().endswith("</html>")
+    assert cli(*words, "--top", 3).code == 2

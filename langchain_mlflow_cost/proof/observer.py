@@ -25,6 +25,21 @@ _NO_FAILURES = ("GraphInterrupt", "NodeInterrupt", "ParentCommand", "GraphBubble
 
 
 @dataclass
+class _Open:
+    """A run that has begun."""
+
+    kind: str
+    """`model`, `tool` or another."""
+    told: Any = None
+    """What a model was told, until it is known whether that is private."""
+    node: str | None = None
+    """Of a node's own run: its path."""
+    is_private: bool = False
+    is_known: bool = False
+    """Whether the handler has told what holds for it."""
+
+
+@dataclass
 class NodeSeen:
     """One node, in all rounds together."""
 
@@ -37,7 +52,10 @@ class NodeSeen:
 
 
 class Observer(BaseCallbackHandler):
-    """Stands behind the handler among the callbacks, and asks what the handler knows of a run.
+    """Stands beside the handler among the callbacks, and asks what the handler knows of a run.
+
+    Which of the two hears first is not fixed: LangChain keeps merged callbacks in a set. Who hears first of a run's
+    start hears first of its end as well, so that at one of the two times the handler knows the run.
 
     Args:
         planter: Whose texts it looks for.
@@ -57,36 +75,43 @@ class Observer(BaseCallbackHandler):
         self._planter = planter
         self._before_asking = before_asking
         self._lock = threading.Lock()
-        self._open: dict[UUID, tuple[str | None, bool]] = {}
+        self._open: dict[UUID, _Open] = {}
 
-    def _begin(self, run_id: UUID) -> NodeSeen | None:
-        """Note a run; what is known of the node that it is in."""
+    def _begin(self, run_id: UUID, kind: str = "", told: Any = None) -> None:
+        self._before_asking()
+        with self._lock:
+            this = self._open[run_id] = _Open(kind, told)
+            self.model_calls += kind == "model"
+            self._ask(run_id, this)
+
+    def _ask(self, run_id: UUID, this: _Open) -> None:
         run = RUNS.get(run_id)
-        if run is None:
-            return None
-        is_private = not run.policy.log_prompts
-        with self._lock:
-            self.policies[id(run.policy)] = run.policy
-            self._open[run_id] = (run.node if run.is_node else None, is_private)
-            return self.nodes.setdefault(run.node, NodeSeen(is_private)) if run.path else None
+        if this.is_known or run is None:
+            return
+        this.is_known, this.is_private = True, not run.policy.log_prompts
+        this.node = run.node if run.is_node else None
+        self.policies[id(run.policy)] = run.policy
+        if run.path:
+            seen = self.nodes.setdefault(run.node, NodeSeen(this.is_private))
+            seen.model_calls += this.kind == "model"
+            seen.tool_calls += this.kind == "tool"
 
-    def _end(self, run_id: UUID, *said: Any, error: BaseException | None = None) -> None:
+    def _end(self, run_id: UUID, said: Any = None, error: BaseException | None = None) -> None:
         with self._lock:
-            node, is_private = self._open.pop(run_id, (None, False))
-            if node is not None and error is not None and type(error).__name__ not in _NO_FAILURES:
-                self.nodes[node].failures[type(error).__name__] += 1
-            elif node is not None:
-                self.nodes[node].ended += 1
-        if is_private and said:
-            self._hear(said)
-
-    def _hear(self, what: Any) -> None:
-        heard = {each.number for each in self._planter.in_text(repr(what))}
-        with self._lock:
-            self.private |= heard
+            this = self._open.pop(run_id, None)
+            if this is None:
+                return
+            self._ask(run_id, this)
+            if this.node is not None and error is not None and type(error).__name__ not in _NO_FAILURES:
+                self.nodes[this.node].failures[type(error).__name__] += 1
+            elif this.node is not None:
+                self.nodes[this.node].ended += 1
+        if this.is_private and this.kind:
+            heard = {each.number for each in self._planter.in_text(repr((this.told, said)))}
+            with self._lock:
+                self.private |= heard
 
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._before_asking()
         self._begin(run_id)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -96,21 +121,10 @@ class Observer(BaseCallbackHandler):
         self._end(run_id, error=error)
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._asked(run_id, messages)
+        self._begin(run_id, "model", messages)
 
     def on_llm_start(self, serialized: Any, prompts: Sequence[str], *, run_id: UUID, **kwargs: Any) -> None:
-        self._asked(run_id, prompts)
-
-    def _asked(self, run_id: UUID, told: Any) -> None:
-        self._before_asking()
-        seen = self._begin(run_id)
-        with self._lock:
-            self.model_calls += 1
-            if seen is not None:
-                seen.model_calls += 1
-            is_private = self._open.get(run_id, (None, False))[1]
-        if is_private:
-            self._hear(told)
+        self._begin(run_id, "model", prompts)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, response)
@@ -119,10 +133,7 @@ class Observer(BaseCallbackHandler):
         self._end(run_id)
 
     def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
-        self._before_asking()
-        seen = self._begin(run_id)
-        if seen is not None:
-            seen.tool_calls += 1
+        self._begin(run_id, "tool")
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, output)
@@ -131,8 +142,7 @@ class Observer(BaseCallbackHandler):
         self._end(run_id)
 
     def on_retriever_start(self, serialized: Any, query: str, *, run_id: UUID, **kwargs: Any) -> None:
-        self._before_asking()
-        self._begin(run_id)
+        self._begin(run_id, "retriever")
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, documents)

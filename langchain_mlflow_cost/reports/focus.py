@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.trace_tables import LANGCHAIN_TAGS, texts_in
+from langchain_mlflow_cost.adapters.trace_fields import LANGCHAIN_TAGS, texts_in
 from langchain_mlflow_cost.money import EXACT, ZERO
 from langchain_mlflow_cost.pricing.rates import FEE_CLASSES, MILLION, OUTPUT_CLASSES
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json

@@ -143,7 +143,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         _write_chunks(span)
         _clean(span)
         is_late = trace.ended_root is not None
-        if span is trace.root or span.parent is None or is_late or trace.is_released or exports_metrics():
+        if span is trace.root or span.parent is None or is_late or trace.is_released or _exports_metrics(trace):
             clean_trace_info(span)
     except Exception as error:  # noqa: BLE001 - fail closed: a span that cannot be cleaned goes out empty
         state.fault("everything", error)
@@ -169,6 +169,13 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         JUDGING.offer(trace, span)
         if not (trace.is_open or trace.keepers or trace.open_spans):
             trace.close()
+
+
+def _exports_metrics(trace: Trace) -> bool:
+    # A setting that MLflow reads anew each time.
+    if trace.exports_metrics is None:
+        trace.exports_metrics = exports_metrics()
+    return trace.exports_metrics
 
 
 def _write_last(span: GuardedSpan) -> None:

@@ -32,6 +32,9 @@ PAST_LIMIT = "held trace too large"
 NAMES = frozenset({"name", "names", "kept"})
 """Channels of what `redaction.allow_keys` leaves: names, and values of attributes that it lists."""
 
+_TAG_CHARS: Final = 100
+"""Of a tag's value or a name that may be remembered beyond its trace."""
+
 _ONCE = Once(log)
 
 
@@ -176,13 +179,7 @@ class SpanState:
 
     def name(self, text: str) -> str:
         """A name, redacted; names stay where payloads go. Empty, and noted, if redaction fails."""
-        known = self.policy.plain_names
-        if text in known:
-            return text
-        clean = self._text(text, "names")
-        if clean == text and len(known) < limits().span_names:
-            known.add(text)
-        return clean
+        return self._known(text, "names")
 
     def shown_name(self, key: str, value: str) -> str | None:
         """A name as JSON, redacted, for an attribute of this key."""
@@ -230,7 +227,17 @@ class SpanState:
                 if rules.allows_some and not rules.is_token(text) and text:
                     self.record.found({FIELD: 1})
                     return rules.token(FIELD, text) or ""
-        return self._text(text, channel)
+        return self._known(text, channel) if channel == "trace" else self._text(text, channel)
+
+    def _known(self, text: str, channel: str) -> str:
+        """Redact what is the same in many traces: what had nothing in it is known by the policy."""
+        known = self.policy.plain_names
+        if text in known:
+            return text
+        clean = self._text(text, channel)
+        if clean == text and len(text) <= _TAG_CHARS and len(known) < limits().span_names:
+            known.add(text)
+        return clean
 
     def _text(self, text: str, channel: str) -> str:
         try:

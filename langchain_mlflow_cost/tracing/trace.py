@@ -64,6 +64,7 @@ class Trace:
         "counted_chars",
         "declared",
         "ended_root",
+        "exports_metrics",
         "held",
         "held_chars",
         "holds",
@@ -135,6 +136,8 @@ class Trace:
         """The budget that refused a call first, in words without ids."""
         self.keeps_budgets = False
         """Further calls may come after all of it has ended: it goes on in other processes, or was let go of."""
+        self.exports_metrics: bool | None = None
+        """Whether its metadata leaves with every span; None until somebody has asked."""
         self.patience: Any = None
         """How long the trace may still wait for the export; the recorder's."""
         self.metric_runs: dict[Run, str] = {}
@@ -341,8 +344,8 @@ class Trace:
     @property
     def remembered_chars(self) -> int:
         """What the redactors remember, in characters, an entry counted as `_ENTRY_CHARS` on top of its own."""
-        caches = {id(each.cache): each.cache for each in self._each_redactor()}
-        return sum(cache.chars + _ENTRY_CHARS * len(cache) for cache in caches.values())
+        caches = {each.cache for each in self._each_redactor()}
+        return sum([cache.chars + _ENTRY_CHARS * len(cache) for cache in caches])
 
     def release_caches(self) -> None:
         """Let go of the payloads that the redactors remember. Spans have these redactors, and go on."""

@@ -106,7 +106,10 @@ def _clean_value(state: SpanState, key: str, value: str) -> str | None:
 
 
 def _info_state(state: SpanState) -> SpanState:
-    info = SpanState(state.trace.info_policy or state.policy, state.trace, state.kind)
+    policy = state.trace.info_policy or state.policy
+    if policy is state.policy:
+        return state
+    info = SpanState(policy, state.trace, state.kind)
     info.record = state.record
     return info
 

@@ -87,7 +87,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("version", "moved"),
     [
-        pytest.param("3.9.0", False),
+        pytest.param("3.9.0", False, marks=pytest.mark.nightly),
         pytest.param("3.9.0", True, marks=pytest.mark.nightly),
         pytest.param("2.22.1", False, marks=pytest.mark.nightly),
         pytest.param("2.9.2", False, marks=pytest.mark.nightly),

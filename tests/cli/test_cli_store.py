@@ -234,6 +234,7 @@ def test_prune_deletes_what_is_older(cli: Cli, store: str) -> None:
     assert old not in stored()
 
 
+@pytest.mark.nightly
 def test_prune_of_many(cli: Cli, store: str) -> None:
     """More traces than one request may name are deleted all the same."""
     for _ in range(101):
@@ -468,6 +469,7 @@ def test_prune_again_after_an_interruption(
     assert not folder.exists()
 
 
+@pytest.mark.nightly
 def test_report_as_a_page(cli: Cli, spent: None) -> None:
     """`--format html` writes one page, and leaves nothing out without saying so."""
     pytest.importorskip("altair")

@@ -196,6 +196,7 @@ def prove(cli: Cli, tmp_path: Path) -> Iterator[Callable[..., tuple[Done, dict[s
 SECRET = "nodes: {secret: {log_prompts: false}}\nautolog_enabled: false\n"
 
 
+@pytest.mark.nightly
 def test_nothing_of_a_real_graph_is_stored(prove: Any, tmp_path: Path) -> None:
     """All nodes run, tools do not, schemas are satisfied; what the policy keeps out is in no byte, and the rest is there."""
     policy = "redact_pii: true\nartifact_level: full\nnodes: {doctor: {log_prompts: false}}\nautolog_enabled: false\n"

@@ -199,6 +199,7 @@ def test_dearer_tests_fail(project: Callable[..., pytest.RunResult], pytester: p
     )
 
 
+@pytest.mark.nightly
 def test_the_file(project: Callable[..., pytest.RunResult], pytester: pytest.Pytester) -> None:
     """The same costs give the same bytes and no failure; what is cheaper is told; a part of the tests updates its own."""
     pytester.makepyfile(test_app=APP + as_tests(dict(list(COSTS.items())[:2])))
@@ -218,6 +219,7 @@ def test_the_file(project: Callable[..., pytest.RunResult], pytester: pytest.Pyt
     project("--cost-snapshot").stdout.fnmatch_lines(["*cost-snapshot.json has no costs of this test*"])
 
 
+@pytest.mark.nightly
 def test_leaks_fail(project: Callable[..., pytest.RunResult], pytester: pytest.Pytester) -> None:
     """Private text that reached the store fails the test that forbids it, and is not in the failure itself."""
     pytester.makepyfile(test_app=APP + as_tests(LEAKS, "assert_private", "assert_private([SECRET])"))

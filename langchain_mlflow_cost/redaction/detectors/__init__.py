@@ -17,7 +17,7 @@ from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresse
 from langchain_mlflow_cost.redaction.detectors.credentials import find_secrets
 from langchain_mlflow_cost.redaction.detectors.disguises import decoded, from_base64, is_id, original, windows
 from langchain_mlflow_cost.redaction.detectors.emails import find_emails
-from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, OtherLetters, fold
+from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, OtherLetters
 from langchain_mlflow_cost.redaction.detectors.national import NATIONAL, finder
 from langchain_mlflow_cost.redaction.detectors.numbers import (
     NINE_DIGITS,
@@ -195,11 +195,11 @@ class Scanner:
 
     def find(self, text: str, reasons: dict[tuple[int, int], str] | None = None) -> list[Span]:
         """Find everything, in order and without overlaps; note in `reasons` which rule found each stretch."""
-        if text.isascii() or not _OTHER_LETTERS.may_be_in(text):
+        if text.isascii():
             return self._find(text, reasons, foreign=False)
-        folded, hidden = fold(text)
+        folded, hidden, foreign = _OTHER_LETTERS.folded(text)
         if not hidden:
-            return self._find(folded, reasons)
+            return self._find(folded, reasons, foreign=foreign)
         hidden.sort()
         shown = INVISIBLE.sub("", folded)
         # Where the text without them is as far along as each of them.

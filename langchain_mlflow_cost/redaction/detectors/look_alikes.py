@@ -74,26 +74,51 @@ _INVISIBLE_SET = frozenset(
     for first, last in (match.groups() for match in re.finditer(r"(.)(?:-(.))?", _INVISIBLE))
     for code in range(ord(first), ord(last or first) + 1)
 )
-_SUSPICIOUS = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}]|[0-9A-Za-z][．：＝–‒―—　]|[．：＝–‒―—　][0-9A-Za-z]")
+# Of the common ones, those that are folded where a word or a number is beside one of them.
+_BESIDE_WORDS = "．：＝–‒―—　"
+_SUSPICIOUS = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}]|[0-9A-Za-z][{_BESIDE_WORDS}]|[{_BESIDE_WORDS}][0-9A-Za-z]")
 _MANY = 40
 _ASCII = bytes(range(128))
 
 
 class OtherLetters:
-    """Whether a text has look-alikes or certain words of other scripts, in one pass over what of it is not ASCII."""
+    """Look-alikes and certain words of other scripts, in one pass over what of a text is not ASCII."""
 
     def __init__(self, words: str) -> None:
         """Take the words, with `|` between them."""
         self._here = text_pattern(f"{_SUSPICIOUS.pattern}|{words}")
         # Without what is ASCII, of which most texts that have a dash or an accent have the most.
-        self._without_ascii = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}．：＝–‒―—　]|{words.replace(' ', '')}")
+        self._without_ascii = text_pattern(f"[{_ranges(_RARE)}{_INVISIBLE}{_BESIDE_WORDS}]|{words.replace(' ', '')}")
+        self._words = text_pattern(words.replace(" ", ""))
 
-    def may_be_in(self, text: str) -> bool:
-        """Say no only where there is nothing of it."""
+    def folded(self, text: str) -> tuple[str, list[int], bool]:
+        """Fold a text as `fold` does; also say whether one of the words may be in it."""
         data = text.encode(errors="replace")
-        if len(data) < 2 * len(text):
-            return self._without_ascii.search(data.translate(None, _ASCII)) is not None
-        return self._here.search(data) is not None
+        if len(data) >= 2 * len(text):
+            return (*fold(text), True) if self._here.search(data) is not None else (text, [], False)
+        letters = data.translate(None, _ASCII)
+        if self._without_ascii.search(letters) is None:
+            return text, [], False
+        few = set(letters.decode()) if len(letters) < _FEW else None
+        if few is None or few & _INVISIBLE_SET:
+            return (*fold(text), True)
+        # Those first that are folded wherever they stand: a dash may stand beside one of them.
+        for character in sorted(few & _FOLDED.keys(), key=_BESIDE_WORDS.__contains__):
+            if character in _COMMON and not (character in _BESIDE_WORDS and _is_beside_word(text, character)):
+                continue
+            text = text.replace(character, _FOLDED[character])
+        return text, [], self._words.search(letters) is not None
+
+
+_FEW = 1_000
+"""Bytes of other letters: of so few, each is looked at by itself."""
+
+
+def _is_beside_word(text: str, character: str) -> bool:
+    for at in _text_positions(text, character):
+        if any(one.isascii() and one.isalnum() for one in text[max(0, at - 1) : at + 2]):
+            return True
+    return False
 
 
 def fold(text: str) -> tuple[str, list[int]]:

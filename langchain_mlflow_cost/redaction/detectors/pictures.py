@@ -19,7 +19,8 @@ _MAGIC = byte_pattern(
     r"T2dnUw|ZkxhQw|GkXfo|d09GM|d09GR|AAABAA)[A-Za-z0-9+/]{48}"
 )
 _RUN = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
-_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_ALL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_LETTERS = frozenset(_ALL)
 _GLUED = _LETTERS | frozenset("=_-")
 _SHORTEST = 48
 # To look for pictures costs as much as to look at so many.
@@ -46,10 +47,16 @@ def may_be_in_picture(found: list[Span], text: str, data: bytes) -> bool:
     """Say whether anything that was found goes on in what may be base64, or holds the beginning of a picture."""
     return len(found) > _MANY or any(
         (end - start > _SHORTEST and is_in(_MAGIC, data[start:end]))
-        or (start > 0 and text[start - 1] in _LETTERS)
-        or (end < len(text) and text[end] in _LETTERS)
+        or (start > 0 and text[start - 1] in _LETTERS and _is_long(text, start, end))
+        or (end < len(text) and text[end] in _LETTERS and _is_long(text, start, end))
         for start, end, _ in found
     )
+
+
+def _is_long(text: str, start: int, end: int) -> bool:
+    """Say whether what was found and the letters around it are together as long as the shortest picture."""
+    before, after = text[max(0, start - _SHORTEST) : start], text[end : end + _SHORTEST]
+    return len(before) - len(before.rstrip(_ALL)) + end - start + len(after) - len(after.lstrip(_ALL)) > _SHORTEST
 
 
 def outside(found: list[Span], kept: list[tuple[int, int]]) -> list[Span]:

@@ -30,7 +30,7 @@ CELL_END = r"s?[0-9]?[\"'* ]*[,;|\t\r\n]"
 
 _LONGEST_HEADER = 1_000
 _LONGEST_ROW = 4_000
-_CODE = re.compile(r"[(){}\[\]=<>\\@]")
+_HEADER = re.compile(r"[\w .#/*\"',;|\t\v\f-]+", re.ASCII)
 _NAME = re.compile(r"[\w .#/-]{0,40}", re.ASCII)
 _RULER = re.compile(r"[ |:+=-]+", re.ASCII)
 
@@ -52,9 +52,16 @@ def find_columns(view: View) -> list[Cell]:
         # Whatever comes of it, the line is looked at once.
         done = end
         header = text[first:end].rstrip("\r")
-        if _CODE.search(header):
+        if not _HEADER.fullmatch(header):
             continue
         mark = max(",;|\t", key=header.count)
+        # A row has as many cells: most lines with such a word are code or prose, and what follows is no such row.
+        below = text.find("\n", end + 1, end + _LONGEST_ROW)
+        below = below if below >= 0 else min(len(text), end + _LONGEST_ROW)
+        if text.find(mark, end + 1, below) < 0 and not _RULER.fullmatch(
+            text, end + 1, below - text.endswith("\r", end + 1, below)
+        ):
+            continue
         names = _split(header, 0, len(header), mark)
         if (
             len(names) < 2

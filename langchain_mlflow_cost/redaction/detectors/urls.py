@@ -19,6 +19,8 @@ _USER = re.compile(
     r"@(?=\[?[A-Za-z0-9*_.-]+\]?(?::[0-9]{1,5})?(?:[/?#,;)\]}|\s\"'<>`\x1f\\]|\.?$|\Z))",
     re.ASCII,
 )
+# The user, the password and the marks around them.
+_LONGEST_USER = 3 + 256 + 1 + 256
 # The end of an authority without a user: what follows is a port, a path, a query.
 _PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w|<|\{\{?|%\(|\*{3}|\[|x{3}|\.{3}|\u2022", re.ASCII)
@@ -28,9 +30,16 @@ _TOKEN_USERS = frozenset({"x-oauth-basic", "x-token-auth", "x-access-token", "oa
 def find_url_secrets(view: View, found: list[Span]) -> None:
     """Find passwords and tokens in front of the host of a URL."""
     text = view.ascii
-    done = -1
+    done = at = -1
     for start in positions(view.bytes, b"://"):
         if start < done:
+            continue
+        # Most URLs have no at sign, nor has what follows them: to see that takes less time than to try them.
+        if at < start:
+            at = text.find("@", start)
+            if at < 0:
+                return
+        if at - start > _LONGEST_USER:
             continue
         match = _USER.match(text, start)
         if not match:

@@ -229,10 +229,12 @@ class View:
             self._names = []
             data = self.bytes
             for span in spans(NAME_ANCHORS, data) if self.has_names else ():
-                cell = _CELL.match(data, span[0])
+                piece = data[span[0] : span[1]]
+                # Most end in an equals sign or a colon, and have no cell's end before it.
+                cell = _CELL.match(piece) if _CELL_MARKS.search(piece) else None
                 if cell:
-                    self._cells.append(cell.span())
-                if not cell or cell.span() != span or data[span[0] : span[1]].rstrip(b", ").endswith((b'"', b"'")):
+                    self._cells.append((span[0], span[0] + cell.end()))
+                if not cell or cell.end() < len(piece) or piece.rstrip(b", ").endswith((b'"', b"'")):
                     self._names.append(span)
         return self._names
 
@@ -340,6 +342,7 @@ _HEX_GROUP = re.compile(_HEX.encode())
 SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}")
 NAME_ANCHORS = byte_pattern(NAMES)
 _CELL = re.compile(rf"(?i:{'|'.join(CELL_NAMES)}){CELL_END}".encode())
+_CELL_MARKS = re.compile(rb"[,;|\t\r\n]")
 STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
 _MARK_STARTS = frozenset(b"&\\=%")
 _COMMAND_ENDS = frozenset(b" \t")

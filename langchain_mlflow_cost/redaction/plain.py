@@ -126,7 +126,8 @@ def plain_fields(model: pydantic.BaseModel) -> dict[str, Any]:
     return {**model.__dict__, **extra} if extra else model.__dict__
 
 
-_JSON_ENDS = frozenset("]} \n\r\t")
+JSON_ENDS = frozenset("]} \n\r\t")
+"""How a string ends that may be JSON."""
 _JSON_START = re.compile(r"[ \t\r\n]*[\[{]")
 
 
@@ -136,7 +137,7 @@ class _NotPlainJsonError(ValueError):
 
 def parse_json(text: str) -> Any:
     """Read a string that is a JSON object or array, such as a tool call's arguments; else None."""
-    if text[-1:] not in _JSON_ENDS or not _JSON_START.match(text):
+    if text[-1:] not in JSON_ENDS or not _JSON_START.match(text):
         return None
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -146,7 +147,7 @@ def parse_json(text: str) -> Any:
 
 def parse_json_lines(text: str) -> list[tuple[str, Any]] | None:
     """Read a string of which each line is a JSON object or array, as of an export; else None. Gives the lines, too."""
-    if text[-1:] not in _JSON_ENDS or "\n" not in text.strip() or not _JSON_START.match(text):
+    if text[-1:] not in JSON_ENDS or not _JSON_START.match(text) or "\n" not in text.strip():
         return None
     lines = text.split("\n")
     # Most texts that begin with a bracket are no such thing: their first line says so.

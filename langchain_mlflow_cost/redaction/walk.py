@@ -22,6 +22,7 @@ from langchain_mlflow_cost.redaction import detectors
 from langchain_mlflow_cost.redaction.cache import LeafCache, model_key
 from langchain_mlflow_cost.redaction.cut import GAP, MARGIN, MIN_TEXT, Piece, Rest, cut, cut_leaf
 from langchain_mlflow_cost.redaction.plain import (
+    JSON_ENDS,
     PLAIN_OPTIONS,
     Converted,
     as_text,
@@ -138,6 +139,8 @@ class Redactor:
         leaves: list[Leaf | None] = [None] * len(texts)
         if json_depth < _MAX_JSON_IN_STRINGS:
             for i, text in enumerate(texts):
+                if text[-1:] not in JSON_ENDS:
+                    continue  # most texts
                 parsed = parse_json(text)
                 if parsed is not None:
                     walk = _Walk(self, json_depth + 1)

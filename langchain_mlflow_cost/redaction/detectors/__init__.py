@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from langchain_mlflow_cost.redaction.detectors.accounts import find_ibans, find_wallets
 from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresses, find_mac_addresses
 from langchain_mlflow_cost.redaction.detectors.credentials import find_secrets
-from langchain_mlflow_cost.redaction.detectors.disguises import decoded, from_base64, is_id, original, windows
+from langchain_mlflow_cost.redaction.detectors.disguises import (
+    LENGTHS_OF_IDS,
+    decoded,
+    from_base64,
+    is_id,
+    original,
+    windows,
+)
 from langchain_mlflow_cost.redaction.detectors.emails import find_emails
 from langchain_mlflow_cost.redaction.detectors.look_alikes import FOLD_TABLE, INVISIBLE, OtherLetters
 from langchain_mlflow_cost.redaction.detectors.national import NATIONAL, finder
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENTITIES",
+    "LENGTHS_OF_IDS",
     "NATIONAL_ENTITIES",
     "NO_ADDRESS",
     "PII_ENTITIES",

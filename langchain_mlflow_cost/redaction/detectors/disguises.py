@@ -87,12 +87,13 @@ def original(start: int, end: int, places: list[int], longer: list[int]) -> tupl
 _ID = re.compile(
     r"(?:(?:lc_)?run-{1,2})?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-[0-9]{1,3})?", re.ASCII
 )
-_LENGTHS_OF_IDS = frozenset(range(36, 49))
+LENGTHS_OF_IDS = frozenset(range(36, 49))
+"""No other text needs to be asked about."""
 
 
 def is_id(text: str) -> bool:
     """Say whether a text is the id of a message or a run and nothing else: of a graph's strings, most that are new."""
-    return len(text) in _LENGTHS_OF_IDS and _ID.fullmatch(text) is not None
+    return len(text) in LENGTHS_OF_IDS and _ID.fullmatch(text) is not None
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{15,4096}={0,2}|[A-Za-z0-9_-]{15,4096}={0,2}", re.ASCII)

@@ -160,7 +160,7 @@ class View:
             for span in () if self.is_plain else spans(SIGNS, data):
                 if data[span[0]] in _MARK_STARTS:
                     self._marks.append(span[0])
-                elif _HEX_GROUP.match(data, span[0]):
+                elif data[span[1] - 1] == _COLON or _HEX_GROUP.match(data, span[0]):
                     self._hex_groups.append(span[0])
                 else:
                     self._inner_keys.append(span)
@@ -183,7 +183,7 @@ class View:
                     self._commands.append(span)
                     continue
                 start, end = span
-                if not _ACCOUNT.match(data, start):
+                if data[start] in _NO_ACCOUNT or not _ACCOUNT.match(data, start):
                     self._key_starts.append(span)
                 else:
                     if data[start : start + 2] in FIRST_TWO:
@@ -344,5 +344,8 @@ NAME_ANCHORS = byte_pattern(NAMES)
 _CELL = re.compile(rf"(?i:{'|'.join(CELL_NAMES)}){CELL_END}".encode())
 _CELL_MARKS = re.compile(rb"[,;|\t\r\n]")
 STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
+# With what no key's mark ends, and what no account begins with: most places need no second look.
+_COLON = ord(":")
+_NO_ACCOUNT = frozenset(b"acdefghijkmnopqrsuvwxyz")
 _MARK_STARTS = frozenset(b"&\\=%")
 _COMMAND_ENDS = frozenset(b" \t")

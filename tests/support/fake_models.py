@@ -1,11 +1,16 @@
-"""Chat models with chosen answers, usage and names, and the prices that go with them."""
+"""Models with chosen answers, usage and names, the prices that go with them, and a count of what they answered."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.caches import InMemoryCache
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLLM, LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -25,10 +30,73 @@ MINI_USD = Decimal("0.00045")
 """1,000 tokens in at 0.15 and 500 out at 0.60 USD per million: openai.com/api/pricing, gpt-4o-mini."""
 SONNET_USD = Decimal("0.0105")
 """1,000 tokens in at 3 and 500 out at 15 USD per million: docs.anthropic.com, Claude Sonnet 4.5."""
+USD = {MINI: MINI_USD, SONNET: SONNET_USD}
+"""Of an answer with `USAGE`."""
+
+
+@dataclass
+class Answer:
+    """What a model began to say, and the usage that it has told so far."""
+
+    model: str
+    usage: Any = None
+
+
+@dataclass
+class Tally:
+    """What fake models were paid for while this counted: by what they did, whatever was recorded of it."""
+
+    answers: list[Answer] = field(default_factory=list)
+    cached: int = 0
+    """Answers of a `FakeCache`, for which no model was asked."""
+
+    @property
+    def calls(self) -> int:
+        """Answers, those of caches too."""
+        return len(self.answers) + self.cached
+
+    @property
+    def usd(self) -> Decimal | None:
+        """What the answers cost; None where one did not tell its usage, or only after nobody listened."""
+        if any(answer.usage != USAGE for answer in self.answers):
+            return None
+        return sum((USD[answer.model] for answer in self.answers), Decimal(0))
+
+
+_TALLIES: list[Tally] = []
+
+
+@contextmanager
+def counted() -> Iterator[Tally]:
+    """Count what the fake models answer meanwhile, in all threads."""
+    tally = Tally()
+    _TALLIES.append(tally)
+    try:
+        yield tally
+    finally:
+        _TALLIES.remove(tally)
+
+
+def _answering(model: str, usage: Any = None) -> Answer:
+    answer = Answer(model, usage)
+    for tally in _TALLIES:
+        tally.answers.append(answer)
+    return answer
+
+
+class FakeCache(InMemoryCache):
+    """LangChain's cache, which counts what it answers."""
+
+    def lookup(self, prompt: str, llm_string: str) -> Any:
+        found = super().lookup(prompt, llm_string)
+        if found is not None:
+            for tally in _TALLIES:
+                tally.cached += 1
+        return found
 
 
 class FakeChat(BaseChatModel):
-    """Answers in turn what it is given: texts, messages, or exceptions to raise."""
+    """Answers in turn what it is given: texts, messages, exceptions to raise, or functions of the request giving one."""
 
     model: str = MINI
     answers: list[Any] = Field(default_factory=lambda: ["an answer"])
@@ -56,20 +124,26 @@ class FakeChat(BaseChatModel):
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         from langchain_core.utils.function_calling import convert_to_openai_tool
 
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools])
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _script(self) -> Any:
+        return self.answers[(len(self.requests) - 1) % len(self.answers)]
 
     def _next(self, messages: list[BaseMessage]) -> AIMessage:
         self.requests.append(messages)
-        answer = self.answers[(len(self.requests) - 1) % len(self.answers)]
+        answer = self._script()
+        if callable(answer):
+            answer = answer(messages)
         if isinstance(answer, BaseException):
             raise answer
         message = answer.model_copy() if isinstance(answer, AIMessage) else AIMessage(answer)
         message.usage_metadata = self.usage  # type: ignore[assignment]
-        message.response_metadata = {"model_name": self.model, "finish_reason": "stop"}
+        message.response_metadata = {"model_name": self.model, "finish_reason": "stop", **message.response_metadata}
         return message
 
     def _result(self, messages: list[BaseMessage]) -> ChatResult:
         message = self._next(messages)
+        _answering(self.model, self.usage)
         # As langchain-openai does: the usage of all n answers is copied onto each.
         generations = [ChatGeneration(message=message.model_copy()) for _ in range(self.n)]
         return ChatResult(generations=generations, llm_output={"model_name": self.model})
@@ -98,23 +172,35 @@ class FakeChat(BaseChatModel):
 
 
 class FakeStream(FakeChat):
-    """The same, word by word; the usage comes with the last chunk, if at all."""
+    """The same in pieces; the usage comes with the last chunk, if at all."""
+
+    piece: int | None = None
+    """Characters of a piece; without it each is a word."""
+
+    def _pieces(self, message: AIMessage) -> list[str]:
+        if self.piece is not None:
+            return re.findall(f"(?s).{{1,{self.piece}}}", message.text)
+        first, *others = message.text.split(" ")
+        return [first, *(f" {word}" for word in others)]
 
     def _chunks(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
         message = self._next(messages)
-        words = str(message.content).split(" ")
-        for number, word in enumerate(words):
+        answer = _answering(self.model)
+        for number, text in enumerate(self._pieces(message)):
             if self.between is not None:
                 self.between(number)
-            text = word if number == 0 else " " + word
-            yield ChatGenerationChunk(message=AIMessageChunk(content=text, id="run-1"))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+        answer.usage = self.usage
         yield ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
-                id="run-1",
-                tool_calls=message.tool_calls,
                 usage_metadata=self.usage,  # type: ignore[arg-type]
-                response_metadata={"model_name": self.model},
+                response_metadata=message.response_metadata,
+                additional_kwargs=message.additional_kwargs,
+                tool_call_chunks=[
+                    {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": number}
+                    for number, call in enumerate(message.tool_calls)
+                ],
             )
         )
 
@@ -148,9 +234,11 @@ class FakeStream(FakeChat):
 
 
 class FakeText(BaseLLM):
-    """A string model, whose usage is in `llm_output`."""
+    """A string model, whose usage is in `llm_output`, if at all."""
 
     model: str = MINI
+    reply: str = "a text"
+    tells_usage: bool = True
 
     @property
     def _llm_type(self) -> str:
@@ -166,12 +254,14 @@ class FakeText(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
+        for _ in prompts:
+            _answering(self.model, USAGE if self.tells_usage else None)
+        generations = [[Generation(text=self.reply)] for _ in prompts]
+        if not self.tells_usage:
+            return LLMResult(generations=generations)
         usage = {"prompt_tokens": 1000 * len(prompts), "completion_tokens": 500 * len(prompts)}
         usage["total_tokens"] = sum(usage.values())
-        return LLMResult(
-            generations=[[Generation(text="a text")] for _ in prompts],
-            llm_output={"token_usage": usage, "model_name": self.model},
-        )
+        return LLMResult(generations=generations, llm_output={"token_usage": usage, "model_name": self.model})
 
 
 class FakeEmbeddings(Embeddings):

@@ -13,7 +13,7 @@ import pytest
 from fake_models import MINI_USD, FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, forest, leaves_usd, model_spans, only_trace, root_of, statuses, use_experiment
-from ways import ASK, TEAM_USD, WAYS, given, one_node
+from ways import ASK, TEAM_USD, given, one_node, run_way
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
 
@@ -46,14 +46,14 @@ def saying(**answers: str) -> Any:
 @pytest.mark.parametrize("way", ["graph-invoke", "graph-ainvoke", "graph-in-threads", "agent"])
 def test_ways_of_running(exported_in_threads: str, way: str) -> None:
     """The spans are autolog's, and each call is priced once."""
-    WAYS[way].run(MlflowCostHandler({"artifact_level": "full"}))
+    paid = run_way(way, MlflowCostHandler({"artifact_level": "full"}))
     ours = all_traces()
     use_experiment("autolog alone")
     mlflow.langchain.autolog()
-    WAYS[way].run(None)
+    run_way(way)
 
     assert forest(all_traces()) == forest(ours)
-    assert sum(map(leaves_usd, ours)) == pytest.approx(float(WAYS[way].usd), rel=1e-9)
+    assert sum(map(leaves_usd, ours)) == pytest.approx(float(paid.usd), rel=1e-9)
 
 
 def test_private_node(exported_in_threads: str) -> None:
@@ -90,7 +90,7 @@ def test_budget(exported_in_threads: str) -> None:
 def test_cost_summary(exported_in_threads: str) -> None:
     """The summary that is read from the store is the live one, without a flush by the caller."""
     handler = MlflowCostHandler()
-    WAYS["graph-invoke"].run(handler)
+    run_way("graph-invoke", handler)
     live = handler.summary()
 
     assert cost_summary(live.trace_id) == live

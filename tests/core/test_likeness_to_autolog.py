@@ -12,7 +12,7 @@ from fake_models import FakeChat, tool_call
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from stored_traces import all_traces, fixed, forest, use_experiment
-from ways import ASK, WAYS, look_up, retriever
+from ways import ASK, look_up, retriever, run_way
 
 from langchain_mlflow_cost import MlflowCostHandler, configure
 
@@ -165,10 +165,10 @@ def test_disabled_leaves_autologs_trace(store: str) -> None:
 def test_disabled_records_nothing_twice(store: str, way: str) -> None:
     """With `enabled: false` the span tree is autolog's, wherever the handler was put."""
     mlflow.langchain.autolog()
-    WAYS[way].run(None)
+    run_way(way)
     theirs = forest(all_traces())
     use_experiment("ours")
-    WAYS[way].run(MlflowCostHandler({"enabled": False}))
+    run_way(way, MlflowCostHandler({"enabled": False}))
 
     assert theirs == forest(all_traces())
 

@@ -12,7 +12,7 @@ from fake_models import MINI, SONNET, UNKNOWN, USAGE, FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
 from mlflow.entities import SpanType
 from stored_traces import all_traces, model_spans, only_trace
-from ways import ASK, WAYS, given, one_node
+from ways import ASK, given, one_node, run_way
 
 from langchain_mlflow_cost import MlflowCostHandler, Policy, cost_summary
 from langchain_mlflow_cost import attributes as keys
@@ -59,14 +59,14 @@ def spans_of_calls() -> list[Span]:
 
 
 @pytest.mark.parametrize(
-    "name", ["agent-async", "graph-stream-messages", "llm-cache", "string-model", "with-fallbacks"]
+    "name", ["agent-async", "graph-stream-messages", "in-a-node-llm-cache", "string-model", "with-fallbacks"]
 )
 def test_every_call_of_a_way_is_priced_again(exported_in_threads: str, name: str) -> None:
     """Whatever way a call was made, with MLflow's default export, its span alone tells its price to 1e-12."""
-    WAYS[name].run(MlflowCostHandler())
+    paid = run_way(name, MlflowCostHandler())
     spans = spans_of_calls()
 
-    assert len(spans) == WAYS[name].calls + WAYS[name].cached or len(spans) == WAYS[name].calls
+    assert len(spans) == paid.calls
     assert [written(span) for span in spans] == pytest.approx(
         [priced_again(span, Policy()) for span in spans], rel=EXACTLY
     )
@@ -233,8 +233,8 @@ def test_what_is_written_is_exact(store: str) -> None:
 
 def test_all_our_keys_are_known(store: str) -> None:
     """Whatever we write on a span is one of the keys that are kept from others."""
-    for name in ("agent", "node-retry", "llm-cache", "generate"):
-        WAYS[name].run(MlflowCostHandler())
+    for name in ("agent", "node-retry", "in-a-node-llm-cache", "in-a-node-generate"):
+        run_way(name, MlflowCostHandler())
     seen = {key for trace in all_traces() for span in trace.data.spans for key in span.attributes}
 
     assert {key for key in seen if key.startswith(("cost.", "policy."))} <= keys.OURS

@@ -1,60 +1,147 @@
-"""Ways of running LangChain and LangGraph, each with what its calls cost.
+"""The ways in which a program may run LangChain and LangGraph: one table, for costs, policies and likeness to autolog.
 
-A way gets a handler, or None for MLflow's autolog alone, and runs something once. The span tree must be the same
-either way.
+A way runs something once, with the config that it is given: one with a handler among its callbacks, or an empty one for
+what works without (MLflow's autolog alone, `configure(everywhere=True)`). What is said in it, a test chooses; what it
+costs, the fake models count.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from decimal import Decimal
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
-from fake_models import MINI_USD, SONNET, SONNET_USD, FakeChat, FakeEmbeddings, FakeStream, FakeText, tool_call
+import mlflow
+from fake_models import MINI_USD, SONNET, SONNET_USD, FakeCache, FakeChat, FakeEmbeddings, FakeText, Tally, counted
+from fakes import Chat, State, Text, graph
 from langchain.agents import create_agent
-from langchain_core.caches import InMemoryCache
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
+from langgraph.cache.memory import InMemoryCache as NodeCache
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import RetryPolicy, Send
+from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
+from leaks import kept, prose
+
+Config = Any
+"""A config of LangChain's, with callbacks or none."""
 
 ASK: Any = {"messages": [("user", "what is new?")]}
 
 
+def given(handler: Any, **more: Any) -> Any:
+    return {**({"callbacks": [handler]} if handler is not None else {}), **more}
+
+
+@dataclass
+class Words:
+    """What is said in one run: `told` to the private model, `said` by it, `other` by and to everybody else."""
+
+    make: Callable[[], str] = prose
+    told: str = field(init=False)
+    said: str = field(init=False)
+    other: str = field(default_factory=kept)
+
+    def __post_init__(self) -> None:
+        self.told, self.said = self.make(), self.make()
+
+    @property
+    def text(self) -> str:
+        return f"{self.other} then {self.told}"
+
+    @property
+    def question(self) -> Any:
+        return {"messages": [HumanMessage(self.text)]}
+
+
 @dataclass(frozen=True)
 class Way:
-    run: Callable[[Any], Any]
-    calls: int
-    usd: Decimal
-    cached: int = 0
+    run: Callable[[Words, Config], Any]
     traces: int | None = 1
     """None where LangChain does not say which runs belong together."""
+    private: str | None = "quiet"
+    """The node whose model is told `told` and says `said`, and no other word; None where no node is."""
+    at_night: frozenset[str] = frozenset()
+    """The claims, "costs" or "policies", for which other ways stand in by day."""
 
 
 WAYS: dict[str, Way] = {}
 
 
-def way(calls: int, usd: Decimal, **more: Any) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-    def register(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        WAYS[function.__name__.replace("_", "-")] = Way(function, calls, usd, **more)
+def way(traces: int | None = 1, private: str | None = "quiet", at_night: str = "") -> Callable[[Any], Any]:
+    def register(function: Callable[[Words, Config], Any]) -> Callable[[Words, Config], Any]:
+        name = function.__name__.strip("_").replace("_", "-")
+        WAYS[name] = Way(function, traces, private, frozenset(at_night.split()))
         return function
 
     return register
 
 
-def given(handler: Any, **more: Any) -> Any:
-    return {**({"callbacks": [handler]} if handler is not None else {}), **more}
+def run_way(name: str, handler: Any = None) -> Tally:
+    """Run a way with a handler, or with none; what its models were paid for."""
+    with counted() as tally:
+        WAYS[name].run(Words(), given(handler))
+    return tally
+
+
+def by_day(claims: str) -> Callable[[str], bool]:
+    """Whether a way is among those that try these claims at every change."""
+    return lambda way: claims not in WAYS[way].at_night
+
+
+# --- a graph of two nodes: one that may be private, and one that is told what was there before ---------------------
+
+
+def speaking(words: Words) -> Callable[[State], State]:
+    def quiet(state: State) -> State:
+        get_stream_writer()({"progress": words.told})
+        answer = Chat(reply=words.said).invoke([HumanMessage(f"so: {words.told}")])
+        return {"messages": [AIMessage(f"it says {answer.text}")]}
+
+    return quiet
+
+
+def history_of(state: State) -> str:
+    return "; ".join(str(message.text) for message in state["messages"])
+
+
+def speaking_async(words: Words) -> Callable[[State], Any]:
+    async def quiet(state: State) -> State:
+        answer = await Chat(reply=words.said).ainvoke([HumanMessage(f"so: {words.told}")])
+        return {"messages": [AIMessage(f"it says {answer.text}")]}
+
+    return quiet
+
+
+def closing(words: Words) -> Callable[[State], State]:
+    def after(state: State) -> State:
+        history = history_of(state)
+        answer = Chat(reply=f"{words.other} indeed").invoke([HumanMessage(f"{words.other}, given {history!r}")])
+        return {"messages": [answer], "extra": {"seen": history}}
+
+    return after
+
+
+def both(words: Words) -> Any:
+    return graph(("quiet", speaking(words)), ("after", closing(words)))
+
+
+def before(words: Words, quiet: Callable[[State], Any]) -> Any:
+    """A graph whose private node is the test's."""
+    return graph(("quiet", quiet), ("after", closing(words)))
 
 
 # --- one graph with everything: a tool, a retriever, a parallel branch, a subgraph in a subgraph -------------------
@@ -72,57 +159,62 @@ def retriever() -> Any:
     return store.as_retriever()
 
 
-def team_graph(chat: type[FakeChat] = FakeChat, *, asynchronous: bool = False) -> Any:
-    """Five calls: three of MINI, two of SONNET."""
-    mini, sonnet = chat(), chat(model=SONNET)
+def _asked(words: Words, state: State) -> Any:
+    return [HumanMessage(f"{words.other}, given {history_of(state)!r}")]
+
+
+def _team(words: Words) -> tuple[Any, ...]:
+    mini, sonnet = Chat(reply=f"{words.other} indeed"), Chat(reply=f"{words.other}, no", model=SONNET)
     documents = retriever()
 
-    def plan(state: MessagesState) -> Any:
-        return {"messages": [mini.invoke(state["messages"])]}
+    def search(state: State) -> State:
+        look_up.invoke({"word": words.other})
+        documents.invoke(words.other)
+        return {"messages": [mini.invoke(_asked(words, state))], "extra": {"seen": history_of(state)}}
 
-    def search(state: MessagesState) -> Any:
-        look_up.invoke({"word": "news"})
-        documents.invoke("news")
-        return {"messages": [mini.invoke(state["messages"])]}
+    def research(state: State) -> State:
+        return {"messages": [mini.invoke(_asked(words, state))]}
 
-    def judge(state: MessagesState) -> Any:
-        return {"messages": [sonnet.invoke(state["messages"])]}
+    def judge(state: State) -> State:
+        return {"messages": [sonnet.invoke(_asked(words, state))]}
 
-    async def plan_async(state: MessagesState) -> Any:
-        return {"messages": [await mini.ainvoke(state["messages"])]}
+    return speaking(words), search, research, judge
 
-    async def search_async(state: MessagesState) -> Any:
-        await look_up.ainvoke({"word": "news"})
-        await documents.ainvoke("news")
-        return {"messages": [await mini.ainvoke(state["messages"])]}
 
-    async def judge_async(state: MessagesState) -> Any:
-        return {"messages": [await sonnet.ainvoke(state["messages"])]}
+def _team_async(words: Words) -> tuple[Any, ...]:
+    mini, sonnet = Chat(reply=f"{words.other} indeed"), Chat(reply=f"{words.other}, no", model=SONNET)
+    documents = retriever()
 
-    plan_node, search_node, judge_node = (
-        (plan_async, search_async, judge_async) if asynchronous else (plan, search, judge)
-    )
-    inner = StateGraph(MessagesState).add_node("writer", judge_node).add_edge(START, "writer").compile()
-    team = (
-        StateGraph(MessagesState)
-        .add_node("researcher", plan_node)
-        .add_node("desk", inner)
-        .add_edge(START, "researcher")
-        .add_edge("researcher", "desk")
-        .compile()
-    )
+    async def search(state: State) -> State:
+        await look_up.ainvoke({"word": words.other})
+        await documents.ainvoke(words.other)
+        return {"messages": [await mini.ainvoke(_asked(words, state))], "extra": {"seen": history_of(state)}}
+
+    async def research(state: State) -> State:
+        return {"messages": [await mini.ainvoke(_asked(words, state))]}
+
+    async def judge(state: State) -> State:
+        return {"messages": [await sonnet.ainvoke(_asked(words, state))]}
+
+    return speaking_async(words), search, research, judge
+
+
+def team_graph(words: Words | None = None, *, asynchronous: bool = False, checkpointer: Any = None) -> Any:
+    """Five calls: three of MINI, two of SONNET; `plan` is the node that is told and says what may be private."""
+    plan, search, research, judge = (_team_async if asynchronous else _team)(words or Words())
+    team = graph(("researcher", research), ("desk", graph(("writer", judge))))
     return (
-        StateGraph(MessagesState)
-        .add_node("plan", plan_node)
-        .add_node("search", search_node)
-        .add_node("judge", judge_node)
+        StateGraph(State)
+        .add_node("plan", plan)
+        .add_node("search", search)
+        .add_node("judge", judge)
         .add_node("team", team)
         .add_edge(START, "plan")
         .add_edge("plan", "search")
         .add_conditional_edges("plan", lambda _: "judge", ["judge"])
         .add_edge(["search", "judge"], "team")
         .add_edge("team", END)
-        .compile()
+        .compile(checkpointer=checkpointer)
     )
 
 
@@ -135,191 +227,449 @@ TEAM_NODES = {
     "team/desk/writer": SONNET_USD,
 }
 
-
-@way(5, TEAM_USD)
-def graph_invoke(handler: Any) -> Any:
-    return team_graph().invoke(ASK, given(handler))
+team = {"private": "plan"}
 
 
-@way(5, TEAM_USD)
-def graph_ainvoke(handler: Any) -> Any:
-    return asyncio.run(team_graph(asynchronous=True).ainvoke(ASK, given(handler)))
+@way(**team)
+def graph_invoke(words: Words, config: Config) -> Any:
+    return team_graph(words).invoke(words.question, config)
 
 
-@way(5, TEAM_USD)
-def graph_ainvoke_of_sync_nodes(handler: Any) -> Any:
-    return asyncio.run(team_graph().ainvoke(ASK, given(handler)))
+@way(**team)
+def graph_ainvoke(words: Words, config: Config) -> Any:
+    return asyncio.run(team_graph(words, asynchronous=True).ainvoke(words.question, config))
 
 
-@way(5, TEAM_USD)
-def graph_stream(handler: Any) -> Any:
-    return list(team_graph().stream(ASK, given(handler)))
+@way(**team)
+def graph_ainvoke_of_sync_nodes(words: Words, config: Config) -> Any:
+    return asyncio.run(team_graph(words).ainvoke(words.question, config))
 
 
-@way(5, TEAM_USD)
-def graph_stream_messages(handler: Any) -> Any:
-    return list(team_graph(FakeStream).stream(ASK, given(handler), stream_mode="messages", subgraphs=True))
+STREAM_MODES = ("values", "updates", "messages", "custom", "debug", "checkpoints", "tasks")
 
 
-@way(5, TEAM_USD)
-def graph_stream_many_modes(handler: Any) -> Any:
-    modes = ["values", "updates", "messages", "custom", "debug"]
-    return list(team_graph(FakeStream).stream(ASK, given(handler), stream_mode=modes))
+def _stream(mode: Any) -> Callable[[Words, Config], Any]:
+    def run(words: Words, config: Config) -> Any:
+        saved = {**config, "configurable": {"thread_id": "t"}}
+        streamed = team_graph(words, checkpointer=InMemorySaver())
+        return list(streamed.stream(words.question, saved, stream_mode=mode, subgraphs=True))
+
+    return run
 
 
-@way(5, TEAM_USD)
-def graph_astream(handler: Any) -> Any:
-    async def run() -> Any:
-        return [part async for part in team_graph(asynchronous=True).astream(ASK, given(handler))]
+def _astream(mode: Any) -> Callable[[Words, Config], Any]:
+    def run(words: Words, config: Config) -> Any:
+        return asyncio.run(read(team_graph(words, asynchronous=True).astream(words.question, config, stream_mode=mode)))
 
-    return asyncio.run(run())
-
-
-@way(5, TEAM_USD)
-def graph_astream_messages(handler: Any) -> Any:
-    async def run() -> Any:
-        graph = team_graph(FakeStream, asynchronous=True)
-        return [part async for part in graph.astream(ASK, given(handler), stream_mode="messages")]
-
-    return asyncio.run(run())
+    return run
 
 
-@way(5, TEAM_USD)
-def graph_astream_events(handler: Any) -> Any:
-    async def run() -> Any:
-        graph = team_graph(FakeStream, asynchronous=True)
-        return [event async for event in graph.astream_events(ASK, given(handler), version="v2")]
-
-    return asyncio.run(run())
-
-
-@way(10, 2 * TEAM_USD, traces=2)
-def graph_batch(handler: Any) -> Any:
-    return team_graph().batch([ASK, ASK], given(handler))
+for _mode in STREAM_MODES:
+    _night = frozenset() if _mode in ("updates", "messages") else frozenset({"costs"})
+    WAYS[f"graph-stream-{_mode}"] = Way(_stream(_mode), private="plan", at_night=_night)
+    if _mode != "checkpoints":
+        WAYS[f"graph-astream-{_mode}"] = Way(_astream(_mode), private="plan", at_night=_night)
+WAYS["graph-stream-all-modes"] = Way(_stream(list(STREAM_MODES)), private="plan")
 
 
-@way(10, 2 * TEAM_USD, traces=2)
-def graph_abatch(handler: Any) -> Any:
-    return asyncio.run(team_graph(asynchronous=True).abatch([ASK, ASK], given(handler)))
+@way(**team)
+def graph_astream_events(words: Words, config: Config) -> Any:
+    streamed = team_graph(words, asynchronous=True)
+    return asyncio.run(read(streamed.astream_events(words.question, config, version="v2")))
 
 
-@way(15, 3 * TEAM_USD, traces=3)
-def graph_in_threads(handler: Any) -> Any:
-    graph = team_graph()
+@way(traces=2, **team)
+def graph_batch(words: Words, config: Config) -> Any:
+    return team_graph(words).batch([words.question] * 2, config)
+
+
+@way(traces=2, **team)
+def graph_abatch(words: Words, config: Config) -> Any:
+    return asyncio.run(team_graph(words, asynchronous=True).abatch([words.question] * 2, config))
+
+
+@way(traces=2, at_night="costs", **team)
+def graph_batch_as_completed(words: Words, config: Config) -> Any:
+    return list(team_graph(words).batch_as_completed([words.question] * 2, config))
+
+
+@way(traces=3, **team)
+def graph_in_threads(words: Words, config: Config) -> Any:
+    shared = team_graph(words)
     with ThreadPoolExecutor(3) as pool:
-        return list(pool.map(lambda _: graph.invoke(ASK, given(handler)), range(3)))
+        return list(pool.map(lambda _: shared.invoke(words.question, config), range(3)))
 
 
-@way(15, 3 * TEAM_USD, traces=3)
-def graph_in_tasks(handler: Any) -> Any:
+@way(traces=3, **team)
+def graph_in_tasks(words: Words, config: Config) -> Any:
     async def run() -> Any:
-        graph = team_graph(asynchronous=True)
-        return await asyncio.gather(*(graph.ainvoke(ASK, given(handler)) for _ in range(3)))
+        shared = team_graph(words, asynchronous=True)
+        return await asyncio.gather(*(shared.ainvoke(words.question, config) for _ in range(3)))
 
     return asyncio.run(run())
 
 
-@way(10, 2 * TEAM_USD, traces=2)
-def graph_twice_in_a_thread(handler: Any) -> Any:
-    graph = team_graph()
-    return [graph.invoke(ASK, given(handler, configurable={"thread_id": "t"})) for _ in range(2)]
+@way(traces=2, **team)
+def graph_twice_in_a_thread(words: Words, config: Config) -> Any:
+    saved = {**config, "configurable": {"thread_id": "t"}}
+    shared = team_graph(words)
+    return [shared.invoke(words.question, saved) for _ in range(2)]
 
 
 # --- LangGraph's other forms ---------------------------------------------------------------------------------------
 
 
-class Topics(TypedDict, total=False):
+class Fan(TypedDict, total=False):
     topics: list[str]
     topic: str
     found: Annotated[list[str], operator.add]
 
 
-@way(3, 3 * MINI_USD)
-def send(handler: Any) -> Any:
-    model = FakeChat()
+@way()
+def send(words: Words, config: Config) -> Any:
+    def quiet(state: Fan) -> Fan:
+        return {"found": [Chat(reply=words.said).invoke(state["topic"]).text]}
 
-    def work(state: Topics) -> Any:
-        return {"found": [model.invoke(state["topic"]).content]}
+    def spread(state: Fan) -> list[Send]:
+        return [Send("quiet", {"topic": topic}) for topic in state["topics"]]
 
-    graph: Any = (
-        StateGraph(Topics)
-        .add_node("work", work)
-        .add_conditional_edges(START, lambda state: [Send("work", {"topic": t}) for t in state["topics"]], ["work"])
-        .compile()
-    )
-    return graph.invoke({"topics": ["a", "b", "c"]}, given(handler))
+    def after(state: Fan) -> Fan:
+        Chat(reply=words.other).invoke(str(state["found"]))
+        return {"found": [words.other]}
+
+    builder: Any = StateGraph(Fan)
+    builder = builder.add_node("quiet", quiet).add_node("after", after)
+    builder.add_conditional_edges(START, spread, ["quiet"]).add_edge("quiet", "after")
+    return builder.compile().invoke({"topics": [words.told, f"again {words.told}"]}, config)
 
 
-@way(3, 3 * MINI_USD)
-def functional(handler: Any) -> Any:
-    model = FakeChat()
+@way()
+def subgraph(words: Words, config: Config) -> Any:
+    return before(words, graph(("inside", speaking(words)))).invoke(words.question, config)
 
+
+@way(at_night="costs")
+def subgraph_streamed(words: Words, config: Config) -> Any:
+    outer = before(words, graph(("inside", speaking(words))))
+    return list(outer.stream(words.question, config, stream_mode=["messages", "values"], subgraphs=True))
+
+
+@way()
+def subgraph_called_in_a_node(words: Words, config: Config) -> Any:
+    inner = graph(("inside", speaking(words)))
+
+    def quiet(state: State) -> Any:
+        return {"messages": inner.invoke(state)["messages"][-1:]}
+
+    return before(words, quiet).invoke(words.question, config)
+
+
+@way()
+def functional(words: Words, config: Config) -> Any:
     @task
-    def work(topic: str) -> str:
-        return str(model.invoke(topic).content)
+    def quiet(topic: str) -> str:
+        return Chat(reply=words.said).invoke(topic).text
 
     @entrypoint()
-    def flow(topics: list[str]) -> list[str]:
-        return [future.result() for future in [work(topic) for topic in topics]]
+    def flow(topics: list[str]) -> str:
+        found = [future.result() for future in [quiet(topic) for topic in topics]]
+        return Chat(reply=words.other).invoke(f"{words.other} {found}").text
 
     runnable: Any = flow
-    return runnable.invoke(["a", "b", "c"], given(handler))
+    return runnable.invoke([words.told, f"again {words.told}"], config)
 
 
-def any_agent(model: Any, *tools: Any) -> Any:
-    return create_agent(model, list(tools))
+@way(at_night="costs")
+def functional_async(words: Words, config: Config) -> Any:
+    @task
+    async def quiet(topic: str) -> str:
+        return (await Chat(reply=words.said).ainvoke(topic)).text
+
+    @entrypoint()
+    async def flow(topic: str) -> str:
+        found = await quiet(topic)
+        return (await Chat(reply=words.other).ainvoke(f"{words.other} {found}")).text
+
+    runnable: Any = flow
+    return asyncio.run(runnable.ainvoke(words.told, config))
 
 
-@way(2, 2 * MINI_USD)
-def agent(handler: Any) -> Any:
-    model = FakeChat(answers=[tool_call("look_up", word="news"), "done"])
-    return any_agent(model, look_up).invoke(ASK, given(handler))
+@way()
+def goto(words: Words, config: Config) -> Any:
+    def quiet(state: State) -> Command[Any]:
+        answer = Chat(reply=words.said).invoke(words.told)
+        return Command(goto="after", update={"messages": [answer]})
+
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", quiet, destinations=("after",)).add_node("after", closing(words))
+    return builder.add_edge(START, "quiet").compile().invoke(words.question, config)
 
 
-@way(2, 2 * MINI_USD)
-def agent_async(handler: Any) -> Any:
-    model = FakeChat(answers=[tool_call("look_up", word="news"), "done"])
-    return asyncio.run(any_agent(model, look_up).ainvoke(ASK, given(handler)))
+@way(at_night="costs")
+def goto_in_the_parent_graph(words: Words, config: Config) -> Any:
+    def inside(state: State) -> Command[Any]:
+        answer = Chat(reply=words.said).invoke(words.told)
+        return Command(goto="after", graph=Command.PARENT, update={"messages": [answer]})
+
+    inner = graph(("inside", inside))
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", inner, destinations=("after",)).add_node("after", closing(words))
+    return builder.add_edge(START, "quiet").compile().invoke(words.question, config)
 
 
-@way(2, 2 * MINI_USD)
-def agent_streamed(handler: Any) -> Any:
-    model = FakeStream(answers=[tool_call("look_up", word="news"), "done and done"])
-    return list(any_agent(model, look_up).stream(ASK, given(handler), stream_mode="messages"))
+@way(traces=2)
+def interrupt_and_resume(words: Words, config: Config) -> Any:
+    def quiet(state: State) -> Any:
+        answer = Chat(reply=words.said).invoke(words.told)
+        reply = interrupt({"ask": f"may I say {answer.text}?"})
+        return {"messages": [AIMessage(f"{reply} {answer.text}")]}
+
+    asking = graph(("quiet", quiet), ("after", closing(words)), checkpointer=InMemorySaver())
+    saved = {**config, "configurable": {"thread_id": "t"}}
+    asking.invoke(words.question, saved)
+    return asking.invoke(Command(resume=f"yes, {words.told}"), saved)
 
 
-@way(3, 2 * MINI_USD + SONNET_USD)
-def graph_in_a_tool(handler: Any) -> Any:
-    def write(state: MessagesState) -> Any:
-        return {"messages": [FakeChat(model=SONNET).invoke(state["messages"])]}
+@way(at_night="costs")
+def cached_node(words: Words, config: Config) -> Any:
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", speaking(words), cache_policy=CachePolicy(key_func=lambda *_: b"k"))
+    builder.add_node("after", closing(words)).add_edge(START, "quiet").add_edge("quiet", "after").add_edge("after", END)
+    return builder.compile(cache=NodeCache()).invoke(words.question, config)
 
-    inner: Any = StateGraph(MessagesState).add_node("write", write).add_edge(START, "write").compile()
+
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+def any_agent(model: Any, *tools: Any, **more: Any) -> Any:
+    return create_agent(model, list(tools), **more)
+
+
+def calling(name: str, arguments: dict[str, Any], words: Words) -> Chat:
+    """A model that calls a tool, and says something when it has the result."""
+
+    def reply(messages: list[Any]) -> AIMessage:
+        if any(message.type == "tool" for message in messages):
+            return AIMessage(words.said)
+        return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": "1"}])
+
+    return Chat(reply=reply)
+
+
+@way(private=None)
+def agent(words: Words, config: Config) -> Any:
+    return any_agent(calling("look_up", {"word": words.told}, words), look_up).invoke(words.question, config)
+
+
+@way(private=None)
+def agent_async(words: Words, config: Config) -> Any:
+    model = calling("look_up", {"word": words.told}, words)
+    return asyncio.run(any_agent(model, look_up).ainvoke(words.question, config))
+
+
+class Watching(AgentMiddleware[Any, Any]):
+    """Looks at everything, and traces it."""
+
+    def before_model(self, state: Any, runtime: Any) -> None:
+        with mlflow.start_span("watch before") as span:
+            span.set_inputs({"seen": str(state["messages"])})
+
+    def after_model(self, state: Any, runtime: Any) -> None:
+        with mlflow.start_span("watch after") as span:
+            span.set_outputs({"seen": str(state["messages"])})
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        with mlflow.start_span("around the model") as span:
+            span.set_attribute("messages", str(request.messages))
+            return handler(request)
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        with mlflow.start_span("around the tool") as span:
+            span.set_inputs(request.tool_call["args"])
+            return handler(request)
+
+
+def _agent_in_a_node(words: Words) -> Any:
+    inner = any_agent(calling("look_up", {"word": words.told}, words), look_up, middleware=[Watching()])
+
+    def quiet(state: State) -> Any:
+        # Not the whole state: what its model is told is private, the others' words too.
+        return {"messages": inner.invoke({"messages": [HumanMessage(words.told)]})["messages"][1:]}
+
+    return before(words, quiet)
+
+
+@way()
+def agent_with_middleware(words: Words, config: Config) -> Any:
+    return _agent_in_a_node(words).invoke(words.question, config)
+
+
+@way()
+def agent_streamed(words: Words, config: Config) -> Any:
+    return list(_agent_in_a_node(words).stream(words.question, config, stream_mode="messages", subgraphs=True))
+
+
+@way(private=None)
+def graph_in_a_tool(words: Words, config: Config) -> Any:
+    def write(state: State) -> State:
+        return {"messages": [Chat(model=SONNET, reply=words.other).invoke(state["messages"])]}
+
+    inner = graph(("write", write))
 
     @tool
     def report(topic: str) -> str:
         """Write a report."""
         return str(inner.invoke({"messages": [("user", topic)]})["messages"][-1].content)
 
-    model = FakeChat(answers=[tool_call("report", topic="news"), "done"])
-    return any_agent(model, report).invoke(ASK, given(handler))
+    return any_agent(calling("report", {"topic": words.told}, words), report).invoke(words.question, config)
 
 
-@way(2, 2 * MINI_USD)
-def node_retry(handler: Any) -> Any:
-    model, attempts = FakeChat(), []
+# --- failures and ends ----------------------------------------------------------------------------------------------
 
-    def flaky(state: MessagesState) -> Any:
-        answer = model.invoke(state["messages"])
+
+@way()
+def node_retry(words: Words, config: Config) -> Any:
+    attempts: list[int] = []
+
+    def quiet(state: State) -> State:
+        answer = Chat(reply=words.said).invoke(words.told)
         attempts.append(1)
         if len(attempts) == 1:
-            raise ConnectionError("the first attempt")
+            raise ConnectionError(f"{words.told} gave {answer.text}")
         return {"messages": [answer]}
 
-    policy = RetryPolicy(initial_interval=0.001, jitter=False)
-    graph: Any = (
-        StateGraph(MessagesState).add_node("flaky", flaky, retry_policy=policy).add_edge(START, "flaky").compile()
-    )
-    return graph.invoke(ASK, given(handler))
+    again = RetryPolicy(initial_interval=0.001, jitter=False)
+    builder: Any = StateGraph(State)
+    builder = builder.add_node("quiet", quiet, retry_policy=again).add_node("after", closing(words))
+    return builder.add_edge(START, "quiet").add_edge("quiet", "after").compile().invoke(words.question, config)
+
+
+@way()
+def with_retry(words: Words, config: Config) -> Any:
+    model = FakeChat(answers=[ConnectionError(f"cannot answer {words.told}"), words.said])
+    retrying = model.with_retry(wait_exponential_jitter=False, stop_after_attempt=3)
+    return before(words, lambda _: {"messages": [retrying.invoke(words.told)]}).invoke(words.question, config)
+
+
+@way()
+def with_fallbacks(words: Words, config: Config) -> Any:
+    broken = Chat(reply=ConnectionError(f"cannot answer {words.told}"))
+    model = broken.with_fallbacks([Chat(reply=words.said, model=SONNET)])
+    return before(words, lambda _: {"messages": [model.invoke(words.told)]}).invoke(words.question, config)
+
+
+@way()
+def error_out_of_the_graph(words: Words, config: Config) -> Any:
+    def quiet(state: State) -> State:
+        answer = Chat(reply=words.said).invoke(words.told)
+        raise ValueError(f"{words.told} gave {answer.text}")
+
+    def first(state: State) -> State:
+        Chat(reply=words.other).invoke(words.other)
+        return {}
+
+    with contextlib.suppress(ValueError):
+        graph(("before", first), ("quiet", quiet)).invoke(words.question, config)
+
+
+@way(at_night="costs")
+def error_quoted_by_a_later_node(words: Words, config: Config) -> Any:
+    def after(state: State) -> State:
+        Chat(reply=words.other).invoke(words.other)
+        raise LookupError(f"no {state['messages'][-1].text}")
+
+    with contextlib.suppress(LookupError):
+        graph(("quiet", speaking(words)), ("after", after)).invoke(words.question, config)
+
+
+@way(at_night="costs")
+def stream_closed_early(words: Words, config: Config) -> Any:
+    stream = both(words).stream(words.question, config, stream_mode="updates")
+    next(stream)
+    stream.close()
+
+
+@way()
+def stream_of_messages_closed_early(words: Words, config: Config) -> Any:
+    stream = both(words).stream(words.question, config, stream_mode="messages")
+    for _ in range(6):
+        next(stream)
+    stream.close()
+
+
+@way()
+def async_stream_closed_early(words: Words, config: Config) -> Any:
+    async def run() -> None:
+        stream = before(words, speaking_async(words)).astream(words.question, config, stream_mode="messages")
+        for _ in range(6):
+            await anext(stream)
+        await stream.aclose()
+
+    asyncio.run(run())
+
+
+@way()
+def model_stream_closed_early_in_a_node(words: Words, config: Config) -> Any:
+    def quiet(state: State) -> State:
+        stream: Any = Chat(reply=words.said).stream(words.told)
+        first = "".join(next(stream).text for _ in range(4))
+        stream.close()
+        return {"messages": [AIMessage(first)]}
+
+    return before(words, quiet).invoke(words.question, config)
+
+
+@way()
+def cancelled(words: Words, config: Config) -> Any:
+    async def run() -> None:
+        ready = asyncio.Event()
+
+        async def quiet(state: State) -> State:
+            with mlflow.start_span("own") as span:
+                span.set_inputs(words.told)
+                await Chat(reply=words.said).ainvoke(words.told)
+                ready.set()
+                await asyncio.Event().wait()
+            return {}
+
+        async def first(state: State) -> State:
+            await Chat(reply=words.other).ainvoke(words.other)
+            return {}
+
+        running = asyncio.ensure_future(graph(("before", first), ("quiet", quiet)).ainvoke(words.question, config))
+        await ready.wait()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+
+
+@way(traces=2)
+def interleaved_streams(words: Words, config: Config) -> Any:
+    streams = [both(words).stream(words.question, config, stream_mode="messages") for _ in range(2)]
+    for _ in range(5):
+        for stream in streams:
+            next(stream)
+    return [list(stream) for stream in streams]
+
+
+@way(traces=2)
+def invoke_while_a_stream_is_half_read(words: Words, config: Config) -> Any:
+    stream = both(words).stream(words.question, config, stream_mode="messages")
+    next(stream)
+    return [both(words).invoke(words.question, config), list(stream)]
+
+
+@way()
+def below_a_span_of_the_users(words: Words, config: Config) -> Any:
+    with mlflow.start_span("request") as span:
+        span.set_inputs({"question": words.told, "also": words.other})
+        answer = both(words).invoke(words.question, config)
+        span.set_outputs({"answer": str(answer)})
+
+
+# --- a model in a node ----------------------------------------------------------------------------------------------
 
 
 def one_node(body: Callable[[MessagesState], Any]) -> Any:
@@ -330,194 +680,198 @@ def one_node(body: Callable[[MessagesState], Any]) -> Any:
     return StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
 
 
-# --- a model in a node ---------------------------------------------------------------------------------------------
+def _in_a_pool(words: Words) -> Any:
+    with ThreadPoolExecutor(2) as pool:
+        contexts = [copy_context() for _ in range(2)]
+        return [pool.submit(c.run, Chat(reply=words.said).invoke, words.told).result().text for c in contexts]
 
 
-@way(1, MINI_USD)
-def with_retry(handler: Any) -> Any:
-    model = FakeChat(answers=[ConnectionError("the first attempt"), "done"])
-    retrying = model.with_retry(wait_exponential_jitter=False, stop_after_attempt=3)
-    return one_node(lambda state: retrying.invoke(state["messages"])).invoke(ASK, given(handler))
+def _in_tasks(words: Words) -> Any:
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(Chat(reply=words.said).ainvoke(words.told) for _ in range(2)))
+
+    return asyncio.run(ask())
 
 
-@way(1, SONNET_USD)
-def with_fallbacks(handler: Any) -> Any:
-    model = FakeChat(answers=[ConnectionError("always")]).with_fallbacks([FakeChat(model=SONNET)])
-    return one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(handler))
+def _sequence(words: Words) -> Any:
+    prompt = ChatPromptTemplate.from_messages([("user", "{topic}")])
+    parallel = RunnableParallel(one=Chat(reply=words.said) | StrOutputParser(), two=RunnableLambda(str))
+    return (prompt | parallel | RunnableLambda(str)).invoke({"topic": words.told})
 
 
-@way(3, MINI_USD, cached=2)
-def llm_cache(handler: Any) -> Any:
-    model = FakeChat(cache=InMemoryCache())
-    return one_node(lambda state: [model.invoke(state["messages"]) for _ in range(3)]).invoke(ASK, given(handler))
+def _cache(words: Words) -> Any:
+    model = Chat(reply=words.said, cache=FakeCache())
+    return [model.invoke(words.told).text for _ in range(3)]
 
 
-@way(1, MINI_USD)
-def many_answers(handler: Any) -> Any:
-    model = FakeChat(n=3)
-    return one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(handler))
+def _cache_generated(words: Words) -> Any:
+    model = Chat(reply=words.said, cache=FakeCache())
+    return [generated(model, words.told) for _ in range(3)]
 
 
-@way(1, MINI_USD)
-def many_answers_generated(handler: Any) -> Any:
-    model = FakeChat(n=3)
-    return one_node(lambda state: model.generate([list[BaseMessage](state["messages"])])).invoke(ASK, given(handler))
+def _traced(words: Words) -> Any:
+    @mlflow.trace
+    def helper(text: str) -> str:
+        return Chat(reply=words.said).invoke(text).text
+
+    return helper(words.told)
 
 
-@way(3, MINI_USD, cached=2)
-def llm_cache_generated(handler: Any) -> Any:
-    model = FakeChat(cache=InMemoryCache())
-    return one_node(lambda state: [model.generate([list[BaseMessage](state["messages"])]) for _ in range(3)]).invoke(
-        ASK, given(handler)
+def generated(model: Any, *texts: str) -> Any:
+    return [[each.text for each in one] for one in model.generate([[HumanMessage(text)] for text in texts]).generations]
+
+
+INSIDE: dict[str, Callable[[Words], Any]] = {
+    "pool-of-threads": _in_a_pool,
+    "tasks": _in_tasks,
+    "sequence": _sequence,
+    "llm-cache": _cache,
+    "llm-cache-generated": _cache_generated,
+    "traced-helper": _traced,
+    "many-answers": lambda words: FakeChat(n=3, answers=[words.said]).invoke(words.told).text,
+    "many-answers-generated": lambda words: generated(FakeChat(n=3, answers=[words.said]), words.told),
+    "generate": lambda words: generated(Chat(reply=words.said), words.told, "x"),
+    "string-model": lambda words: FakeText(reply=words.said).invoke(words.told),
+    "string-model-without-usage": lambda words: Text(reply=words.said).generate([words.told]).generations[0][0].text,
+    "model-batch": lambda words: [a.text for a in Chat(reply=words.said).batch([words.told, "x", "y"])],
+    "model-stream": lambda words: "".join(c.text for c in Chat(reply=words.said).stream(words.told)),
+    "sequence-stream": lambda words: "".join((Chat(reply=words.said) | StrOutputParser()).stream(words.told)),
+}
+
+
+def _inside(work: Callable[[Words], Any]) -> Callable[[Words, Config], Any]:
+    return lambda words, config: before(words, lambda _: {"messages": [AIMessage(str(work(words)))]}).invoke(
+        words.question, config
     )
 
 
-@way(2, 2 * MINI_USD)
-def generate(handler: Any) -> Any:
-    model = FakeChat()
-    return one_node(lambda _: model.generate([[HumanMessage("a")], [HumanMessage("b")]])).invoke(ASK, given(handler))
+for _name, _work in INSIDE.items():
+    WAYS[f"in-a-node-{_name}"] = Way(_inside(_work))
 
 
-@way(2, 2 * MINI_USD, traces=None)
-def generate_with_callbacks(handler: Any) -> Any:
-    return FakeChat().generate(
-        [[HumanMessage("a")], [HumanMessage("b")]], callbacks=[handler] if handler is not None else None
-    )
+# --- no graph -------------------------------------------------------------------------------------------------------
 
 
-@way(3, 3 * MINI_USD)
-def model_batch(handler: Any) -> Any:
-    model = FakeChat()
-    return one_node(lambda _: model.batch(["a", "b", "c"])).invoke(ASK, given(handler))
+def prompted(*steps: Any) -> Any:
+    chain: Any = ChatPromptTemplate.from_messages([("user", "{topic}")])
+    for step in (*steps, StrOutputParser()):
+        chain = chain | step
+    return chain
 
 
-@way(2, 2 * MINI_USD, traces=2)
-def bare_model(handler: Any) -> Any:
-    model = FakeChat()
-    return [model.invoke("hi", given(handler)), asyncio.run(model.ainvoke("hi", given(handler)))]
+def _parallel(words: Words) -> Any:
+    one, two = Chat(reply=words.said) | StrOutputParser(), Chat(reply=words.other, model=SONNET) | StrOutputParser()
+    return prompted(RunnableParallel(one=one, two=two), RunnableLambda(str), Chat(reply=words.other))
 
 
-@way(2, 2 * MINI_USD, traces=2)
-def bare_model_stream(handler: Any) -> Any:
-    model = FakeStream()
-
-    async def run() -> Any:
-        return [part async for part in model.astream("hi", given(handler))]
-
-    return [list(model.stream("hi", given(handler))), asyncio.run(run())]
+@way(traces=2, private=None)
+def bare_model(words: Words, config: Config) -> Any:
+    model = FakeChat(answers=[words.said])
+    return [model.invoke(words.text, config), asyncio.run(model.ainvoke(words.text, config))]
 
 
-@way(2, 2 * MINI_USD, traces=2)
-def string_model(handler: Any) -> Any:
-    model = FakeText()
-    return [model.invoke("hi", given(handler)), asyncio.run(model.ainvoke("hi", given(handler)))]
+@way(traces=2, private=None)
+def bare_model_stream(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said)
+    asyncio.run(read(model.astream(words.text, config)))
+    return list(model.stream(words.text, config))
 
 
-@way(3, 2 * MINI_USD + SONNET_USD)
-def sequence(handler: Any) -> Any:
-    prompt = ChatPromptTemplate.from_messages([("user", "{topic}")])
-    both = RunnableParallel(one=FakeChat() | StrOutputParser(), two=FakeChat(model=SONNET) | StrOutputParser())
-    chain = prompt | both | RunnableLambda(str) | FakeChat() | StrOutputParser()
-    return chain.invoke({"topic": "news"}, given(handler))
+@way(traces=2, private=None)
+def string_model(words: Words, config: Config) -> Any:
+    model = FakeText(reply=words.said)
+    return [model.invoke(words.text, config), asyncio.run(model.ainvoke(words.text, config))]
 
 
-@way(3, 2 * MINI_USD + SONNET_USD)
-def sequence_async(handler: Any) -> Any:
-    prompt = ChatPromptTemplate.from_messages([("user", "{topic}")])
-    both = RunnableParallel(one=FakeChat() | StrOutputParser(), two=FakeChat(model=SONNET) | StrOutputParser())
-    chain = prompt | both | RunnableLambda(str) | FakeChat() | StrOutputParser()
-    return asyncio.run(chain.ainvoke({"topic": "news"}, given(handler)))
+@way(traces=None, private=None)
+def generate_with_callbacks(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said)
+    return model.generate([[HumanMessage(words.text)], [HumanMessage("x")]], callbacks=config.get("callbacks"))
 
 
-@way(1, MINI_USD)
-def sequence_stream(handler: Any) -> Any:
-    chain = ChatPromptTemplate.from_messages([("user", "{topic}")]) | FakeStream() | StrOutputParser()
-    return list(chain.stream({"topic": "news"}, given(handler)))
+@way(private=None)
+def sequence(words: Words, config: Config) -> Any:
+    return _parallel(words).invoke({"topic": words.told}, config)
 
 
-@way(2, 2 * MINI_USD, traces=2)
-def sequence_batch(handler: Any) -> Any:
-    chain = ChatPromptTemplate.from_messages([("user", "{topic}")]) | FakeChat() | StrOutputParser()
-    return chain.batch([{"topic": "a"}, {"topic": "b"}], given(handler))
+@way(private=None)
+def sequence_async(words: Words, config: Config) -> Any:
+    return asyncio.run(_parallel(words).ainvoke({"topic": words.told}, config))
 
 
-@way(2, 2 * MINI_USD, traces=2)
-def sequence_abatch(handler: Any) -> Any:
-    chain = ChatPromptTemplate.from_messages([("user", "{topic}")]) | FakeChat() | StrOutputParser()
-    return asyncio.run(chain.abatch([{"topic": "a"}, {"topic": "b"}], given(handler)))
+@way(private=None)
+def sequence_stream(words: Words, config: Config) -> Any:
+    return list(prompted(Chat(reply=words.said)).stream({"topic": words.text}, config))
+
+
+@way(traces=2, private=None)
+def sequence_batch(words: Words, config: Config) -> Any:
+    return prompted(Chat(reply=words.said)).batch([{"topic": words.text}, {"topic": "x"}], config)
+
+
+@way(traces=2, private=None)
+def sequence_abatch(words: Words, config: Config) -> Any:
+    return asyncio.run(prompted(Chat(reply=words.said)).abatch([{"topic": words.text}, {"topic": "x"}], config))
 
 
 # --- the handler in other places than `config` ---------------------------------------------------------------------
 
 
-@way(5, TEAM_USD)
-def handler_twice(handler: Any) -> Any:
-    return team_graph().invoke(ASK, {"callbacks": [handler, handler]} if handler is not None else {})
+def callbacks_of(config: Config) -> Any:
+    """For a constructor."""
+    return {key: value for key, value in config.items() if key == "callbacks"}
 
 
-@way(5, TEAM_USD)
-def handler_in_with_config(handler: Any) -> Any:
-    return team_graph().with_config(given(handler)).invoke(ASK)
+@way(**team)
+def handler_twice(words: Words, config: Config) -> Any:
+    twice = {key: value * 2 for key, value in callbacks_of(config).items()}
+    return team_graph(words).invoke(words.question, twice)
 
 
-@way(5, TEAM_USD)
-def handler_in_with_config_and_config(handler: Any) -> Any:
-    return team_graph().with_config(given(handler)).invoke(ASK, given(handler))
+@way(**team)
+def handler_in_with_config(words: Words, config: Config) -> Any:
+    return team_graph(words).with_config(config).invoke(words.question)
 
 
-@way(1, MINI_USD)
-def handler_again_in_a_node(handler: Any) -> Any:
-    model = FakeChat()
-    return one_node(lambda state: model.invoke(state["messages"], given(handler))).invoke(ASK, given(handler))
+@way(**team)
+def handler_in_with_config_and_config(words: Words, config: Config) -> Any:
+    return team_graph(words).with_config(config).invoke(words.question, config)
 
 
-@way(1, MINI_USD)
-def handler_in_config_and_constructor(handler: Any) -> Any:
-    model = FakeChat(**given(handler))
-    return one_node(lambda state: model.invoke(state["messages"])).invoke(ASK, given(handler))
+@way()
+def handler_again_in_a_node(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said)
+    return before(words, lambda _: {"messages": [model.invoke(words.told, config)]}).invoke(words.question, config)
 
 
-@way(1, MINI_USD)
-def handler_in_a_models_constructor(handler: Any) -> Any:
-    return FakeChat(**given(handler)).invoke("hi")
+@way()
+def handler_in_config_and_constructor(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said, **callbacks_of(config))
+    return before(words, lambda _: {"messages": [model.invoke(words.told)]}).invoke(words.question, config)
 
 
-@way(1, MINI_USD)
-def handler_in_a_models_constructor_below_a_graph(handler: Any) -> Any:
-    model = FakeChat(**given(handler))
-    return one_node(lambda state: model.invoke(state["messages"])).invoke(ASK)
+@way(private=None)
+def handler_in_a_models_constructor(words: Words, config: Config) -> Any:
+    return Chat(reply=words.said, **callbacks_of(config)).invoke(words.text)
 
 
-@way(1, MINI_USD)
-def handler_in_a_tools_constructor(handler: Any) -> Any:
-    model = FakeChat()
+@way()
+def handler_in_a_models_constructor_below_a_graph(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said, **callbacks_of(config))
+    return graph(("quiet", lambda _: {"messages": [model.invoke(words.told)]})).invoke(words.question)
+
+
+@way(private=None)
+def handler_in_a_tools_constructor(words: Words, config: Config) -> Any:
+    model = Chat(reply=words.said)
 
     @tool
     def summarise(topic: str) -> str:
         """Summarise."""
         return str(model.invoke(topic).content)
 
-    summarise.callbacks = [handler] if handler is not None else None
-    return summarise.invoke({"topic": "news"})
-
-
-@way(2, 2 * MINI_USD, traces=2)
-def interrupt_and_resume(handler: Any) -> Any:
-    from langgraph.types import Command, interrupt
-
-    model = FakeChat()
-
-    def ask(state: MessagesState) -> Any:
-        answer = model.invoke(state["messages"])
-        interrupt("go on?")
-        return {"messages": [answer]}
-
-    graph: Any = (
-        StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
-    )
-    config = given(handler, configurable={"thread_id": "t"})
-    graph.invoke(ASK, config)
-    return graph.invoke(Command(resume="yes"), config)
+    summarise.callbacks = config.get("callbacks")
+    return summarise.invoke({"topic": words.text})
 
 
 async def read(stream: Any) -> None:

@@ -157,8 +157,13 @@ ROLL_UP_COUNTS = {
 
 AUTOLOG_NESTS_WRONG = {
     "sequence-stream": "the parser, whose input the model streams, below the model",
-    "generate": "the second call below the first",
+    "in-a-node-sequence-stream": "the parser, whose input the model streams, below the model",
+    "in-a-node-generate": "the second call below the first",
     "generate-with-callbacks": "the second call below the first",
+    "interleaved-streams": "the spans of both below one of them",
+    "invoke-while-a-stream-is-half-read": "the spans of both below one of them",
+    "async-stream-closed-early": "no span where a model's stream was cut off",
+    "cancelled": "the user's own span into a trace of its own",
 }
 
 

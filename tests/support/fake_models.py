@@ -244,6 +244,10 @@ class FakeText(BaseLLM):
     def _llm_type(self) -> str:
         return "fake-text"
 
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model}
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return LangSmithParams(ls_provider=PROVIDERS[self.model], ls_model_name=self.model, ls_model_type="llm")
 

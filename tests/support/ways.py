@@ -135,8 +135,9 @@ def closing(words: Words) -> Callable[[State], State]:
     return after
 
 
-def both(words: Words) -> Any:
-    return graph(("quiet", speaking(words)), ("after", closing(words)))
+def both(words: Words, *, asynchronous: bool = False, checkpointer: Any = None) -> Any:
+    quiet = speaking_async(words) if asynchronous else speaking(words)
+    return graph(("quiet", quiet), ("after", closing(words)), checkpointer=checkpointer)
 
 
 def before(words: Words, quiet: Callable[[State], Any]) -> Any:
@@ -248,27 +249,28 @@ def graph_ainvoke_of_sync_nodes(words: Words, config: Config) -> Any:
 STREAM_MODES = ("values", "updates", "messages", "custom", "debug", "checkpoints", "tasks")
 
 
-def _stream(mode: Any) -> Callable[[Words, Config], Any]:
+def _stream(mode: Any, make: Callable[..., Any] = team_graph) -> Callable[[Words, Config], Any]:
     def run(words: Words, config: Config) -> Any:
         saved = {**config, "configurable": {"thread_id": "t"}}
-        streamed = team_graph(words, checkpointer=InMemorySaver())
+        streamed = make(words, checkpointer=InMemorySaver())
         return list(streamed.stream(words.question, saved, stream_mode=mode, subgraphs=True))
 
     return run
 
 
-def _astream(mode: Any) -> Callable[[Words, Config], Any]:
-    def run(words: Words, config: Config) -> Any:
-        return asyncio.run(read(team_graph(words, asynchronous=True).astream(words.question, config, stream_mode=mode)))
+def _astream(mode: Any, make: Callable[..., Any] = team_graph) -> Callable[[Words, Config], Any]:
+    return lambda words, config: asyncio.run(
+        read(make(words, asynchronous=True).astream(words.question, config, stream_mode=mode))
+    )
 
-    return run
 
-
-for _mode in STREAM_MODES:
-    _night = frozenset() if _mode in ("updates", "messages") else frozenset({"costs"})
-    WAYS[f"graph-stream-{_mode}"] = Way(_stream(_mode), private="plan", at_night=_night)
+for _mode in ("updates", "messages"):
+    WAYS[f"graph-stream-{_mode}"] = Way(_stream(_mode), private="plan")
+    WAYS[f"graph-astream-{_mode}"] = Way(_astream(_mode), private="plan")
+for _mode in ("values", "custom", "debug", "checkpoints", "tasks"):
+    WAYS[f"stream-{_mode}"] = Way(_stream(_mode, both), at_night=frozenset({"costs"}))
     if _mode != "checkpoints":
-        WAYS[f"graph-astream-{_mode}"] = Way(_astream(_mode), private="plan", at_night=_night)
+        WAYS[f"astream-{_mode}"] = Way(_astream(_mode, both), at_night=frozenset({"costs"}))
 WAYS["graph-stream-all-modes"] = Way(_stream(list(STREAM_MODES)), private="plan")
 
 
@@ -288,9 +290,9 @@ def graph_abatch(words: Words, config: Config) -> Any:
     return asyncio.run(team_graph(words, asynchronous=True).abatch([words.question] * 2, config))
 
 
-@way(traces=2, at_night="costs", **team)
-def graph_batch_as_completed(words: Words, config: Config) -> Any:
-    return list(team_graph(words).batch_as_completed([words.question] * 2, config))
+@way(traces=2, at_night="costs")
+def batch_as_completed(words: Words, config: Config) -> Any:
+    return list(both(words).batch_as_completed([words.question] * 2, config))
 
 
 @way(traces=3, **team)
@@ -300,7 +302,7 @@ def graph_in_threads(words: Words, config: Config) -> Any:
         return list(pool.map(lambda _: shared.invoke(words.question, config), range(3)))
 
 
-@way(traces=3, **team)
+@way(traces=3, at_night="policies", **team)
 def graph_in_tasks(words: Words, config: Config) -> Any:
     async def run() -> Any:
         shared = team_graph(words, asynchronous=True)
@@ -309,7 +311,7 @@ def graph_in_tasks(words: Words, config: Config) -> Any:
     return asyncio.run(run())
 
 
-@way(traces=2, **team)
+@way(traces=2, at_night="policies", **team)
 def graph_twice_in_a_thread(words: Words, config: Config) -> Any:
     saved = {**config, "configurable": {"thread_id": "t"}}
     shared = team_graph(words)
@@ -343,7 +345,7 @@ def send(words: Words, config: Config) -> Any:
     return builder.compile().invoke({"topics": [words.told, f"again {words.told}"]}, config)
 
 
-@way()
+@way(at_night="costs")
 def subgraph(words: Words, config: Config) -> Any:
     return before(words, graph(("inside", speaking(words)))).invoke(words.question, config)
 
@@ -354,7 +356,7 @@ def subgraph_streamed(words: Words, config: Config) -> Any:
     return list(outer.stream(words.question, config, stream_mode=["messages", "values"], subgraphs=True))
 
 
-@way()
+@way(at_night="costs")
 def subgraph_called_in_a_node(words: Words, config: Config) -> Any:
     inner = graph(("inside", speaking(words)))
 
@@ -394,7 +396,7 @@ def functional_async(words: Words, config: Config) -> Any:
     return asyncio.run(runnable.ainvoke(words.told, config))
 
 
-@way()
+@way(at_night="costs")
 def goto(words: Words, config: Config) -> Any:
     def quiet(state: State) -> Command[Any]:
         answer = Chat(reply=words.said).invoke(words.told)
@@ -461,7 +463,7 @@ def agent(words: Words, config: Config) -> Any:
     return any_agent(calling("look_up", {"word": words.told}, words), look_up).invoke(words.question, config)
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def agent_async(words: Words, config: Config) -> Any:
     model = calling("look_up", {"word": words.told}, words)
     return asyncio.run(any_agent(model, look_up).ainvoke(words.question, config))
@@ -509,7 +511,7 @@ def agent_streamed(words: Words, config: Config) -> Any:
     return list(_agent_in_a_node(words).stream(words.question, config, stream_mode="messages", subgraphs=True))
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def graph_in_a_tool(words: Words, config: Config) -> Any:
     def write(state: State) -> State:
         return {"messages": [Chat(model=SONNET, reply=words.other).invoke(state["messages"])]}
@@ -558,7 +560,7 @@ def with_fallbacks(words: Words, config: Config) -> Any:
     return before(words, lambda _: {"messages": [model.invoke(words.told)]}).invoke(words.question, config)
 
 
-@way()
+@way(at_night="costs")
 def error_out_of_the_graph(words: Words, config: Config) -> Any:
     def quiet(state: State) -> State:
         answer = Chat(reply=words.said).invoke(words.told)
@@ -589,7 +591,7 @@ def stream_closed_early(words: Words, config: Config) -> Any:
     stream.close()
 
 
-@way()
+@way(at_night="costs")
 def stream_of_messages_closed_early(words: Words, config: Config) -> Any:
     stream = both(words).stream(words.question, config, stream_mode="messages")
     for _ in range(6):
@@ -600,7 +602,7 @@ def stream_of_messages_closed_early(words: Words, config: Config) -> Any:
 @way()
 def async_stream_closed_early(words: Words, config: Config) -> Any:
     async def run() -> None:
-        stream = before(words, speaking_async(words)).astream(words.question, config, stream_mode="messages")
+        stream = both(words, asynchronous=True).astream(words.question, config, stream_mode="messages")
         for _ in range(6):
             await anext(stream)
         await stream.aclose()
@@ -612,7 +614,8 @@ def async_stream_closed_early(words: Words, config: Config) -> Any:
 def model_stream_closed_early_in_a_node(words: Words, config: Config) -> Any:
     def quiet(state: State) -> State:
         stream: Any = Chat(reply=words.said).stream(words.told)
-        first = "".join(next(stream).text for _ in range(4))
+        # As much as holds an address that is to be recognised, and not the end, which tells the usage.
+        first = "".join(next(stream).text for _ in range(5))
         stream.close()
         return {"messages": [AIMessage(first)]}
 
@@ -654,7 +657,7 @@ def interleaved_streams(words: Words, config: Config) -> Any:
     return [list(stream) for stream in streams]
 
 
-@way(traces=2)
+@way(traces=2, at_night="costs")
 def invoke_while_a_stream_is_half_read(words: Words, config: Config) -> Any:
     stream = both(words).stream(words.question, config, stream_mode="messages")
     next(stream)
@@ -745,8 +748,18 @@ def _inside(work: Callable[[Words], Any]) -> Callable[[Words, Config], Any]:
     )
 
 
+_NIGHT = {
+    "many-answers-generated": "policies",
+    "llm-cache-generated": "policies",
+    "pool-of-threads": "costs",
+    "tasks": "costs",
+    "sequence": "costs",
+    "string-model": "costs",
+    "model-stream": "costs",
+    "traced-helper": "costs",
+}
 for _name, _work in INSIDE.items():
-    WAYS[f"in-a-node-{_name}"] = Way(_inside(_work))
+    WAYS[f"in-a-node-{_name}"] = Way(_inside(_work), at_night=frozenset({_NIGHT.get(_name, "")}))
 
 
 # --- no graph -------------------------------------------------------------------------------------------------------
@@ -770,20 +783,20 @@ def bare_model(words: Words, config: Config) -> Any:
     return [model.invoke(words.text, config), asyncio.run(model.ainvoke(words.text, config))]
 
 
-@way(traces=2, private=None)
+@way(traces=2, private=None, at_night="policies")
 def bare_model_stream(words: Words, config: Config) -> Any:
     model = Chat(reply=words.said)
     asyncio.run(read(model.astream(words.text, config)))
     return list(model.stream(words.text, config))
 
 
-@way(traces=2, private=None)
+@way(traces=2, private=None, at_night="policies")
 def string_model(words: Words, config: Config) -> Any:
     model = FakeText(reply=words.said)
     return [model.invoke(words.text, config), asyncio.run(model.ainvoke(words.text, config))]
 
 
-@way(traces=None, private=None)
+@way(traces=None, private=None, at_night="policies")
 def generate_with_callbacks(words: Words, config: Config) -> Any:
     model = Chat(reply=words.said)
     return model.generate([[HumanMessage(words.text)], [HumanMessage("x")]], callbacks=config.get("callbacks"))
@@ -794,22 +807,22 @@ def sequence(words: Words, config: Config) -> Any:
     return _parallel(words).invoke({"topic": words.told}, config)
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def sequence_async(words: Words, config: Config) -> Any:
     return asyncio.run(_parallel(words).ainvoke({"topic": words.told}, config))
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def sequence_stream(words: Words, config: Config) -> Any:
     return list(prompted(Chat(reply=words.said)).stream({"topic": words.text}, config))
 
 
-@way(traces=2, private=None)
+@way(traces=2, private=None, at_night="policies")
 def sequence_batch(words: Words, config: Config) -> Any:
     return prompted(Chat(reply=words.said)).batch([{"topic": words.text}, {"topic": "x"}], config)
 
 
-@way(traces=2, private=None)
+@way(traces=2, private=None, at_night="policies")
 def sequence_abatch(words: Words, config: Config) -> Any:
     return asyncio.run(prompted(Chat(reply=words.said)).abatch([{"topic": words.text}, {"topic": "x"}], config))
 
@@ -822,20 +835,20 @@ def callbacks_of(config: Config) -> Any:
     return {key: value for key, value in config.items() if key == "callbacks"}
 
 
-@way(**team)
+@way()
 def handler_twice(words: Words, config: Config) -> Any:
     twice = {key: value * 2 for key, value in callbacks_of(config).items()}
-    return team_graph(words).invoke(words.question, twice)
+    return both(words).invoke(words.question, twice)
 
 
-@way(**team)
+@way()
 def handler_in_with_config(words: Words, config: Config) -> Any:
-    return team_graph(words).with_config(config).invoke(words.question)
+    return both(words).with_config(config).invoke(words.question)
 
 
-@way(**team)
+@way()
 def handler_in_with_config_and_config(words: Words, config: Config) -> Any:
-    return team_graph(words).with_config(config).invoke(words.question, config)
+    return both(words).with_config(config).invoke(words.question, config)
 
 
 @way()
@@ -850,7 +863,7 @@ def handler_in_config_and_constructor(words: Words, config: Config) -> Any:
     return before(words, lambda _: {"messages": [model.invoke(words.told)]}).invoke(words.question, config)
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def handler_in_a_models_constructor(words: Words, config: Config) -> Any:
     return Chat(reply=words.said, **callbacks_of(config)).invoke(words.text)
 

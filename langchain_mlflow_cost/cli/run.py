@@ -28,9 +28,9 @@ def run_program(
 
     All that it and its child processes trace is governed.
 
-    mlflow-cost run app.py --port 8000, or mlflow-cost run -m uvicorn app:app --workers 4. Without --policy the file
-    that LANGCHAIN_MLFLOW_COST_POLICY names is used, else the defaults. A policy that cannot be used ends it before the
-    program starts, with exit status 2.
+    Such as `mlflow-cost run app.py --port 8000`, or `mlflow-cost run -m uvicorn app:app --workers 4`. Without --policy
+    the file that LANGCHAIN_MLFLOW_COST_POLICY names is used, else the defaults. A policy that cannot be used ends it
+    before the program starts, with exit status 2.
     """
     from langchain_mlflow_cost.policy.settings import POLICY_VARIABLE
 

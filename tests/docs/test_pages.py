@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -128,3 +129,24 @@ def test_troubleshooting_has_each_message() -> None:
     ]
 
     assert missing == []
+
+
+def test_command_line_page_is_the_commands() -> None:
+    """The page has every command and option as they are; if not: python scripts/write_reference.py."""
+    script = ROOT / "scripts" / "write_reference.py"
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert module.PAGE.read_text(encoding="utf-8") == module.page()
+
+
+def test_every_page_is_in_the_sites_index() -> None:
+    """No page of the documentation is out of the navigation, and those for readers are named on the first page."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    first = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.parent != ROOT]
+    missing = [page for page in pages if f": {page}\n" not in navigation and page != "index.md"]
+    unnamed = [page for page in pages if f"({page})" not in first and page != "index.md"]
+
+    assert (missing, unnamed) == ([], [])

@@ -86,12 +86,12 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 def _placed(parameter: inspect.Parameter, info: OptionInfo | ArgumentInfo, _: Any) -> str:
     name = info.metavar or parameter.name.upper()
-    return name if _required(parameter) else f"[{name}]..."
+    return name if _required(parameter) else f"[{name.strip('[]')}]..."
 
 
 def _words(parameter: inspect.Parameter, info: OptionInfo | ArgumentInfo, kind: Any) -> str:
     if isinstance(info, ArgumentInfo):
-        return info.metavar or parameter.name.upper()
+        return (info.metavar or parameter.name.upper()).strip("[]")
     # Inside `Annotated` typer's first argument is a name, and lands where a default would.
     declared = [info.default] if isinstance(info.default, str) else []
     option = ", ".join([*declared, *(info.param_decls or ())]) or "--" + parameter.name.replace("_", "-")

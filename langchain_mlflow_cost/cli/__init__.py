@@ -1,7 +1,7 @@
 """The command `mlflow-cost`: what a terminal is the right place for; one file a command.
 
 Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra), or a check says no (`explain --graph`,
-`scan --check`); 2 asked for wrongly, or a bad policy; 130 interrupted.
+`scan`, `prove`); 2 asked for wrongly, a bad policy, or nothing proved (`prove`); 130 interrupted.
 """
 
 from __future__ import annotations

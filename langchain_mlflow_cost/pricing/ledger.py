@@ -23,14 +23,18 @@ class Call:
     """One model call that gave an answer, reduced to what is added up."""
 
     node: str
+    """Its path in the graph: `team/researcher`; `""` outside any node."""
     model: str
+    """The one that answered, else the one that was asked for."""
     input_tokens: int
     output_tokens: int
     input_usd: Decimal | None
     """None together with `output_usd` where the model is unpriced: unknown is not zero."""
     output_usd: Decimal | None
     cached: bool = False
+    """LangChain's cache answered: nothing was spent."""
     estimated: bool = False
+    """The provider reported no usage: tokens, and USD with them, are estimated from the text."""
 
 
 @dataclass(slots=True)

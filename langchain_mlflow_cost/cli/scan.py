@@ -350,5 +350,5 @@ def _show_findings(progress: _Progress, experiments: dict[str, str]) -> None:
             table.add_row(each.entity, each.channel, printable(each.node) or "(outside nodes)", f"{count:,}")
         show(out, table)
     names = ", ".join(experiments.values())
-    told = f"in {progress.with_findings:,} of {counted(progress.traces, 'trace')} of {names}"
-    say(out, f"Found {told}" if progress.found else f"Found nothing {told}")
+    traces = f"{counted(progress.traces, 'trace')} of {names}"
+    say(out, f"Found in {progress.with_findings:,} of {traces}" if progress.found else f"Found nothing in {traces}")

@@ -311,7 +311,8 @@ class _Move:
         size = sum(each.size for each in found.files)
         _say(f"Moved and compared, all the same: {kinds}.")
         _say(
-            f"{counted(len(found.files), 'file')} ({counted(size, 'byte')}) copied to {self.new_root}, compared by their hashes."
+            f"{counted(len(found.files), 'file')} ({counted(size, 'byte')}) copied to {self.new_root}, "
+            "compared by their hashes."
         )
         if found.merged is not None:
             self._tell_merged(found.merged)

@@ -135,6 +135,8 @@ def test_command_line_page_is_the_commands() -> None:
     """The page has every command and option as they are; if not: python scripts/write_reference.py."""
     script = ROOT / "scripts" / "write_reference.py"
     spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

@@ -33,6 +33,7 @@ def told(store: str) -> Figures:
     for _ in range(2):
         graph.invoke({"messages": [("user", "hi")]}, {"callbacks": [MlflowCostHandler({})]})
     experiment = mlflow.get_experiment_by_name("tests")
+    assert experiment is not None
     question = Question({experiment.experiment_id: "tests"}, book=Policy().price_book())
     return figures(Store(store), question, UTC)
 

@@ -228,20 +228,18 @@ TEAM_NODES = {
     "team/desk/writer": SONNET_USD,
 }
 
-team = {"private": "plan"}
 
-
-@way(**team)
+@way(private="plan")
 def graph_invoke(words: Words, config: Config) -> Any:
     return team_graph(words).invoke(words.question, config)
 
 
-@way(**team)
+@way(private="plan")
 def graph_ainvoke(words: Words, config: Config) -> Any:
     return asyncio.run(team_graph(words, asynchronous=True).ainvoke(words.question, config))
 
 
-@way(**team)
+@way(private="plan")
 def graph_ainvoke_of_sync_nodes(words: Words, config: Config) -> Any:
     return asyncio.run(team_graph(words).ainvoke(words.question, config))
 
@@ -274,18 +272,18 @@ for _mode in ("values", "custom", "debug", "checkpoints", "tasks"):
 WAYS["graph-stream-all-modes"] = Way(_stream(list(STREAM_MODES)), private="plan")
 
 
-@way(**team)
+@way(private="plan")
 def graph_astream_events(words: Words, config: Config) -> Any:
     streamed = team_graph(words, asynchronous=True)
     return asyncio.run(read(streamed.astream_events(words.question, config, version="v2")))
 
 
-@way(traces=2, **team)
+@way(traces=2, private="plan")
 def graph_batch(words: Words, config: Config) -> Any:
     return team_graph(words).batch([words.question] * 2, config)
 
 
-@way(traces=2, **team)
+@way(traces=2, private="plan")
 def graph_abatch(words: Words, config: Config) -> Any:
     return asyncio.run(team_graph(words, asynchronous=True).abatch([words.question] * 2, config))
 
@@ -295,14 +293,14 @@ def batch_as_completed(words: Words, config: Config) -> Any:
     return list(both(words).batch_as_completed([words.question] * 2, config))
 
 
-@way(traces=3, **team)
+@way(traces=3, private="plan")
 def graph_in_threads(words: Words, config: Config) -> Any:
     shared = team_graph(words)
     with ThreadPoolExecutor(3) as pool:
         return list(pool.map(lambda _: shared.invoke(words.question, config), range(3)))
 
 
-@way(traces=3, at_night="policies", **team)
+@way(traces=3, at_night="policies", private="plan")
 def graph_in_tasks(words: Words, config: Config) -> Any:
     async def run() -> Any:
         shared = team_graph(words, asynchronous=True)
@@ -311,7 +309,7 @@ def graph_in_tasks(words: Words, config: Config) -> Any:
     return asyncio.run(run())
 
 
-@way(traces=2, at_night="policies", **team)
+@way(traces=2, at_night="policies", private="plan")
 def graph_twice_in_a_thread(words: Words, config: Config) -> Any:
     saved = {**config, "configurable": {"thread_id": "t"}}
     shared = team_graph(words)

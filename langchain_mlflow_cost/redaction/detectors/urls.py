@@ -27,6 +27,21 @@ _VARIABLE = re.compile(r"\$\{?\w|<|\{\{?|%\(|\*{3}|\[|x{3}|\.{3}|\u2022", re.ASC
 _TOKEN_USERS = frozenset({"x-oauth-basic", "x-token-auth", "x-access-token", "oauth2", "", "x"})
 
 
+def _user_at(text: str, start: int) -> re.Match[str] | None:
+    match = _USER.match(text, start)
+    if match and match["password"] is not None and "://" in match["password"]:
+        # Two URLs with nothing but a comma between them.
+        return _USER.match(text, start, start + 3 + len(match["user"]) + 1 + match["password"].index("://"))
+    return match
+
+
+def _secret_of(user: str, password: str | None) -> tuple[str, str]:
+    """Give which of the two is a secret, and why; why is empty if none is."""
+    if password is not None and password not in _TOKEN_USERS:
+        return "password", "" if _VARIABLE.match(password) else "password of a URL"
+    return "user", "user of a URL that is a token" if _is_token(user) else ""
+
+
 def find_url_secrets(view: View, found: list[Span]) -> None:
     """Find passwords and tokens in front of the host of a URL."""
     text = view.ascii
@@ -41,26 +56,17 @@ def find_url_secrets(view: View, found: list[Span]) -> None:
                 return
         if at - start > _LONGEST_USER:
             continue
-        match = _USER.match(text, start)
-        if not match:
+        match = _user_at(text, start)
+        if match is None:
             continue
         user, password = match["user"], match["password"]
-        if password is not None and "://" in password:
-            # Two URLs with nothing but a comma between them.
-            match = _USER.match(text, start, start + 3 + len(user) + 1 + password.index("://"))
-            if not match:
-                continue
-            user, password = match["user"], match["password"]
         if password is not None and (_PORT.match(password) and "/" in password + "/" and _is_port(password)):
             continue
         done = match.end()
-        if password is not None and password not in _TOKEN_USERS:
-            if not _VARIABLE.match(password):
-                found.append((*match.span("password"), "SECRET"))
-                view.because(*match.span("password"), "password of a URL")
-        elif _is_token(user):
-            found.append((*match.span("user"), "SECRET"))
-            view.because(*match.span("user"), "user of a URL that is a token")
+        group, why = _secret_of(user, password)
+        if why:
+            found.append((*match.span(group), "SECRET"))
+            view.because(*match.span(group), why)
 
 
 _LONGEST_DRIVER = 200

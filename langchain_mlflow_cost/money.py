@@ -24,6 +24,7 @@ MOST_USD: Final = Decimal(10) ** 12
 LEAST_USD: Final = Decimal(10) ** -24
 """So is a smaller one that is not 0."""
 
+_ONE: Final = Decimal(1)
 _READABLE: Final = Context(prec=12, rounding=ROUND_HALF_EVEN, traps=[])
 
 
@@ -56,6 +57,13 @@ def as_written(value: object) -> Decimal | None:
     if not number.is_finite() or number.copy_abs() > MOST_USD or (number and number.copy_abs() < LEAST_USD):
         return None
     return number
+
+
+def plain(amount: Decimal) -> Decimal:
+    """Take zeros off its end, without turning 30 into 3E+1: prices multiplied out have many, `0.00210000`."""
+    short = amount.normalize(EXACT)
+    exponent = short.as_tuple().exponent
+    return short.quantize(_ONE) if isinstance(exponent, int) and exponent > 0 else short
 
 
 def readable(amount: Decimal | float) -> str:

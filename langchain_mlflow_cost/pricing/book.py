@@ -17,10 +17,11 @@ from typing import Final, NamedTuple
 from genai_prices import data_snapshot
 
 from langchain_mlflow_cost.errors import PolicyError
-from langchain_mlflow_cost.money import EXACT, MOST_USD, ZERO, as_written
+from langchain_mlflow_cost.money import EXACT, MOST_USD, ZERO, as_written, plain
 from langchain_mlflow_cost.notices import nearest
 from langchain_mlflow_cost.pricing.providers import (
     OPENAI,
+    PERPLEXITY,
     model_id,
     provider_id,
 )
@@ -31,13 +32,14 @@ from langchain_mlflow_cost.pricing.rates import (
     ONE,
     OUTPUT_CLASSES,
     PREMIUMS,
+    SEARCH_REQUESTS,
     TOKEN_CLASSES,
     FixedSource,
     ModelRates,
     Rates,
     Source,
     classes_of,
-    plain,
+    request_fee,
     search_fee,
 )
 from langchain_mlflow_cost.pricing.search import Found, Search, Settings, setting_key
@@ -299,13 +301,15 @@ class PriceBook:
                 notes = (*notes, f"{label} has no rate for {name}: the plain one")
         if not usage.fees and "request" not in rates.fees and "-search-" not in model:
             return PricedCall(Cost(input_usd, output_usd), label, model, tuple(lines), notes)
-        fees_usd, fee_lines, missing = _fees(usage, source, model, rates, keep, is_preview=request.is_search_preview)
+        fees_usd, fee_lines, fee_notes = _fees(
+            usage, source, model, rates, keep, label, is_preview=request.is_search_preview
+        )
         return PricedCall(
             Cost(EXACT.add(input_usd, fees_usd), output_usd, fees_usd),
             label,
             model,
             (*lines, *fee_lines),
-            (*notes, *(f"{label} has no fee for {name}: left out" for name in missing)),
+            (*notes, *fee_notes),
         )
 
     # -- finding a price
@@ -343,17 +347,23 @@ def _premium(source: Source, request: CallRequest, result: CallResult) -> tuple[
 
 
 def _fees(
-    usage: Usage, source: Source, model: str, rates: Rates, factor: Decimal, *, is_preview: bool
-) -> tuple[Decimal, list[PriceLine], list[str]]:
-    """Multiply out what is billed per use; give the sum, its lines, and the uses that have no price."""
+    usage: Usage, source: Source, model: str, rates: Rates, factor: Decimal, label: str, *, is_preview: bool
+) -> tuple[Decimal, list[PriceLine], tuple[str, ...]]:
+    """Multiply out what is billed per use; give the sum, its lines, and what to say of it."""
     uses = dict(usage.fees)
     fees = rates.fees
     if "grounding_query" in uses:
         # Gemini up to 2.5 bills a grounded prompt once, 3 and later each query (ai.google.dev, pricing).
         queries = uses.pop("grounding_query")
         uses["web_search"] = 1 if _BILLED_PER_PROMPT.search(source.model) else queries
+    size = next((name for name in SEARCH_REQUESTS.values() if uses.pop(name, None)), None)
+    untold: tuple[str, ...] = ()
     if "request" in fees:
         uses["request"] = 1
+        if source.provider == PERPLEXITY and size is None:
+            untold = ("the size of the search's context is not told: the fee for a large one",)
+        elif source.provider == PERPLEXITY and size is not None and (fee := request_fee(source.model, size)):
+            fees = {**fees, "request": fee}
         if "web_search" not in fees:  # Perplexity's fee for a request is its fee for the search.
             uses.pop("web_search", None)
     elif _IS_SEARCH_MODEL.search(model):
@@ -369,7 +379,8 @@ def _fees(
             usd = EXACT.multiply(fee, count)
             total = EXACT.add(total, usd)
             lines.append(PriceLine(name, count, fee, usd))
-    return total, lines, [name for name, count in uses.items() if count and name not in fees]
+    missing = (f"{label} has no fee for {name}: left out" for name, count in uses.items() if count and name not in fees)
+    return total, lines, (*untold, *missing)
 
 
 def _split(billed: Decimal, listed: Cost | None, usage: Usage | None) -> Cost:

@@ -80,13 +80,6 @@ FEE_PRICE_KEYS: Final[dict[str, str]] = {
 }
 
 
-def plain(amount: Decimal) -> Decimal:
-    """Take trailing zeros off, without turning 30 into 3E+1."""
-    short = amount.normalize(EXACT)
-    exponent = short.as_tuple().exponent
-    return short.quantize(ONE) if isinstance(exponent, int) and exponent > 0 else short
-
-
 def classes_of(usage: Usage) -> list[tuple[str, int]]:
     """Split a usage into disjoint classes of tokens; those without tokens are left out."""
     plain = usage.input_tokens
@@ -391,6 +384,33 @@ def search_fee(model: str, *, is_preview: bool) -> Decimal | None:
     if "-search-preview" in model or (is_preview and _SEARCHES_WITHOUT_THOUGHT.search(model)):
         return _PREVIEW_USD
     return _SEARCH_USD if "-search-api" in model else None
+
+
+SEARCH_REQUESTS: Final[dict[str, str]] = {"low": "request_low", "medium": "request_medium", "high": "request_high"}
+"""Perplexity's `search_context_size`, as a use of its own: so it is in `CallResult` and in the stored bill."""
+
+_REQUEST_USD: Final[dict[str, tuple[str, str, str]]] = {
+    # Perplexity's low, medium and high, as last published (docs.perplexity.ai, pricing); genai-prices 0.2.3 has the
+    # dearest alone.
+    "sonar": ("0.005", "0.008", "0.012"),
+    "sonar-reasoning": ("0.005", "0.008", "0.012"),
+    "sonar-pro": ("0.006", "0.010", "0.014"),
+    "sonar-reasoning-pro": ("0.006", "0.010", "0.014"),
+}
+
+
+def request_fee(model: str, size: str) -> Decimal | None:
+    """Give Perplexity's fee for a request.
+
+    Args:
+        model: The name that the list has.
+        size: One of the values of `SEARCH_REQUESTS`.
+
+    Returns:
+        USD a request; None where the list is all that is known.
+    """
+    fees = _REQUEST_USD.get(model)
+    return None if fees is None else Decimal(fees[tuple(SEARCH_REQUESTS.values()).index(size)])
 
 
 # --- regions ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from typing import Any, Final
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import blocks_of, said_text
 from langchain_mlflow_cost.pricing.bills import bill_of
-from langchain_mlflow_cost.pricing.providers import AWS, GOOGLE, host_of, model_id, provider_id
+from langchain_mlflow_cost.pricing.providers import AWS, GOOGLE, PERPLEXITY, host_of, model_id, provider_id
+from langchain_mlflow_cost.pricing.rates import SEARCH_REQUESTS
 from langchain_mlflow_cost.pricing.reported import Reading, holds_totals, usage_of
 from langchain_mlflow_cost.pricing.tokenizer import count_tokens
 from langchain_mlflow_cost.pricing.usage import STANDARD_TIER, CallRequest, CallResult, Usage
@@ -100,6 +101,7 @@ def _call_request(
         batch_size=batch_size if batch_size > 0 else 1,
         is_search_preview=_has_search_preview(params.get("tools")),
         sends_audio=provider == GOOGLE and _has_audio(messages),
+        search_context=_search_context(sources),
     )
 
 
@@ -120,6 +122,10 @@ def _setting(name: str, sources: list[Mapping[str, Any]]) -> Any:
         if (value := source.get(name)) is not None:
             return value
     return None
+
+
+def _search_context(sources: list[Mapping[str, Any]]) -> str | None:
+    return _text(_mapping(_setting("web_search_options", sources)).get("search_context_size"))
 
 
 def _host(constructor: Mapping[str, Any]) -> str | None:
@@ -213,6 +219,8 @@ def _call_result(
         usage = Usage()
     if usage is not None and request.provider == GOOGLE:
         usage = _with_images(usage, response_model or request.model or "", generations)
+    if size := SEARCH_REQUESTS.get(_search_size(response, raw, request) or ""):
+        uses[size] = 1
     if usage is not None and (uses or "server_tool_use" in raw or "num_search_queries" in raw):
         usage = replace(usage, fees=_fees(raw, uses))
     tier = _tier(response.get("service_tier") or response.get("serviceTier") or llm_output.get("service_tier"))
@@ -489,6 +497,15 @@ def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> N
         if tool is not None and (identity is None or (identity not in failed and identity not in seen)):
             uses[tool] = uses.get(tool, 0) + 1
             seen.add(identity)
+
+
+def _search_size(response: Mapping[str, Any], raw: Mapping[str, Any], request: CallRequest) -> str | None:
+    """Find how widely Perplexity searched: only it tells, and of requests only its own count."""
+    told = response.get("search_context_size") or raw.get("search_context_size")
+    if told is None and request.search_context is not None:
+        is_own = request.provider == PERPLEXITY or (request.host or "").endswith("perplexity.ai")
+        return request.search_context if is_own else None
+    return _text(told)
 
 
 _SERVER_TOOLS: Final = frozenset({"web_search", "file_search"})

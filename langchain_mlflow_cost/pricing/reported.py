@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from langchain_mlflow_cost.pricing.providers import ANTHROPIC, GOOGLE, PERPLEXITY, model_id, provider_id
+from langchain_mlflow_cost.pricing.providers import ANTHROPIC, AWS, GOOGLE, PERPLEXITY, model_id, provider_id
 from langchain_mlflow_cost.pricing.usage import CallRequest, CallResult, Usage
 
 _TOTALS: Final[dict[str, str]] = {
@@ -245,6 +245,53 @@ class Reading:
         if long:
             counts["cache_write_1h"] = long
 
+    def forget_made_up(self, raw: Mapping[str, Any]) -> None:
+        """Take a total of 0 for one that was not reported, where an integration has made it up.
+
+        ChatOpenAI writes 0 for a total that is missing or null. The provider's own usage tells; in a stream, which
+        hands on none, the total does, by a rest that no other class explains.
+        """
+        totals = self.totals
+        if not totals.keys() >= {"input", "output"}:
+            return
+        other = Reading([])
+        if raw:
+            other.read(raw)
+        for name, beside in (("output", "input"), ("input", "output")):
+            if totals[name] or not totals[beside]:
+                continue
+            if other.totals:
+                is_made_up = name not in other.totals
+                if is_made_up and "total" not in other.totals:
+                    totals.pop("total", None)
+            else:
+                rest = totals.get("total", 0) - totals[beside]
+                # Cached tokens beside an input of 0 are added to it later.
+                is_explained = rest in self._explained() if name == "output" else self.told(_CACHE_CLASSES)
+                is_made_up = rest > 0 and not is_explained
+            if is_made_up:
+                del totals[name]
+                return
+
+    def _explained(self) -> tuple[int, ...]:
+        """What may stand beside the totals: cached tokens, reasoning, both."""
+        cached, read = self.told(_CACHE_CLASSES), self.counts.get("cache_read", 0)
+        reasoning = self.counts.get("reasoning", 0)
+        return (reasoning, *(part + more for part in (cached, read, cached - read) if part for more in (0, reasoning)))
+
+    def take_off_gross(self) -> None:
+        """Take cached tokens off an input that has them already, and was told without them in mind.
+
+        Bedrock's Converse tells OpenAI's models with the cached tokens in `inputTokens`, and adds them to its total as
+        well; langchain-aws adds them once more, as is right for every other maker. A call that is not streamed has been
+        seen both ways: what is less than the cached tokens cannot hold them.
+        """
+        cached, whole = self.told(_CACHE_CLASSES), self.totals["input"]
+        if cached and whole - cached >= cached:
+            self.problems.append(f"cached tokens ({cached}) were twice in the input tokens ({whole}); taken off once")
+            self.totals["input"] = whole - cached
+            self.totals.pop("total", None)
+
     def settle_total(self) -> None:
         """Let the total decide whether cached tokens are in the input, beside it, or in it twice."""
         counts, totals = self.counts, self.totals
@@ -355,8 +402,10 @@ def usage_of(
     # OpenAI's shape has the cached tokens in its prompt tokens. Bedrock's InvokeModel has the same names, and not.
     is_openai = "prompt_tokens" in reported and "cache_write_input_tokens" not in reported
     is_perplexity = request.provider == PERPLEXITY
-    partly = reading.settle_totals(is_raw=is_raw, is_openai=is_openai, is_perplexity=is_perplexity)
     totals, counts = reading.totals, reading.counts
+    if not is_raw and not (totals.get("input") and totals.get("output")):
+        reading.forget_made_up(raw)
+    partly = reading.settle_totals(is_raw=is_raw, is_openai=is_openai, is_perplexity=is_perplexity)
     if "input" not in totals:
         problems.append("input tokens were not reported")
         return None, False
@@ -367,6 +416,8 @@ def usage_of(
         return Usage(totals["input"], totals["output"]), partly
     if not counts.keys().isdisjoint(_WRITES):
         reading.settle_writes(request.cache_ttl)
+    if request.provider == AWS and "prompt_tokens" not in raw and "openai." in (request.model or ""):
+        reading.take_off_gross()
     if not counts.keys().isdisjoint(_INPUT_PARTS):
         reading.settle_total()
         reading.settle_input()

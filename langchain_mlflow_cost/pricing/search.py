@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import genai_prices
 from genai_prices import data_snapshot
 
-from langchain_mlflow_cost.money import ZERO
+from langchain_mlflow_cost.money import ZERO, plain
 from langchain_mlflow_cost.pricing.providers import (
     ANTHROPIC,
     LOCAL_PROVIDERS,
@@ -31,7 +31,6 @@ from langchain_mlflow_cost.pricing.rates import (
     ModelRates,
     Source,
     fixed_source,
-    plain,
 )
 
 if TYPE_CHECKING:

@@ -137,6 +137,8 @@ class CallRequest:
     """Whether OpenAI's older search tool was sent, which has a price of its own; the answer does not tell which."""
     sends_audio: bool = False
     """Whether the prompt has audio, which one integration counts as text."""
+    search_context: str | None = None
+    """Perplexity's `search_context_size`, which decides its fee for a request; not every stream's end tells it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,10 @@ CLASS_PRICES = [
     pytest.param("perplexity", "sonar-deep-research", Usage(33, 101_176, reasoning=73_997, citation=20_016, fees=(("web_search", 18),)), "0.409393", id="deep-research"),
     # Sonar's fee for a request is its fee for the search: 1000 * 3e-6 + 100 * 15e-6 + 0.014
     pytest.param("perplexity", "sonar-pro", Usage(1000, 100, fees=(("web_search", 3),)), "0.0185", id="request-fee"),
+    # By the size of the search's context: 6, 10, 14 and 5, 8, 12 a thousand.
+    pytest.param("perplexity", "sonar-pro", Usage(1000, 100, fees=(("request_low", 1),)), "0.0105", id="request-fee-low"),
+    pytest.param("perplexity", "sonar-pro", Usage(1000, 100, fees=(("request_medium", 1),)), "0.0145", id="request-fee-medium"),
+    pytest.param("perplexity", "sonar", Usage(1000, 100, fees=(("request_high", 1),)), "0.0131", id="request-fee-high"),
     # Claude on OpenRouter: no listed rate for an hour's cache, which costs twice the input: 1000 * 6e-6
     pytest.param("openrouter", "anthropic/claude-sonnet-4.5", Usage(1000, 0, cache_write_1h=1000), "0.006", id="hour-without-rate"),
     # No own rate: gpt-4o does not bill cache writes. 1000 * 2.5e-6

@@ -170,6 +170,25 @@ SHAPES = [
         Usage(10, 25, reasoning=20),
         id="raw-gemini",
     ),
+    # ChatOpenAI writes 0 for a total that the provider left out.
+    pytest.param(
+        "openai",
+        {"input_tokens": 1000, "output_tokens": 0, "total_tokens": 1100},
+        {"token_usage": {"prompt_tokens": 1000, "completion_tokens": None, "total_tokens": 1100}},
+        Usage(1000, 100),
+        id="output-made-up",
+    ),
+    pytest.param(
+        "openai",
+        {"input_tokens": 0, "output_tokens": 100, "total_tokens": 1100},
+        {"token_usage": {"completion_tokens": 100, "total_tokens": 1100}},
+        Usage(1000, 100),
+        id="input-made-up",
+    ),
+    pytest.param("openai", {"input_tokens": 1000, "output_tokens": 0, "total_tokens": 1100}, {}, Usage(1000, 100), id="output-made-up-in-a-stream"),
+    pytest.param("openai", {"input_tokens": 0, "output_tokens": 100, "total_tokens": 1100}, {}, Usage(1000, 100), id="input-made-up-in-a-stream"),
+    pytest.param("openai", totals(1000, 0), {"token_usage": {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}}, Usage(1000, 0), id="no-output"),
+    pytest.param("perplexity", totals(7, 9), {"search_context_size": "medium"}, Usage(7, 9, fees=(("request_medium", 1),)), id="perplexity-size"),
 ]  # fmt: skip
 
 
@@ -229,6 +248,48 @@ def test_odd_usage(usage: dict[str, Any], expected: Usage | None, problem: str |
     else:
         assert result.usage is None or result.estimated
     assert (problem in result.problems) if problem else not result.problems
+
+
+def test_output_made_up_without_a_total_is_counted() -> None:
+    """A 0 that an integration put in place of nothing is no count: the answer is counted, and marked."""
+    told = {"token_usage": {"prompt_tokens": 10, "completion_tokens": None, "total_tokens": None}}
+    result = call_result(CallRequest(provider="openai"), answer(totals(10, 0), told, content="four" * 10), None)
+
+    assert Usage(10, 10) == result.usage
+    assert result.estimated
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "expected"),
+    [
+        # As seen in streams: inputTokens 4995 with 4993 cached in it; langchain-aws says 4995 + 4993.
+        pytest.param("global.openai.gpt-5.6-luna", (9988, 4993, 0), Usage(4995, 12, cache_read=4993), id="read"),
+        # 12401 with 8367 read and 4032 written in it: only 2 are fresh.
+        pytest.param(
+            "us.openai.gpt-5.6-sol", (24800, 8367, 4032), Usage(12401, 12, cache_read=8367, cache_write=4032), id="both"
+        ),
+        # As seen without a stream: inputTokens 2.
+        pytest.param("openai.gpt-5.6-sol", (4995, 4993, 0), Usage(4995, 12, cache_read=4993), id="net"),
+        pytest.param("anthropic.claude-sonnet-4-5", (9988, 4993, 0), Usage(9988, 12, cache_read=4993), id="claude"),
+    ],
+)
+def test_cached_tokens_of_openai_at_bedrock(model: str, told: tuple[int, int, int], expected: Usage) -> None:
+    """Converse tells OpenAI's models with the cached tokens in their input, in streams at least; they count once."""
+    prompt, read, written = told
+    usage = totals(prompt, 12, input_token_details={"cache_read": read, "cache_creation": written})
+    result = call_result(CallRequest(provider="aws", model=model), answer(usage), None)
+
+    assert expected == result.usage
+    assert bool(result.problems) == (expected.input_tokens != prompt)
+
+
+def test_prompt_tokens_of_openai_at_bedrock_hold_the_cached() -> None:
+    """InvokeModel speaks OpenAI's own language, in which nothing is counted twice."""
+    usage = totals(10_000, 12, input_token_details={"cache_read": 3000})
+    raw = {"usage": {"prompt_tokens": 10_000, "completion_tokens": 12, "total_tokens": 10_012}}
+    result = call_result(CallRequest(provider="aws", model="openai.gpt-5.5"), answer(usage, raw), None)
+
+    assert Usage(10_000, 12, cache_read=3000) == result.usage
 
 
 def test_missing_output_is_counted_from_the_text() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langchain_mlflow_cost.money import ZERO, readable
+from langchain_mlflow_cost.money import ZERO, plain, readable
 from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class BudgetExceededError(RuntimeError):
     ) -> None:
         """Keep the figures and compose the message from them."""
         self.budget = budget
-        self.limit_usd = limit_usd
-        self.spent_usd = spent_usd
-        self.reserved_usd = reserved_usd
+        self.limit_usd = None if limit_usd is None else plain(limit_usd)
+        self.spent_usd = plain(spent_usd)
+        self.reserved_usd = plain(reserved_usd)
         self.scope = scope
         self.per = per
         self.limit_tokens = limit_tokens

@@ -28,7 +28,7 @@ from langchain_mlflow_cost.budgets.words import (
     unpriced_words,
 )
 from langchain_mlflow_cost.errors import BudgetExceededError
-from langchain_mlflow_cost.money import EXACT, ZERO
+from langchain_mlflow_cost.money import EXACT, ZERO, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -360,14 +360,14 @@ def reached(state: TraceState, held: Iterable[Held]) -> tuple[list[str], list[Bu
                     events.append(
                         BudgetEvent(
                             budget=counted.words,
-                            sum=spent,
+                            sum=plain(spent),
                             limit=Decimal(limit),
                             unit=unit,  # type: ignore[arg-type]
                             fraction=float(fraction),
                             node=each.reservation.node,
                             scope=budget.scope,
                             per=budget.per,
-                            reserved=counted.reserved_usd if unit == "USD" else Decimal(counted.reserved_tokens),
+                            reserved=plain(counted.reserved_usd) if unit == "USD" else Decimal(counted.reserved_tokens),
                         )
                     )
     return notices, events

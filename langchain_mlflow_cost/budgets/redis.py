@@ -196,7 +196,13 @@ class RedisSums:
             if not self._send_some(until_s):
                 time.sleep(0.05)
         with self._lock:
-            rest = {call: each.usd for calls in self._unsent.values() for call, each in calls.items()}
+            # A refused or failed call is settled at nothing: that its end was not told loses no cost.
+            rest = {
+                call: each.usd
+                for calls in self._unsent.values()
+                for call, each in calls.items()
+                if each.usd or each.tokens
+            }
         if rest:
             usd = readable(sum(rest.values(), Decimal(0)))
             logger.error("Redis at %s is away: the costs of %d calls, %s USD, were lost", self._name, len(rest), usd)

@@ -283,6 +283,18 @@ def test_fractions_are_told_once(store: str) -> None:
     ]
 
 
+def test_amounts_have_no_zeros_at_their_end(store: str) -> None:
+    """What a program prints of a refusal and of an event reads as an amount: 0.0036, not 0.003600 or 0E-6."""
+    events: list[Any] = []
+    handler = limited(0.003, warn_at=[0.5], on_budget=events.append)
+    model = FakeChat(model=SONNET, usage=SHORT)
+    with pytest.warns(UserWarning, match="50 %"), pytest.raises(BudgetExceededError) as refusal:
+        one_node(lambda state: {"messages": [model.invoke("hi") for _ in range(3)]}).invoke(ASK, given(handler))
+
+    assert [str(refusal.value.spent_usd), str(refusal.value.reserved_usd)] == ["0.0036", "0"]
+    assert [(str(each.sum), str(each.reserved)) for each in events] == [("0.0018", "0"), ("0.0036", "0")]
+
+
 def test_a_callback_that_fails_stops_nothing(store: str, caplog: pytest.LogCaptureFixture) -> None:
     """What `on_budget` raises is logged, once a cause."""
 

@@ -88,6 +88,8 @@ def _call_request(
     cap = _positive(metadata.get("ls_max_tokens"))
     if cap is None:
         cap = next((found for key in _CAP_KEYS if (found := _positive(params.get(key))) is not None), None)
+    host = _host(constructor)
+    is_perplexity = provider == PERPLEXITY or (host is not None and host.endswith("perplexity.ai"))
     return CallRequest(
         provider=provider,
         model=model_id(model) if model else None,
@@ -95,13 +97,13 @@ def _call_request(
         n=_positive(params.get("n")) or 1,
         service_tier=_tier(_setting("service_tier", sources) or params.get("serviceTier")),
         cache_ttl=_cache_ttl(params, messages) if provider in _CACHE_CONTROL_PROVIDERS else None,
-        host=_host(constructor),
+        host=host,
         speed=_text(_setting("speed", sources)),
         region=_text(_setting("inference_geo", sources) or constructor.get("location")),
         batch_size=batch_size if batch_size > 0 else 1,
         is_search_preview=_has_search_preview(params.get("tools")),
         sends_audio=provider == GOOGLE and _has_audio(messages),
-        search_context=_search_context(sources),
+        search_context=_search_context(sources) if is_perplexity else None,
     )
 
 
@@ -501,10 +503,7 @@ def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> N
 
 def _search_size(response: Mapping[str, Any], raw: Mapping[str, Any], request: CallRequest) -> str | None:
     """Find how widely Perplexity searched: only it tells, and of requests only its own count."""
-    told = response.get("search_context_size") or raw.get("search_context_size")
-    if told is None and request.search_context is not None:
-        is_own = request.provider == PERPLEXITY or (request.host or "").endswith("perplexity.ai")
-        return request.search_context if is_own else None
+    told = response.get("search_context_size") or raw.get("search_context_size") or request.search_context
     return _text(told)
 
 

@@ -308,12 +308,9 @@ class _Move:
         found, root = self.found, self.store.root
         assert found is not None
         kinds = ", ".join(counted(count, kind) for kind, count in found.equal.items() if count)
-        size = sum(each.size for each in found.files)
+        files, size = counted(len(found.files), "file"), counted(sum(each.size for each in found.files), "byte")
         _say(f"Moved and compared, all the same: {kinds}.")
-        _say(
-            f"{counted(len(found.files), 'file')} ({counted(size, 'byte')}) copied to {self.new_root}, "
-            "compared by their hashes."
-        )
+        _say(f"{files} ({size}) copied to {self.new_root}, compared by their hashes.")
         if found.merged is not None:
             self._tell_merged(found.merged)
         if found.repeated:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -30,10 +30,12 @@ POLICIES = [
 _GRAPH = """
 from langchain.agents import create_agent
 from langchain_mlflow_cost import MlflowCostHandler, Policy
+from langgraph.checkpoint.memory import InMemorySaver
 import mlflow
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
-graph = create_agent("openai:gpt-4o-mini", [])
-question, config = {"messages": [("user", "hi")]}, {"callbacks": [MlflowCostHandler()]}
+graph = create_agent("openai:gpt-4o-mini", [], checkpointer=InMemorySaver())
+question = {"messages": [("user", "hi")]}
+config = {"callbacks": [MlflowCostHandler()], "configurable": {"thread_id": "6"}}
 """
 BEFORE = dict.fromkeys(("docs/budgets.md", "docs/cost.md", "docs/policy.md"), _GRAPH)
 """What the readers of a reference page have in their program already."""
@@ -133,14 +135,9 @@ def test_troubleshooting_has_each_message() -> None:
 
 def test_command_line_page_is_the_commands() -> None:
     """The page has every command and option as they are; if not: python scripts/write_reference.py."""
-    script = ROOT / "scripts" / "write_reference.py"
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    script = runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
 
-    assert module.PAGE.read_text(encoding="utf-8") == module.page()
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"]()
 
 
 def test_every_page_is_in_the_sites_index() -> None:

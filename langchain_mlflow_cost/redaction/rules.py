@@ -183,7 +183,7 @@ class Rules:
                 self._find_custom(without_surrogates(text), here)
         if self._scanner:
             for text, here in zip(scanned, found, strict=True):
-                if here or len(text) not in detectors.BASE64_SIZES or " " in text:
+                if here or len(text) not in detectors.LENGTHS_OF_BASE64 or " " in text:
                     continue
                 if (meant := detectors.from_base64(text)) is not None:
                     here.extend(_of_the_whole(len(text), len(meant), self._scanner.find(meant)))

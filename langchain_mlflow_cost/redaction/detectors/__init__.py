@@ -16,7 +16,7 @@ from langchain_mlflow_cost.redaction.detectors.accounts import find_ibans, find_
 from langchain_mlflow_cost.redaction.detectors.addresses import find_ip_addresses, find_mac_addresses
 from langchain_mlflow_cost.redaction.detectors.credentials import find_secrets
 from langchain_mlflow_cost.redaction.detectors.disguises import (
-    BASE64_SIZES,
+    LENGTHS_OF_BASE64,
     LENGTHS_OF_IDS,
     decoded,
     from_base64,
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = [
-    "BASE64_SIZES",
     "ENTITIES",
+    "LENGTHS_OF_BASE64",
     "LENGTHS_OF_IDS",
     "NATIONAL_ENTITIES",
     "NO_ADDRESS",

@@ -96,16 +96,14 @@ def is_id(text: str) -> bool:
     return len(text) in LENGTHS_OF_IDS and _ID.fullmatch(text) is not None
 
 
+LENGTHS_OF_BASE64 = range(16, 4097, 4)
+"""No other text is read as base64 as a whole."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{15,4096}={0,2}|[A-Za-z0-9_-]{15,4096}={0,2}", re.ASCII)
-
-
-BASE64_SIZES = range(16, 4097, 4)
-"""Characters of a text that may be base64 of another one: whole groups of four."""
 
 
 def from_base64(text: str) -> str | None:
     """Read a text that is base64 as a whole, and of a text."""
-    if len(text) not in BASE64_SIZES or not _BASE64.fullmatch(text) or is_id(text):
+    if len(text) not in LENGTHS_OF_BASE64 or not _BASE64.fullmatch(text) or is_id(text):
         return None
     try:
         meant = base64.b64decode(text.translate(_URL_SAFE), validate=True).decode()

@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern, is_in, spans
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, is_in, spans, text_pattern
 
 
 class Kind(NamedTuple):
@@ -37,7 +37,8 @@ OTHER_PASSWORDS = (
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_WORD = re.compile(r"[\W_]+")
-_PASSWORD_NAME = re.compile(
+# With RE2: of so many words, `re` tries each at each letter, and a program has hundreds of names.
+_PASSWORD_NAME = text_pattern(
     rf"(?:^|_|[a-z])(?:{LATIN_PASSWORDS.replace('?', '').replace('[ _]', '_')})s?[0-9]{{0,2}}$"
     rf"|(?:{OTHER_PASSWORDS.replace(' ', '_')})$"
     r"|(?:^|_)(?:(?:db|my|user|root|admin|smtp|ftp|mail|redis|mysql|pg|postgres|login|auth|ssh|vpn|wifi|proxy|app|rabbitmq|"
@@ -58,7 +59,7 @@ _NOT_PASSWORD_NAME = re.compile(
 )
 # Short ones are ordinary words and verbs, too.
 VERBS = re.compile(r"(?:.*_)?(?:pass|pw|psk|otp|wpa)[0-9]*", re.IGNORECASE)
-_KEY_NAME = re.compile(
+_KEY_NAME = text_pattern(
     r"(?:api|access|secret|private|encryption|signing|signature|master|account|consumer|app|application|shared|service|"
     r"admin|storage|subscription|licen[cs]e|deploy|webhook|auth|oauth|bearer|refresh|session|id|security|bot|user|"
     r"client|personal|pat|csrf|xsrf|jwt|hmac|aes|rsa|ssh|gpg|iam|cloud|vault|github|gitlab|slack|stripe|openai|"
@@ -79,7 +80,7 @@ _KEY_NAME = re.compile(
 )
 _PLACE_NAME = re.compile(r"(?:connection_?strings?|conn_?str(?:ing)?|dsn|webhooks?(?:_?ur[il]s?)?)$")
 _MAYBE_NAME = re.compile(r"(?:key|token|secret|auth|pin|credentials?)[0-9]{0,2}$")
-_NOT_SECRET_NAME = re.compile(
+_NOT_SECRET_NAME = text_pattern(
     r"public|publishable|pub_?key|authenticity_?token|(?:^|_)(?:max|min|total|num|n|count|input|output|prompt|completion|reasoning|cached?|"
     r"used|remaining|next|page|continuation|sync|cursor|primary|foreign|partition|sort|hash|range|cache|bucket|object|"
     r"schema|sequence|index|idempotency|row|map|dict|column|routing|group|registry|hot|short_?cut|answer|translation|"
@@ -101,14 +102,15 @@ def plain_name(name: str) -> str:
 def name_kind(name: str) -> Kind | None:
     """Say whether the name of a field or variable announces a secret; `total_tokens` and `public_key` do not."""
     plain = plain_name(name)
-    if _PASSWORD_NAME.search(plain):
+    data = plain.encode(errors="replace")
+    if is_in(_PASSWORD_NAME, data):
         return None if _NOT_PASSWORD_NAME.search(plain) else PASSWORD
     if not plain.isascii():
         bare = "".join(one for one in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(one))
         return name_kind(bare) if bare.isascii() else None
-    if _NOT_SECRET_NAME.search(plain):
+    if is_in(_NOT_SECRET_NAME, data):
         return None
-    if _KEY_NAME.search(plain):
+    if is_in(_KEY_NAME, data):
         return KEY
     if _MAYBE_NAME.search(plain):
         return MAYBE

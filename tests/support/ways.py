@@ -747,6 +747,7 @@ def _inside(work: Callable[[Words], Any]) -> Callable[[Words, Config], Any]:
 
 
 _NIGHT = {
+    "many-answers": "policies",
     "many-answers-generated": "policies",
     "llm-cache-generated": "policies",
     "pool-of-threads": "costs",
@@ -775,7 +776,7 @@ def _parallel(words: Words) -> Any:
     return prompted(RunnableParallel(one=one, two=two), RunnableLambda(str), Chat(reply=words.other))
 
 
-@way(traces=2, private=None)
+@way(traces=2, private=None, at_night="policies")
 def bare_model(words: Words, config: Config) -> Any:
     model = FakeChat(answers=[words.said])
     return [model.invoke(words.text, config), asyncio.run(model.ainvoke(words.text, config))]
@@ -800,7 +801,7 @@ def generate_with_callbacks(words: Words, config: Config) -> Any:
     return model.generate([[HumanMessage(words.text)], [HumanMessage("x")]], callbacks=config.get("callbacks"))
 
 
-@way(private=None)
+@way(private=None, at_night="policies")
 def sequence(words: Words, config: Config) -> Any:
     return _parallel(words).invoke({"topic": words.told}, config)
 
@@ -866,7 +867,7 @@ def handler_in_a_models_constructor(words: Words, config: Config) -> Any:
     return Chat(reply=words.said, **callbacks_of(config)).invoke(words.text)
 
 
-@way()
+@way(at_night="policies")
 def handler_in_a_models_constructor_below_a_graph(words: Words, config: Config) -> Any:
     model = Chat(reply=words.said, **callbacks_of(config))
     return graph(("quiet", lambda _: {"messages": [model.invoke(words.told)]})).invoke(words.question)

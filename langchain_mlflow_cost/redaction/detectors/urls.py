@@ -1,6 +1,6 @@
 """Credentials in URLs: `scheme://user:password@host`, `https://token@host`."""
 
-# ruff: noqa: C901, PLR2004 - numbers of digits and letters, as the formats themselves have them
+# ruff: noqa: PLR2004 - numbers of digits and letters, as the formats themselves have them
 
 from __future__ import annotations
 

@@ -96,7 +96,8 @@ def live_span(span: SdkSpan) -> LiveSpan | None:
     if trace_id is None:
         return None
     found: LiveSpan | None = manager.get_span_from_id(trace_id, f"{span.context.span_id:016x}")
-    return found
+    # Ids are drawn from `random`: where a program seeds it anew, another trace's spans have the same ones.
+    return found if found is not None and found._span is span else None  # noqa: SLF001
 
 
 def types_in_trace(span: SdkSpan) -> set[str]:
@@ -132,6 +133,12 @@ def open_ancestors(span: SdkSpan) -> list[LiveSpan]:
         if live is not None and live.end_time_ns is None:
             found.append(live)
     return found
+
+
+def is_below_local_root(span: SdkSpan) -> bool:
+    """Whether the outermost open span above one, or it itself, is its trace's root, not below another process's."""
+    outermost = next((otel(above) for above in reversed(open_ancestors(span))), span)
+    return outermost.parent is None
 
 
 ERROR_LEVEL = int(SpanLogLevel.ERROR)

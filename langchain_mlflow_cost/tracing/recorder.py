@@ -39,6 +39,7 @@ from langchain_mlflow_cost.adapters.spans import (
     end_span,
     ended,
     has_span_processors,
+    is_below_local_root,
     live_span,
     log_level_of,
     open_ancestors,
@@ -166,7 +167,11 @@ class GuardedRecorder(Recorder):
         if state is not None:
             return state.trace
         context = active.get_span_context()
-        return (known_trace(context.trace_id) if context.is_valid else None) or Trace()
+        known = known_trace(context.trace_id) if context.is_valid else None
+        if known is None or (isinstance(active, SdkSpan) and is_below_local_root(active) and known.is_at_rest):
+            # An open root of a known trace is guarded: it is another trace, whose id was drawn a second time.
+            return Trace()
+        return known
 
     def _reapply_policy(self, run: Run) -> None:
         if run.state is not None and run.span is not None:

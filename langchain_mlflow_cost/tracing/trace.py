@@ -414,7 +414,8 @@ class _Ended:
         with self._lock:
             before = self._known.pop(trace.trace_id, None)
             names = frozenset(named) if before is None else before.session_ids | named
-            self._known[trace.trace_id] = EndedTrace(trace.info_policy, names)
+            policy = trace.info_policy if before is None else before.policy.stricter(trace.info_policy)
+            self._known[trace.trace_id] = EndedTrace(policy, names)
             if len(self._known) > limits().ended_traces:
                 self._known.popitem(last=False)
 

@@ -38,7 +38,8 @@ def unclaimed_state(span: SdkSpan) -> SpanState | None:
     if handler is None:
         return None
     trace = known_trace(span.context.trace_id)
-    if trace is None:
+    if trace is None or (span.parent is None and trace.is_at_rest):
+        # Also where a program seeds `random` anew, and the id of a trace is drawn a second time.
         trace = Trace()
         make_known(span.context.trace_id, trace)
         # What it is below of is another process's, or was there before anything was governed.

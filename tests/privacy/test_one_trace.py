@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
 from fakes import Chat, graph
+from heard import HEARINGS
 from leaks import kept, prose, spelling_in
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -91,3 +94,24 @@ def test_hearing_that_fails_withholds_everything(sinks: Sinks) -> None:
 
     assert spelling_in(question, sinks.everything()) is None
     assert handler.summary().llm_calls == 2
+
+
+@pytest.mark.parametrize("policy", ["private", "open"])
+def test_ids_that_are_drawn_twice(sinks: Sinks, policy: str) -> None:
+    """A program that seeds `random` for each request, from which ids are drawn, gets the same trace id each time."""
+    handler = MlflowCostHandler(PRIVATE if policy == "private" else OPEN)
+    hearing = HEARINGS["another library's model stream, left half read"]
+    stored = []
+    for _ in range(2):
+        text, other = prose(), kept()
+        private = graph(("quiet", lambda _, text=text: hearing.run(text) or {}))
+        random.seed(7)
+        with mlflow.start_span("endpoint") as span:
+            span.set_inputs(f"{other} {text}")
+            Chat().invoke(f"route {text}", {"callbacks": [handler]})
+            private.invoke({"messages": []}, {"callbacks": [handler]})
+        everything = sinks.everything()
+        stored.append((spelling_in(text, everything) is None, other.encode() in everything))
+    random.seed(os.urandom(16))
+
+    assert stored == [(policy == "private", True)] * 2

@@ -46,6 +46,15 @@ def without_private_text(text: str, private: PrivateText) -> tuple[str, int]:
     """
     if not private:
         return text, 0
+    known = private.answer_for(text)
+    if known is None:
+        generation = private.generation
+        known = _searched(text, private)
+        private.note_answer(text, known, generation)
+    return known
+
+
+def _searched(text: str, private: PrivateText) -> tuple[str, int]:
     tokens = json_tokens(text)
     if tokens is None:
         return private.scrub(text)

@@ -157,6 +157,9 @@ class PrivateText:
         self._marks: list[Marks] = []
         """What is left of indexes that were let go, and what other processes have sent."""
         self._cache: dict[str, tuple[str, int]] = {}
+        self._payloads: dict[str, tuple[str, int]] = {}
+        self.generation = 0
+        """Another one after each change: what was found before need not be true any more."""
         self.chars = 0
         """Of what is remembered in full."""
         self.is_full = False
@@ -181,7 +184,7 @@ class PrivateText:
 
     def _forget(self) -> None:
         self._index, self._seen, self.chars = Index(), set(), 0
-        self._cache.clear()
+        self._forget_answers()
 
     def keep_marks(self) -> None:
         """Let go of all but a tenth: shorter pieces are not recognised any more, see `Marks`."""
@@ -213,7 +216,7 @@ class PrivateText:
         with self._lock:
             # Whoever sends, sends all: what came before is among it.
             self._marks = [*(known for known in self._marks if not known.is_sent), loaded]
-            self._cache.clear()
+            self._forget_answers()
 
     def add(self, text: str) -> None:
         """Remember a text; one that was added before costs nothing."""
@@ -221,7 +224,7 @@ class PrivateText:
             if text in self._seen or self.is_full:
                 return
             self.chars += len(text)
-            self._cache.clear()
+            self._forget_answers()
             if self.chars > limits().private_chars:
                 # What is not remembered could not be recognised.
                 self._forget()
@@ -247,7 +250,7 @@ class PrivateText:
         with self._lock:
             if text not in self._seen and not self.is_full:
                 self.chars += max(1, len(text) // _FILE_CHARS)
-                self._cache.clear()
+                self._forget_answers()
                 self._index.add_file(text)
 
     def add_variants(self, variant_of: Callable[[str], str | None]) -> None:
@@ -260,7 +263,29 @@ class PrivateText:
     def forget_answers(self) -> None:
         """Let go of what `scrub` remembers of the texts that it was asked for."""
         with self._lock:
-            self._cache.clear()
+            self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        self._cache.clear()
+        self._payloads.clear()
+        self.generation += 1
+
+    def answer_for(self, payload: str) -> tuple[str, int] | None:
+        """What was noted of a payload since anything was added; None if nothing was."""
+        with self._lock:
+            return self._payloads.get(payload)
+
+    def note_answer(self, payload: str, answer: tuple[str, int], generation: int) -> None:
+        """Note what a payload is without private text: spans of one trace have many in common.
+
+        Args:
+            payload: As it was written.
+            answer: What is left of it, and how often something went.
+            generation: The one in which it was searched: not noted where something was added since.
+        """
+        with self._lock:
+            if self.generation == generation:
+                self._payloads[payload] = answer
 
     def scrub(self, text: str) -> tuple[str, int]:
         """Replace every private stretch of a text by `[PRIVATE]`; also how many there were."""
@@ -269,12 +294,13 @@ class PrivateText:
         if self.is_full:
             return TOKEN, 1
         with self._lock:
-            hit = self._cache.get(text)
+            hit, generation = self._cache.get(text), self.generation
         if hit is not None:
             return hit
         scrubbed = without_stretches(text, self.stretches(text))
         with self._lock:
-            self._cache[text] = scrubbed
+            if self.generation == generation:
+                self._cache[text] = scrubbed
         return scrubbed
 
     def stretches(self, text: str, *, keys: Spans | None = None) -> Spans:

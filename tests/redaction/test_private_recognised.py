@@ -334,3 +334,17 @@ def test_addresses_at_one_host_are_not_the_same() -> None:
         "https://www.northwind-logistics-example.com/prices",
     ):
         assert private.scrub(f"ask {other} now") == (f"ask {other} now", 0)
+
+
+def test_a_payload_is_looked_at_again_after_something_was_added() -> None:
+    """What is remembered of a payload holds until more is private."""
+    private, payload = known(TEXTS["German"]), json.dumps({"note": f"so {TEXTS['English']}"})
+    before = [without_private_text(payload, private) for _ in range(2)]
+    private.add(TEXTS["English"])
+
+    assert before == [(payload, 0)] * 2
+    assert without_private_text(payload, private)[1] == 1
+
+    private.withhold_everything()
+
+    assert json.loads(without_private_text(payload, private)[0]) == {"note": TOKEN}

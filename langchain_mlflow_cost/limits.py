@@ -98,6 +98,8 @@ class Limits:
     """Traces that are deleted at a time: MLflow's server takes no more."""
     store_lock_s: float = 10.0
     """How long deleting waits for a database that somebody else is writing to."""
+    metric_series: int = 500
+    """Pairs of node and model, and names of models, that OpenTelemetry metrics tell apart; later ones are `_OTHER`."""
     presidio_text_s: float = 10.0
     """How long the presidio engine may take for one text before the payload is dropped."""
 

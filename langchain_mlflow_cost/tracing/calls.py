@@ -34,6 +34,7 @@ from langchain_mlflow_cost.pricing.reported import StreamedUsage
 from langchain_mlflow_cost.pricing.tokenizer import most_prompt_tokens
 from langchain_mlflow_cost.pricing.usage import CallResult, Usage
 from langchain_mlflow_cost.pricing.usage_json import usage_json
+from langchain_mlflow_cost.tracing.call_metrics import ANSWERED, REFUSED, note_call, note_fee, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -152,6 +153,7 @@ class ModelCall:
                     self._ask(budgets, question)
                 except BudgetExceededError as refusal:
                     self._run.trace.note_refusal(refusal)
+                    note_call(self._run, self.request, REFUSED)
                     raise
 
     def _ask(self, budgets: Budgets, question: Question) -> None:
@@ -322,13 +324,23 @@ class ModelCall:
             for state in self._run.handlers:
                 state.warn_estimated(settled.priced.model, is_stream=bool(self.chunks))
 
-    def settle(self, result: CallResult, *, around: Sequence[Totals] = (), is_made: bool = False) -> Settled:
+    def settle(
+        self,
+        result: CallResult,
+        *,
+        around: Sequence[Totals] = (),
+        is_made: bool = False,
+        outcome: str = ANSWERED,
+        operation: str | None = None,
+    ) -> Settled:
         """Price the call for each handler, add it up, and replace what was reserved by what it cost.
 
         Args:
             result: What was used.
             around: Sums that it is part of, beside those of the runs above.
             is_made: Another library made it, and no budget was asked: it counts, and can only refuse the calls to come.
+            outcome: How it ended, for metrics.
+            operation: What it is by OpenTelemetry's conventions, where LangChain does not say it.
         """
         run, settled, told = self._run, None, []
         at = datetime.now(UTC)
@@ -363,11 +375,12 @@ class ModelCall:
         for state, call in told:
             state.tell(call)
         assert settled is not None
+        note_call(run, self.request, outcome, result, settled.priced, operation)
         return settled
 
-    def settle_made(self, result: CallResult, around: Sequence[Totals] = ()) -> Settled:
+    def settle_made(self, result: CallResult, around: Sequence[Totals] = (), *, operation: str = "chat") -> Settled:
         """Count a call of another library, which is made already; `around` are the sums of the spans around it."""
-        settled = self.settle(result, around=around, is_made=True)
+        settled = self.settle(result, around=around, is_made=True, operation=operation)
         self._warn_if_estimated(settled)
         return settled
 
@@ -383,8 +396,9 @@ class ModelCall:
         if result is not None:
             if self._usage.is_repeated:
                 result = self._usage.once(self.request, result, estimate_answer_tokens(said))
-            return self.settle(result)
+            return self.settle(result, outcome=outcome_of(error))
         self.give_back()
+        note_call(self._run, self.request, outcome_of(error))
         return None
 
     def give_back(self) -> None:
@@ -436,6 +450,7 @@ def add_fee(run: Run, tool: str, spans: Sequence[Totals], *, key: Hashable) -> D
             continue
         if number == 0:
             first = usd
+            note_fee(run, tool, usd)
         run.trace.ledger_of(state).add_fee(run.node, usd, () if number else spans)
         if state.budgets:
             # It is spent: it can only refuse the calls to come.

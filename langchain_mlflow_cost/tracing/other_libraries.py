@@ -63,7 +63,10 @@ def _count_model(run: Run | None, span: GuardedSpan) -> None:
     result = result_of_counts(counts, request)
     if run is span.lmc_state.account:
         find_session(run, span)
-    settled = ModelCall(run, request, key=span.context.span_id).settle_made(result, _totals_of_spans_around(span))
+    is_embedding = _is_embedding(attributes)
+    settled = ModelCall(run, request, key=span.context.span_id).settle_made(
+        result, _totals_of_spans_around(span), operation="embeddings" if is_embedding else "chat"
+    )
     totals = Totals()
     totals.add(settled.call)
     written = cost_attributes(settled, request, lambda name: span.lmc_state.text(name, "names"))
@@ -73,7 +76,6 @@ def _count_model(run: Run | None, span: GuardedSpan) -> None:
             written.pop(key, None)
     if _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in MODEL_TYPES:
         # As MLflow's store has it for spans that tell their type by another convention.
-        is_embedding = attributes.get(OPERATION_KEY) == "embeddings" or attributes.get(KIND_KEY) == "EMBEDDING"
         written[SpanAttributeKey.SPAN_TYPE] = written_json(EMBEDDING if is_embedding else CHAT_MODEL)
     if settled.priced.cost is None:
         fields = fields_of(span)[0]
@@ -82,6 +84,14 @@ def _count_model(run: Run | None, span: GuardedSpan) -> None:
         fields = {key: value for key, value in fields.items() if not key.startswith(COUNT_PREFIXES)}
         replace_fields(span, attributes=fields)
     write_raw(span, {**written, **sum_attributes(totals)})
+
+
+def _is_embedding(attributes: Mapping[str, Any]) -> bool:
+    return (
+        attributes.get(OPERATION_KEY) == "embeddings"
+        or attributes.get(KIND_KEY) == "EMBEDDING"
+        or _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == EMBEDDING
+    )
 
 
 def _count_tool(run: Run, span: GuardedSpan) -> None:

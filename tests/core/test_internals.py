@@ -100,6 +100,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "catalogue": ("_list_provider_names", "_load_bundled_provider"),
     "tracing client": ("_upload_trace_data",),
     "file store": ("_get_trace_info_and_dir", "_save_trace_info"),
+    "meters": ("_METER_PROVIDER",),
 }
 """Owner to the names that the module uses of it."""
 EXPORT_NAMES: dict[str, tuple[str, ...]] = {
@@ -313,6 +314,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "catalogue": catalogue,
             "tracing client": TracingClient,
             "file store": FileStore,
+            "meters": importlib.import_module("opentelemetry.metrics._internal"),
             "fluent": importlib.import_module("mlflow.tracking.fluent"),
             "prompt cache": importlib.import_module("mlflow.prompt.registry_utils").PromptCache.get_instance(),
         }

@@ -153,7 +153,9 @@ def note_fee(run: Run, tool: str, usd: Decimal) -> None:
 
 
 def _tell(error: Exception) -> None:
-    _ONCE.log(type(error), "langchain_mlflow_cost could not write OpenTelemetry metrics (%s)", type(error).__name__)
+    _ONCE.log(
+        type(error).__name__, "langchain_mlflow_cost could not write OpenTelemetry metrics (%s)", type(error).__name__
+    )
 
 
 def _add_usd(made: _Instruments, usd: Decimal, where: dict[str, str]) -> None:

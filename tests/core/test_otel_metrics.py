@@ -26,8 +26,6 @@ from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from langchain_core.runnables import Runnable
-
 Points = dict[tuple[tuple[str, str], ...], Any]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,8 +67,9 @@ def scraped(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scraped]:
     made.collector.close()
 
 
-def graph(**nodes: Callable[[Any], Any] | Runnable[Any, Any]) -> Any:
-    made, before = StateGraph(MessagesState), START
+def graph(**nodes: Callable[[Any], Any]) -> Any:
+    made: Any = StateGraph(MessagesState)
+    before = START
     for name, node in nodes.items():
         made.add_node(name, node)
         made.add_edge(before, name)

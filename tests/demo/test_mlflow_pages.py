@@ -80,9 +80,9 @@ class Pages:
         store.close()
         self.demo, *self.turns = [row[0] for row in rows]
 
-    def open(self, where: str, *until: str, height: int = 1_200) -> str:
+    def open(self, where: str, *until: str, width: int = 1_050, height: int = 1_200) -> str:
         """Go to a page of the experiment, wait for what has to be on it, and give all text of the page."""
-        self._page.set_viewport_size({"width": 1_050, "height": height})
+        self._page.set_viewport_size({"width": width, "height": height})
         self._page.goto(f"{self._server}/#/experiments/{self.experiment}/{where}")
         return self._settled(until)
 
@@ -173,7 +173,7 @@ def test_figures_are_the_reports(pages: Pages, reported: dict[str, Any]) -> None
     """USD and tokens of the Overview are those of `mlflow-cost report`, in all and by model."""
     total = reported["total"]
 
-    shown = pages.open("overview/usage", "Total Cost", "gpt-4o-mini", "Token Usage")
+    shown = pages.open("overview/usage", "Total Cost", "gpt-4o-mini", "Token Usage", width=1_500, height=1_600)
     pages.picture("overview.png")
 
     assert reported["traces"] == 3

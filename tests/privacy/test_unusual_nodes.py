@@ -590,6 +590,7 @@ def test_nothing_is_left(sinks: Sinks, scene: Callable[[str, Config], None]) -> 
     assert spelling_in(text, stored) is None
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scene", SCENES, ids=NAMES)
 def test_control(sinks: Sinks, scene: Callable[[str, Config], None]) -> None:
     """Without a private node the text of the same scene is stored."""

@@ -14,6 +14,7 @@ import mlflow
 import pytest
 from fakes import Chat, State, Text, graph
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.callbacks import dispatch_custom_event
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.output_parsers import JsonOutputParser
@@ -378,7 +379,7 @@ def an_agent(text: str, config: Config) -> None:
 
 def an_agents_answer_in_a_form(text: str, config: Config) -> None:
     calls = AIMessage("", tool_calls=[{"name": "Person", "args": {"name": text}, "id": "1"}])
-    agent = create_agent(Chat(reply=lambda _: calls), [], response_format=Person)
+    agent = create_agent(Chat(reply=lambda _: calls), [], response_format=ToolStrategy(Person))
     run_once(graph(("quiet", any_node(agent)), ("loud", hand_on)), config)
 
 

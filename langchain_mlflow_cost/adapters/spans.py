@@ -183,7 +183,13 @@ def replace_fields(
 
 
 def add_to_ended(span: SdkSpan, attributes: Mapping[str, Any]) -> None:
-    """Write attributes into a span that has ended, whose own are frozen; MLflow stores what it finds in them."""
+    """Write attributes into a span that has ended, whose own are frozen; MLflow stores what it finds in them.
+
+    One that is open all the same, as MLflow's time-out leaves it, gets them as any other does.
+    """
+    if not ended(span):
+        write_raw(span, attributes)
+        return
     with span._lock:  # noqa: SLF001
         span._attributes = {**(span._attributes or {}), **attributes}  # noqa: SLF001
 

@@ -7,6 +7,7 @@ import decimal
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -74,7 +75,8 @@ def test_order_changes_nothing(added: list[Call], random: st.Random) -> None:  #
         one.add(call)
         other.add(shuffled)
 
-    assert one == other
+    assert replace(one, models=()) == replace(other, models=())
+    assert set(one.models) == set(other.models)
     assert told(ledger_of(added).summary()) == told(ledger_of(mixed).summary())
 
 

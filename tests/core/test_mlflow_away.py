@@ -29,7 +29,13 @@ FAULTS = {
 PROGRAM = """
 import json, warnings
 from fake_models import FakeChat
-from ways import one_node, ASK
+from langgraph.graph import END, START, MessagesState, StateGraph
+ASK = {"messages": [("user", "what is new?")]}
+def one_node(body):
+    def node(state):
+        body(state)
+        return {"messages": []}
+    return StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").add_edge("node", END).compile()
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, configure, cost_summary, trace_decorator

@@ -55,7 +55,7 @@ def test_missing_presidio_names_the_extra(monkeypatch: Any) -> None:
     """The optional engine is missed when the policy is loaded, not when the first payload comes."""
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
 
-    with pytest.raises(PolicyError, match=r"pip install langchain-mlflow-cost\[presidio\]"):
+    with pytest.raises(PolicyError, match=r"pip install \"langchain-mlflow-cost\[presidio\]\""):
         compile_rules(entities=["PERSON", "EMAIL_ADDRESS"], engine="presidio")
 
 

@@ -185,13 +185,14 @@ def replace_fields(
 def add_to_ended(span: SdkSpan, attributes: Mapping[str, Any]) -> None:
     """Write attributes into a span that has ended, whose own are frozen; MLflow stores what it finds in them.
 
-    One that is open all the same, as MLflow's time-out leaves it, gets them as any other does.
+    One that is about to end, or that MLflow's time-out left open, gets them as any other does: whether it has ended is
+    asked under its own lock, since an end in between would find a mapping that it cannot freeze.
     """
-    if not ended(span):
-        write_raw(span, attributes)
-        return
     with span._lock:  # noqa: SLF001
-        span._attributes = {**(span._attributes or {}), **attributes}  # noqa: SLF001
+        if ended(span):
+            span._attributes = {**(span._attributes or {}), **attributes}  # noqa: SLF001
+        else:
+            span._attributes.update(attributes)  # type: ignore[union-attr]  # noqa: SLF001
 
 
 def replace_status(span: SdkSpan, description: str | None) -> None:

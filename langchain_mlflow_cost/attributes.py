@@ -5,6 +5,10 @@ They stand here so that costs and budgets work where MLflow cannot be imported.
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
 INPUTS = "mlflow.spanInputs"
 OUTPUTS = "mlflow.spanOutputs"
 CHAT_TOOLS = "mlflow.chat.tools"
@@ -76,3 +80,13 @@ class Declared(str):
     """
 
     __slots__ = ()
+
+
+def loaded(value: Any) -> Any:
+    """What an attribute says as JSON text; the text itself where it is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value

@@ -313,13 +313,7 @@ def _progress() -> Any:
 def _store_json(searched: Searched, rows: list[tuple[str, str]]) -> dict[str, Any]:
     return {
         "found": [{"what": what, "place": place} for what, place in rows],
-        "searched": {
-            "files": searched.files,
-            "bytes": searched.size,
-            "seconds": round(searched.seconds, 3),
-            "mb_per_s": round(searched.mb_per_s, 1),
-        },
-        "not_read": searched.unread,
+        **searched.as_json(),
     }
 
 

@@ -353,13 +353,7 @@ def as_json(proof: Proof, named: dict[str, str]) -> dict[str, Any]:
             }
             for leak in proof.leaks
         ],
-        "searched": {
-            "files": searched.files,
-            "bytes": searched.size,
-            "seconds": round(searched.seconds, 3),
-            "mb_per_s": round(searched.mb_per_s, 1),
-        },
-        "not_read": searched.unread,
+        **searched.as_json(),
     }
 
 

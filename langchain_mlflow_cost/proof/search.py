@@ -75,6 +75,18 @@ class Searched:
         """Megabytes a second."""
         return self.size / 1e6 / self.seconds if self.seconds else 0.0
 
+    def as_json(self) -> dict[str, Any]:
+        """How much was searched, and what could not be, as every proof tells it."""
+        return {
+            "searched": {
+                "files": self.files,
+                "bytes": self.size,
+                "seconds": round(self.seconds, 3),
+                "mb_per_s": round(self.mb_per_s, 1),
+            },
+            "not_read": self.unread,
+        }
+
 
 class StoreSearch:
     """Searches what it is pointed to.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, SpanType, fields_of, replace_fields, write_raw
-from langchain_mlflow_cost.attributes import CHAT_MODEL, EMBEDDING, MODEL_TYPES
+from langchain_mlflow_cost.attributes import CHAT_MODEL, EMBEDDING, MODEL_TYPES, loaded
 from langchain_mlflow_cost.pricing.ledger import Totals
 from langchain_mlflow_cost.pricing.reported import request_of_names, result_of_counts
 from langchain_mlflow_cost.tracing.admission import (
@@ -74,7 +72,7 @@ def _count_model(run: Run | None, span: GuardedSpan) -> None:
     for key in (SpanAttributeKey.MODEL, SpanAttributeKey.MODEL_PROVIDER, SpanAttributeKey.CHAT_USAGE):
         if key in attributes:
             written.pop(key, None)
-    if _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in MODEL_TYPES:
+    if loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) not in MODEL_TYPES:
         # As MLflow's store has it for spans that tell their type by another convention.
         written[SpanAttributeKey.SPAN_TYPE] = written_json(EMBEDDING if is_embedding else CHAT_MODEL)
     if settled.priced.cost is None:
@@ -90,7 +88,7 @@ def _is_embedding(attributes: Mapping[str, Any]) -> bool:
     return (
         attributes.get(OPERATION_KEY) == "embeddings"
         or attributes.get(KIND_KEY) == "EMBEDDING"
-        or _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == EMBEDDING
+        or loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == EMBEDDING
     )
 
 
@@ -111,9 +109,9 @@ def _count_tool(run: Run, span: GuardedSpan) -> None:
 def _is_tool(span: GuardedSpan) -> bool:
     attributes = span.attributes or {}
     return bool(
-        _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == SpanType.TOOL
-        or _loaded(attributes.get(OPERATION_KEY)) == TOOL_OPERATION
-        or _loaded(attributes.get(KIND_KEY)) == TOOL_KIND
+        loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) == SpanType.TOOL
+        or loaded(attributes.get(OPERATION_KEY)) == TOOL_OPERATION
+        or loaded(attributes.get(KIND_KEY)) == TOOL_KIND
     )
 
 
@@ -124,22 +122,22 @@ def _tool_of(span: GuardedSpan) -> str:
 def _is_model(span: GuardedSpan) -> bool:
     attributes = span.attributes or {}
     return (
-        _loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
-        or _loaded(attributes.get(OPERATION_KEY)) in MODEL_OPERATIONS
-        or _loaded(attributes.get(KIND_KEY)) in MODEL_KINDS
+        loaded(attributes.get(SpanAttributeKey.SPAN_TYPE)) in MODEL_TYPES
+        or loaded(attributes.get(OPERATION_KEY)) in MODEL_OPERATIONS
+        or loaded(attributes.get(KIND_KEY)) in MODEL_KINDS
     )
 
 
 def _counts_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The counts of tokens that a span tells: as MLflow's own autolog does, else by another convention."""
-    counts = _loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
+    counts = loaded(attributes.get(SpanAttributeKey.CHAT_USAGE))
     if isinstance(counts, dict):
         return counts
     return {key: value for key, value in attributes.items() if key.startswith(COUNT_PREFIXES)}
 
 
 def _first_text(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((text for key in keys if isinstance(text := _loaded(attributes.get(key)), str) and text), None)
+    return next((text for key in keys if isinstance(text := loaded(attributes.get(key)), str) and text), None)
 
 
 def _is_below_a_model(span: GuardedSpan) -> bool:
@@ -162,12 +160,3 @@ def _totals_of_spans_around(span: GuardedSpan) -> list[Totals]:
         around.append(above.lmc_state.totals)
         above = above.lmc_state.parent
     return around
-
-
-def _loaded(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value

@@ -11,10 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import orjson
-
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
+from langchain_mlflow_cost.attributes import loaded
 from langchain_mlflow_cost.messages import private_strings
 from langchain_mlflow_cost.nodes import node_path, parsed_path, path_text
 from langchain_mlflow_cost.redaction.private_json import without_private_text
@@ -123,7 +122,7 @@ class StoredPolicy:
             for key in (SpanAttributeKey.INPUTS, SpanAttributeKey.OUTPUTS):
                 # What a node was given is public; what its models were told, and what it returned, is not.
                 if attributes.get(key) and (is_model or key == SpanAttributeKey.OUTPUTS):
-                    for told in private_strings(_loaded(attributes[key])):
+                    for told in private_strings(loaded(attributes[key])):
                         private.add(told.text)
         return private
 
@@ -186,9 +185,9 @@ class _Look:
 
     def text(self, text: str, channel: str) -> str:
         """A text, redacted and without private text; JSON stays JSON."""
-        loaded = _loaded(text)
+        said = loaded(text)
         made = text
-        if loaded is text:
+        if said is text:
             for redactor in self.redactors:
                 told, counts = redactor.text(made)
                 # What only looks new, such as a token that is written again, is not.
@@ -196,8 +195,8 @@ class _Look:
                 made = told or ""
         else:
             for redactor in self.redactors:
-                written, counts = redactor.json(_loaded(made))
-                if counts and _loaded(written) != _loaded(made):
+                written, counts = redactor.json(loaded(made))
+                if counts and loaded(written) != loaded(made):
                     self._note(counts, channel)
                     made = written
         made, hits = without_private_text(made, self.private)
@@ -264,11 +263,11 @@ def _paths(spans: Sequence[Mapping[str, Any]]) -> dict[Any, NodePath]:
         if span is None or depth > len(by_id):
             return ()
         attributes = span.get("attributes") or {}
-        told = _loaded(attributes.get("policy.node"))
+        told = loaded(attributes.get("policy.node"))
         if isinstance(told, str):
             found[span_id] = parsed_path(told)
         else:
-            metadata = _loaded(attributes.get("metadata"))
+            metadata = loaded(attributes.get("metadata"))
             own = node_path(metadata) if isinstance(metadata, dict) else ()
             found[span_id] = own or path(span.get("parent_span_id"), depth + 1)
         return found[span_id]
@@ -287,20 +286,10 @@ def _kind(span: Mapping[str, Any]) -> Kind:
     return "state" if kind in _STATE_KINDS else "work"
 
 
-def _loaded(value: Any) -> Any:
-    """What JSON text says; the text itself where it is none."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
-
-
 def _is_token(value: str, policy: NodePolicy) -> bool:
-    told = _loaded(value)
+    told = loaded(value)
     return not isinstance(told, str) or any(rules.is_token(told) for rules in policy.rules)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(_loaded(value), int | float)
+    return isinstance(loaded(value), int | float)

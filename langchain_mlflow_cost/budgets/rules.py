@@ -6,10 +6,10 @@ import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.money import ZERO, as_written, readable
@@ -43,6 +43,26 @@ def _as_fractions(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
 
 
+def _store_that_can_be_opened(url: str | None) -> str | None:
+    if url is not None:
+        check_store(url)
+    return url
+
+
+StoreUrl: TypeAlias = Annotated[Expanded, AfterValidator(_store_that_can_be_opened)]
+"""The URL of a Redis that can be asked for here; `${VAR}` filled in."""
+
+
+def check_limits(max_cost_usd: Decimal | None, max_total_tokens: int | None) -> None:
+    """See that a budget has a limit.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if max_cost_usd is None and max_total_tokens is None:
+        raise ValueError("needs a limit; add max_cost_usd (USD) or max_total_tokens")
+
+
 class Budget(BaseModel):
     """One limit on what model calls may cost, as it is written and as it is kept."""
 
@@ -74,20 +94,12 @@ class Budget(BaseModel):
     reserve: Literal["expected", "worst_case"] = "expected"
     """What a call in flight holds: its prompt, and as much answer as such calls had so far, or as it can have."""
 
-    store: Expanded = Field(default=None, repr=False)
+    store: StoreUrl = Field(default=None, repr=False)
     """For session, user and tag over processes: `redis://host:6379/0`. `${VAR}` is an environment variable."""
-
-    @field_validator("store")
-    @classmethod
-    def _can_be_opened(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_store(value)
-        return value
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
-        if self.max_cost_usd is None and self.max_total_tokens is None:
-            raise ValueError("needs a limit; add max_cost_usd (USD) or max_total_tokens")
+        check_limits(self.max_cost_usd, self.max_total_tokens)
         for key in ("store", "per"):
             if getattr(self, key) is not None and not self.outlives_traces:
                 raise ValueError(

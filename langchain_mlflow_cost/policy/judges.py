@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from langchain_mlflow_cost.budgets.rules import Budget, check_store
+from langchain_mlflow_cost.budgets.rules import Budget, StoreUrl, check_limits
 from langchain_mlflow_cost.notices import nearest, printable
-from langchain_mlflow_cost.written import SETTINGS, Expanded, Fraction, Text, Usd
+from langchain_mlflow_cost.written import SETTINGS, Fraction, Text, Usd
 
 SCORERS: Final = (
     "Completeness",
@@ -74,20 +74,12 @@ class JudgeBudget(BaseModel):
     per: Literal["hour", "day", "month"] | None = None
     """The sum starts anew with each (UTC). Without it, it lasts as long as the process, or the store."""
 
-    store: Expanded = Field(default=None, repr=False)
+    store: StoreUrl = Field(default=None, repr=False)
     """For judges over processes: `redis://host:6379/0`. `${VAR}` is an environment variable."""
-
-    @field_validator("store")
-    @classmethod
-    def _can_be_opened(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_store(value)
-        return value
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
-        if self.max_cost_usd is None and self.max_total_tokens is None:
-            raise ValueError("needs a limit; add max_cost_usd (USD) or max_total_tokens")
+        check_limits(self.max_cost_usd, self.max_total_tokens)
         return self
 
     def as_budget(self) -> Budget:

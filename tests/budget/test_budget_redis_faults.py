@@ -32,7 +32,7 @@ from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from redis_server import RedisServer
 
@@ -115,6 +115,17 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
     made.close()
 
 
+def at_once(work: Callable[[Proxy], None], proxies: list[Proxy]) -> None:
+    """Let each proxy's process work in a thread of its own, to their ends."""
+    threads = [threading.Thread(target=work, args=(each,)) for each in proxies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for each in proxies:
+        each.close()
+
+
 # --- late answers, lost answers ------------------------------------------------------------------------------------
 
 
@@ -140,13 +151,7 @@ def test_late_answers_open_nothing(redis_server: RedisServer, session: str) -> N
                 return
             made.append(1)
 
-    threads = [threading.Thread(target=work, args=(each,)) for each in proxies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for each in proxies:
-        each.close()
+    at_once(work, proxies)
 
     assert 100 <= len(made) <= 110
     assert D("0.003") * len(made) == spent(redis_server, SharedSum(session))
@@ -167,13 +172,7 @@ def test_latency_changes_nothing(redis_server: RedisServer, session: str) -> Non
                 return
             made.append(1)
 
-    threads = [threading.Thread(target=work, args=(each,)) for each in proxies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for each in proxies:
-        each.close()
+    at_once(work, proxies)
 
     assert 5 == len(made)
     assert D(1) == spent(redis_server, SharedSum(session))

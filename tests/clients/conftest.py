@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def untraced(clean_mlflow: None) -> Iterator[None]:
-    """MLflow's tracing switched off: the handler counts all the same, and no store is needed."""
+def untraced(clean_mlflow: None, template_store: Path) -> Iterator[None]:
+    """MLflow's tracing switched off: the handler counts all the same, and writes to no store (see `prices/conftest.py`)."""
     import mlflow
 
+    mlflow.set_tracking_uri(f"sqlite:///{template_store}")
     mlflow.tracing.disable()
     yield
     mlflow.tracing.enable()

@@ -34,6 +34,7 @@ ASYNC_WAYS: dict[str, Callable[[FakeText, Any], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The `copy` method is deprecated")  # The oldest langchain-core's tracers call it.
 @pytest.mark.parametrize("way", ASYNC_WAYS)
 def test_tracers_hear_of_string_models(store: str, way: str) -> None:
     """A collector of runs hears of the same calls of string models in async code as it does without the handler."""

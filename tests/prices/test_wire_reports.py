@@ -9,9 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import httpx2
 import pytest
-from anthropic import Anthropic
+from anthropic import Anthropic, DefaultHttpxClient
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import SecretStr
@@ -66,16 +65,14 @@ def azure(deployment: str, **more: Any) -> Callable[[str], Any]:
     )
 
 
-class ToServer2(httpx2.HTTPTransport):
-    """As `wire.ToServer`, for Anthropic's client."""
+def sent_to(url: str) -> Any:
+    """A client of the HTTP library that Anthropic's package is made with, which sends all to this server."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.server = httpx2.URL(url)
+    def redirect(request: Any) -> None:
+        server = httpx.URL(url)
+        request.url = request.url.copy_with(scheme="http", host=server.host, port=server.port)
 
-    def handle_request(self, request: Any) -> Any:
-        request.url = request.url.copy_with(scheme="http", host=self.server.host, port=self.server.port)
-        return super().handle_request(request)
+    return opened(DefaultHttpxClient(event_hooks={"request": [redirect]}))
 
 
 def anthropic(model: str, base_url: str | None = None) -> Callable[[str], Any]:
@@ -83,8 +80,8 @@ def anthropic(model: str, base_url: str | None = None) -> Callable[[str], Any]:
         client: Any = ChatAnthropic
         made = client(model=model, base_url=base_url or url, api_key="x", max_retries=0, max_tokens=1000)
         if base_url is not None:
-            http = opened(httpx2.Client(transport=ToServer2(url)))
-            made.__dict__["_client"] = Anthropic(api_key="x", base_url=base_url, http_client=http, max_retries=0)
+            to_server = Anthropic(api_key="x", base_url=base_url, http_client=sent_to(url), max_retries=0)
+            made.__dict__["_client"] = to_server
         return made
 
     return make

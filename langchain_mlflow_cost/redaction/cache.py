@@ -78,17 +78,20 @@ def model_key(model: pydantic.BaseModel) -> Any:
     kind = type(model)
     if not is_plain(kind) or model.__pydantic_private__ or len(model.__dict__) != len(kind.__pydantic_fields__):
         return None
-    key: list[Any] = [kind]
+    fields = plain_fields(model)
+    key: list[Any] = [kind, *fields]
     rest: list[Any] = []
-    for name, item in plain_fields(model).items():
+    append = key.append
+    for item in fields.values():
         its_kind = type(item)
         if its_kind is str or item is None:
-            key += (name, item)
+            append(item)
         elif (its_kind is dict or its_kind is list) and not item:
             # Most fields of most messages; the class says which of the two it is.
-            key += (name, its_kind)
+            append(its_kind)
         else:
-            rest += (name, item)
+            append(Ellipsis)
+            rest.append(item)
     if rest:
         try:
             key.append(copied(orjson.dumps(rest, option=_KEY_OPTIONS)))

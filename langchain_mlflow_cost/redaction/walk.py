@@ -441,8 +441,13 @@ class _Walk:
                 tree[:] = self._visit(value[0], tree, 0, depth + 1), token
                 path.discard(here)
                 return tree
+        # Of a list of messages the way by `_visit` would take as long as looking each up.
+        of_models = bool(value) and is_model(type(value[0]))
         for index, item in enumerate(value):
-            tree[index] = self._visit(item, tree, index, depth + 1)
+            if of_models and is_model(type(item)):
+                tree[index] = self._model(item, item, None, tree, index, depth + 1)
+            else:
+                tree[index] = self._visit(item, tree, index, depth + 1)
         path.discard(here)
         return tree
 

@@ -33,8 +33,9 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
 from opentelemetry import trace as otel_trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 
 import langchain_mlflow_cost
 from langchain_mlflow_cost import MlflowCostHandler
@@ -86,6 +87,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "_span_processor",
         "_status",
     ),
+    "attributes": ("_dict", "_lock"),
     "manager": ("_lock", "_traces", "get_mlflow_trace_id_from_otel_id", "get_span_from_id"),
     "InMemoryTraceManager": ("get_instance", "get_trace", "pop_trace", "register_prompt", "register_trace"),
     "prompt cache": ("_cache", "_lock"),
@@ -300,6 +302,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "holder": provider.provider,
             "provider": current,
             "composite": current._active_span_processor,
+            "attributes": spans.otel(live)._attributes,
             "live": live,
             "span": live._span,
             "manager": InMemoryTraceManager.get_instance(),
@@ -597,6 +600,25 @@ def test_fields_can_be_replaced(store: str) -> None:
     assert stored.status.description == "said otherwise"
     assert (stored.events, len(span.links)) == ([], 0)
     assert "secret" not in str(stored.to_dict())
+
+
+def test_attributes_go_past_the_sdks_look_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the SDK's mapping as they were given; one that a limit would cut, or drop, goes the SDK's way."""
+    span: Any = TracerProvider().get_tracer("a").start_span("a")
+    monkeypatch.setattr(BoundedAttributes, "_set_items", None)
+    spans.write_raw(span, {"b": "long", "c": "d"})
+    assert dict(span.attributes) == {"b": "long", "c": "d"}
+    monkeypatch.undo()
+
+    for limits in (SpanLimits(max_attribute_length=2), SpanLimits(max_attributes=1)):
+        span = TracerProvider(span_limits=limits).get_tracer("a").start_span("a")
+        spans.write_raw(span, {"b": "lo", "c": "long"})
+        other: Any = TracerProvider(span_limits=limits).get_tracer("a").start_span("a")
+        other.set_attributes({"b": "lo", "c": "long"})
+        assert dict(span.attributes) == dict(other.attributes)
+    span.end()
+    spans.write_raw(span, {"late": "x"})
+    assert "late" not in span.attributes
 
 
 def test_mlflow_keeps_its_own_links(store: str) -> None:

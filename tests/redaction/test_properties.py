@@ -250,6 +250,11 @@ HOSTILE = (
     '{"a":1}\n',
     "SK31 1200 0000 1987 ",
     "snmp-server community a ",
+    "into a (password) values (",
+    "into a (password) values ('b'), ('c'), ",
+    "into a (password, ",
+    "password) values (f('a'(",
+    "getConnection(a, 'b', '",
 )  # fmt: skip
 
 

@@ -35,6 +35,11 @@ GONE = {
     "JDBC, parameters": row(f"jdbc:mysql://db:3306/shop?user=app&password={PASSWORD}&useSSL=false", PASSWORD, stay=("user=app", "useSSL=false")),
     "keyword DSN": row(f"host=db port=5432 dbname=shop user=app password={PASSWORD} sslmode=require", PASSWORD, stay=("user=app", "sslmode=require")),
     "Go DSN": row(f"connecting to app:{PASSWORD}@tcp(db:3306)/shop?parseTime=true", PASSWORD, stay=("tcp(db:3306)/shop",)),
+    "mysqli": row(f"$db = mysqli_connect('localhost', 'root', '{PASSWORD}!', 'shop');", f"{PASSWORD}!", stay=("('localhost', 'root', '", "', 'shop');")),
+    "PDO": row(f"new PDO($dsn, 'root', '{PASSWORD}')", PASSWORD, stay=("new PDO($dsn, 'root', '",)),
+    "JDBC call": row(f'DriverManager.getConnection(url, "sa", "{PASSWORD}")', PASSWORD, stay=('(url, "sa", "',)),
+    "inserted": row(f"INSERT INTO users (id, name, password) VALUES (17, 'Bob', '{PASSWORD}'),\n  (18, 'Ann, J.', MD5('opensesame'));", PASSWORD, "opensesame", stay=("(17, 'Bob', '", "'Ann, J.', MD5('")),
+    "inserted, quoted names": row(f"insert into `app`.`users` (`password`, `age`)\nvalues ('it''s {PASSWORD}', 31), (NULL, 32);", PASSWORD, stay=(", 31), (NULL, 32);",)),
     # Headers and addresses of pages
     "basic": row("> Authorization: Basic dXNlcjpTM2NyZXRQdzk=\n> Accept: */*", "dXNlcjpTM2NyZXRQdzk=", stay=("> Accept: */*",)),
     "proxy": row("Proxy-Authorization: Basic dXNlcjpTM2NyZXRQdzk=", "dXNlcjpTM2NyZXRQdzk="),

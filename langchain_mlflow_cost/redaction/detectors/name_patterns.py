@@ -36,6 +36,8 @@ NAME_WORDS = rf"(?:(?:{'|'.join(_PASSWORDS)})s?|pwd|keys?|secrets?|token|[a-z0-9
 _PARAMETERS = r"[?&][a-z0-9_.%-]*(?:assertion|auth|code|credential|hmac|jwt|key|otp|passwd|password|pwd|samlresponse|secret|session|sid|sig|signature|ticket|token)s?="
 # What takes a user's name and a password, in this order.
 CALLS = ("basicauth", "basic_auth", "httpbasicauth", "login", "networkcredential", "usernamepasswordcredentials")
+# What takes a place before them.
+CONNECTIONS = ("getconnection", "mysqli", "mysqli_connect", "mysqli_real_connect", "mysql_connect", "pdo")
 _CLOSING = r"[\"'`\])\\*_~]*"
 SAYS = r"(?:adalah|are|est?|is|ist|je|jest|lauten|lautet|sera|to|was)"
 # A value that is spoken of has something that words have not.
@@ -82,6 +84,7 @@ _WHOLE_WORDS = _by_letter(
     (("apikey", "basic", "bearer", "digest", "ssws", "token"), "[ ]+[A-Za-z0-9+/_.~-]{12}"),
     (("otp", "pin"), "[ #:]+[0-9]"),
     (CALLS, r"\([\"'][^\"'\n\x1f]*[\"'],[ ]*[\"']"),
+    (CONNECTIONS, r"\([^()\n\x1f]*,[ ]*[\"'][^\"'\n\x1f]*[\"'],[ ]*[\"']"),
     (
         ("credentials", "creds?", "login", "user(?:[ _]?name)?"),
         r"[\"']?[ \t]*[:=][ \t]*[^\s/:@\x1f]+[ \t]*/[ \t]*[^\s/\x1f]",

@@ -1,4 +1,4 @@
-"""Columns of tables whose header says what they hold: CSV, tab-separated, Markdown, what a database prints."""
+"""Columns of tables whose header says what they hold: CSV, tab-separated, Markdown, what a database prints or takes."""
 
 # ruff: noqa: PLR2004 - numbers of cells; a pattern or a row of a table is read more easily on one line
 
@@ -25,13 +25,23 @@ CELL_NAMES = (
     "tax[ _]?id", "tel", "telefon[oe]?", "telephone", "token", "wachtwoord", "whatsapp",
 )  # fmt: skip
 """In RE2's syntax: how a cell may end that names a column."""
-CELL_END = r"s?[0-9]?[\"'* ]*[,;|\t\r\n]"
+CELL_END = r"s?[0-9]?[\"'`\]* ]*(?:[,;|\t\r\n]|\)\s*values\b)"
 """What follows, to the mark behind it."""
 
 _LONGEST_HEADER = 1_000
 _LONGEST_ROW = 4_000
 _HEADER = re.compile(r"[\w .#/*\"',;|\t\v\f-]+", re.ASCII)
 _NAME = re.compile(r"[\w .#/-]{0,40}", re.ASCII)
+_INTO = re.compile(r"\binto\s{1,20}[\w.`\"\[\]]{1,120}\s{0,20}\Z", re.ASCII | re.IGNORECASE)
+_VALUES = re.compile(r"\s{0,80}values\s{0,80}(?=\()", re.ASCII | re.IGNORECASE)
+_NEXT_VALUES = re.compile(r"\s{0,80},\s{0,80}(?=\()", re.ASCII)
+_SQL_TEXT = r"[NEnex]?'(?P<{}>(?:[^'\\\x1f]|''|\\.){{0,4000}}+)'"
+_SQL_CELL = re.compile(
+    rf"\s{{0,80}}(?:{_SQL_TEXT.format('text')}|[A-Za-z_][\w.]{{0,40}}\({_SQL_TEXT.format('inner')}(?:[^()\x1f]|\([^()\x1f]{{0,80}}\)){{0,80}}\)"
+    r"|(?P<number>[0-9+][0-9 .-]{0,40})|[^',\x1f]{0,400}?(?=[,)]))\s{0,80}",
+    re.ASCII,
+)
+"""A value of a row: in quotes, or in those of a function of one, as `MD5('...')`; else a number."""
 _RULER = re.compile(r"[ |:+=-]+", re.ASCII)
 
 
@@ -47,6 +57,9 @@ def find_columns(view: View) -> list[Cell]:
         first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
         first = first or low
         end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
+        if inserted := _inserted(text, start, cells):
+            done = inserted
+            continue
         if end < 0 or (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
             continue
         # Whatever comes of it, the line is looked at once.
@@ -71,6 +84,38 @@ def find_columns(view: View) -> list[Cell]:
             continue
         done = _rows(text, end + 1, mark, [header[a:b].strip("*") for a, b in names], cells)
     return cells
+
+
+def _inserted(text: str, start: int, cells: list[Cell]) -> int:
+    """Add the cells of `INSERT INTO table (names) VALUES (row), (row)`, which names one here; give their end."""
+    opening = text.rfind("(", max(0, start - _LONGEST_HEADER), start)
+    closing = text.find(")", start, start + _LONGEST_HEADER) if opening >= 0 else -1
+    if closing < 0 or not _INTO.search(text, max(0, opening - 200), opening):
+        return 0
+    names = [name.strip().strip('`"[]') for name in text[opening + 1 : closing].split(",")]
+    row = _VALUES.match(text, closing + 1)
+    end = 0
+    while row is not None:
+        values, end = _sql_row(text, row.end() + 1)
+        if len(values) != len(names):
+            return end
+        cells += [Cell(name, *value) for name, value in zip(names, values, strict=True) if value[1] > value[0]]
+        row = _NEXT_VALUES.match(text, end)
+    return end
+
+
+def _sql_row(text: str, position: int) -> tuple[list[tuple[int, int]], int]:
+    """Give where the values of a row stand, and where the row ends; none if it is written in another way."""
+    values = []
+    while cell := _SQL_CELL.match(text, position):
+        values.append(cell.span(cell.lastgroup) if cell.lastgroup else (cell.end(), cell.end()))
+        position = cell.end()
+        if text.startswith(")", position):
+            return values, position + 1
+        if not text.startswith(",", position):
+            break
+        position += 1
+    return [], position
 
 
 def _rows(text: str, position: int, mark: str, names: list[str], cells: list[Cell]) -> int:

@@ -207,7 +207,7 @@ class View:
     def columns(self) -> list[Cell]:
         """Give the cells of tables whose header names what is looked for."""
         if self._columns is None:
-            self._columns = find_columns(self) if self.has_names and b"\n" in self.bytes else []
+            self._columns = find_columns(self) if self.has_names and self.cells else []
         return self._columns
 
     @property
@@ -341,8 +341,8 @@ _HEX = (
 _HEX_GROUP = re.compile(_HEX.encode())
 SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}")
 NAME_ANCHORS = byte_pattern(NAMES)
-_CELL = re.compile(rf"(?i:{'|'.join(CELL_NAMES)}){CELL_END}".encode())
-_CELL_MARKS = re.compile(rb"[,;|\t\r\n]")
+_CELL = re.compile(rf"(?:{'|'.join(CELL_NAMES)}){CELL_END}".encode(), re.IGNORECASE)
+_CELL_MARKS = re.compile(rb"[,;|\t\r\n)]")
 STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
 # With what no key's mark ends, and what no account begins with: most places need no second look.
 _COLON = ord(":")

@@ -40,6 +40,8 @@ GONE = {
     "JDBC call": row(f'DriverManager.getConnection(url, "sa", "{PASSWORD}")', PASSWORD, stay=('(url, "sa", "',)),
     "inserted": row(f"INSERT INTO users (id, name, password) VALUES (17, 'Bob', '{PASSWORD}'),\n  (18, 'Ann, J.', MD5('opensesame'));", PASSWORD, "opensesame", stay=("(17, 'Bob', '", "'Ann, J.', MD5('")),
     "inserted, quoted names": row(f"insert into `app`.`users` (`password`, `age`)\nvalues ('it''s {PASSWORD}', 31), (NULL, 32);", PASSWORD, stay=(", 31), (NULL, 32);",)),
+    "Spanish clave": row("Hola, mi clave es Gato77negro y no entra", "Gato77negro", stay=("Hola, mi clave es ", " y no entra")),
+    "Spanish label": row("Clave de acceso: Gato77negro\nUsuario: ana", "Gato77negro", stay=("Usuario: ana",)),
     # Headers and addresses of pages
     "basic": row("> Authorization: Basic dXNlcjpTM2NyZXRQdzk=\n> Accept: */*", "dXNlcjpTM2NyZXRQdzk=", stay=("> Accept: */*",)),
     "proxy": row("Proxy-Authorization: Basic dXNlcjpTM2NyZXRQdzk=", "dXNlcjpTM2NyZXRQdzk="),
@@ -216,6 +218,8 @@ GONE = {
 }  # fmt: skip
 
 STAY = (
+    "La clave del exito es trabajar 8 horas; palabras clave: python3, fastapi; clave primaria: id_2",
+    "INSERT INTO u (name, password) VALUES (:name, :password), (?, ?), (%s, %s), ($1, crypt($2, gen_salt('bf'))), ('a', NULL)",
     # Times, ids, hashes
     "Tue Jun 02 20:17:00 CST 2026", "hosted-eu-20260812-09", "20240506T101112Z 2024-05-06/2024-06-07 10:11:12.123456+00:00",
     "example.com. 3600 IN SOA ns1.example.com. admin.example.com. 2026081209 7200 3600 1209600 3600", '{"product_id": 3074185296, "created_at": 1755302400}',

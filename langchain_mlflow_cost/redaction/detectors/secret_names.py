@@ -28,7 +28,7 @@ PASSWORD, KEY, MAYBE, PLACE = Kind(3), Kind(2), Kind(1), Kind(0)
 LATIN_PASSWORDS = (
     "password|passwd|passphrase|passwort|passcode|passord|wachtwoord|contrase[nñ?]a|kennwort|senha|salasana|l[oö?]senord|"
     "has[lł?]o|heslo|[sş?]ifre|jelsz[oó?]|parol[aăã?]?|lozinka|adgangskode|kodeord|slaptazodis|parool|geslo|"
-    "mot[ _]?de[ _]?passe|kata[ _]?sandi|m[aậ?]t[ _]?kh[aẩ?]u"
+    "mot[ _]?de[ _]?passe|kata[ _]?sandi|mi[ _]?clave|tu[ _]?clave|su[ _]?clave|clave[ _]?de[ _]?acceso|clave[ _]?secreta|m[aậ?]t[ _]?kh[aẩ?]u"
 )
 # In other scripts, and glued to what stands around them.
 OTHER_PASSWORDS = (

@@ -7,13 +7,11 @@ attributes do as well. No function here raises: what cannot be read is told in `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Final
 
-from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import blocks_of, said_text
 from langchain_mlflow_cost.pricing.bills import bill_of
 from langchain_mlflow_cost.pricing.providers import AWS, GOOGLE, PERPLEXITY, host_of, model_id, provider_id
@@ -78,7 +76,7 @@ def _call_request(
     messages: Any,
     batch_size: int,
 ) -> CallRequest:
-    constructor = _mapping(serialized.get("kwargs"))
+    constructor = mapping_of(serialized.get("kwargs"))
     sources = _sources(params, _sources(constructor, []))
     provider = provider_id(metadata.get("ls_provider")) or provider_id(params.get("_type"))
     # The deployment of an Azure model says nothing, `ls_model_name` has the model if the user told it.
@@ -127,7 +125,7 @@ def _setting(name: str, sources: list[Mapping[str, Any]]) -> Any:
 
 
 def _search_context(sources: list[Mapping[str, Any]]) -> str | None:
-    return _text(_mapping(_setting("web_search_options", sources)).get("search_context_size"))
+    return _text(mapping_of(_setting("web_search_options", sources)).get("search_context_size"))
 
 
 def _host(constructor: Mapping[str, Any]) -> str | None:
@@ -141,7 +139,7 @@ def _host(constructor: Mapping[str, Any]) -> str | None:
 def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
     found: set[str] = set()
     _note_ttl(params.get("cache_control"), found)
-    for tool in _sequence(params.get("tools")):
+    for tool in sequence_of(params.get("tools")):
         if isinstance(tool, Mapping):
             _note_ttl(tool.get("cache_control"), found)
     for block in blocks_of(messages):
@@ -155,7 +153,7 @@ def _cache_ttl(params: Mapping[str, Any], messages: Any) -> str | None:
 def _has_search_preview(tools: Any) -> bool:
     return bool(tools) and any(
         isinstance(tool, Mapping) and str(tool.get("type")).startswith("web_search_preview")
-        for tool in _sequence(tools)
+        for tool in sequence_of(tools)
     )
 
 
@@ -183,7 +181,7 @@ def call_result(
     whole request onto each.
     """
     try:
-        return _call_result(request, generations, _mapping(llm_output))
+        return _call_result(request, generations, mapping_of(llm_output))
     except Exception as error:  # noqa: BLE001 - foreign objects may raise anything; the call then counts as unreported
         return CallResult(problems=(f"the response could not be read: {type(error).__name__}",))
 
@@ -191,7 +189,7 @@ def call_result(
 def _call_result(
     request: CallRequest, generations: Sequence[Sequence[Any]], llm_output: Mapping[str, Any]
 ) -> CallResult:
-    reported, response, uses = _look_through(generations)
+    reported, response, uses = look_through(generations)
     made = [kind for kind in _CONTAINERS if uses.pop(kind, None)] if uses else ()
     response_model = _response_model(response, llm_output)
     problems: list[str] = []
@@ -241,7 +239,7 @@ def _call_result(
     )
 
 
-def _look_through(
+def look_through(
     generations: Sequence[Sequence[Any]],
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], dict[str, int]]:
     """Find the first usage that was reported, what the response says of itself, and the tools used in all answers."""
@@ -251,14 +249,14 @@ def _look_through(
     for answers in generations:
         for generation in answers:
             message = getattr(generation, "message", None)
-            info = _mapping(getattr(generation, "generation_info", None))
+            info = mapping_of(getattr(generation, "generation_info", None))
             if message is None:
                 response = response or info
-                reported = reported or _mapping(info.get("usage_metadata"))
+                reported = reported or mapping_of(info.get("usage_metadata"))
                 continue
-            about = _mapping(getattr(message, "response_metadata", None))
+            about = mapping_of(getattr(message, "response_metadata", None))
             response = response or ({**info, **about} if info else about)
-            reported = reported or _mapping(getattr(message, "usage_metadata", None))
+            reported = reported or mapping_of(getattr(message, "usage_metadata", None))
             _add_uses(message, about, uses)
     return reported, response, uses
 
@@ -319,97 +317,6 @@ def _tier(value: Any) -> str | None:
         return _TIERS[tier]
     whole = _name(_unrepeated(tier))
     return None if whole is None else _TIERS.get(whole, whole)
-
-
-# --- what came before an error ---------------------------------------------------------------------------------------
-
-
-def result_of_failure(
-    request: CallRequest,
-    error: BaseException,
-    response: Any,
-    said_so_far: str,
-    sent: Callable[[], str],
-    told_so_far: Sequence[Any] = (),
-) -> CallResult | None:
-    """Read what a call is billed that ended in an error; never raises.
-
-    Args:
-        request: The call.
-        error: What it ended in.
-        response: LangChain's `response` beside the error: an answer that the client could not understand has its whole
-            body in it, a broken stream all that had come. None where there is none.
-        said_so_far: The text that a stream had brought.
-        sent: Gives all that was sent, to count its tokens; asked only where the provider reported none.
-        told_so_far: The chunks that said something beside the text. `invoke` on a model that streams by itself brings
-            nothing of them in `response` (langchain-core 1.7, `_generate_with_cache`).
-
-    Returns:
-        None where nothing was billed: the call failed before an answer. Marked as estimated where a part was counted
-        from the text: a stream's last report comes with its end, so that of a broken one is a least.
-    """
-    generations = _sequence(getattr(response, "generations", None))
-    body = _billed_body(generations)
-    if body is not None:
-        said = SimpleNamespace(content=_body_content(body), response_metadata=body)
-        whole = call_result(request, [[SimpleNamespace(message=said)]], None)
-        if whole.usage is not None or whole.billed_usd is not None:
-            return whole
-    told = call_result(request, generations, None)
-    said_text_so_far = said_so_far or said_text(generations)
-    if told.usage is None and told_so_far:
-        generations = [[_merged(told_so_far)]]
-        told = call_result(request, generations, None)
-    if told.usage is None:
-        was_cut_off = isinstance(error, GeneratorExit | BudgetExceededError) or not isinstance(error, Exception)
-        if not said_text_so_far and not was_cut_off:
-            return None
-        return estimated_result(request, sent(), said_text_so_far, told=told)
-    if _has_ended(generations):
-        return told
-    counted = count_tokens(said_text_so_far, request.model)
-    usage = replace(told.usage, output_tokens=max(told.usage.output_tokens, counted))
-    return replace(told, usage=usage, estimated=True)
-
-
-def _merged(chunks: Sequence[Any]) -> Any:
-    """The chunks of a stream as one, as LangChain adds them up; the last one alone where they cannot be."""
-    try:
-        whole = chunks[0]
-        for chunk in chunks[1:]:
-            whole = whole + chunk
-    except Exception:  # noqa: BLE001 - chunks of different makes
-        return chunks[-1]
-    return whole
-
-
-_FIRST_REFUSAL: Final = 400
-
-
-def _billed_body(generations: Sequence[Any]) -> Mapping[str, Any] | None:
-    """Find the body of an answer that came with success (langchain-core 1.7, `_generate_response_from_error`)."""
-    for generation in (each for answers in generations for each in _sequence(answers)):
-        about = _mapping(getattr(getattr(generation, "message", None), "response_metadata", None))
-        body, status = about.get("body"), about.get("status_code")
-        if isinstance(body, Mapping) and not (isinstance(status, int) and status >= _FIRST_REFUSAL):
-            return body
-    return None
-
-
-def _body_content(body: Mapping[str, Any]) -> Any:
-    """Find the answer's blocks, or texts, in the body of OpenAI's two APIs, Anthropic or Cohere."""
-    choices = body.get("choices")
-    if isinstance(choices, list):
-        return [_mapping(_mapping(choice).get("message")).get("content") for choice in choices]
-    return body.get("output") or body.get("content")
-
-
-_END_KEYS: Final = ("finish_reason", "stop_reason", "stopReason", "finishReason", "done_reason")
-
-
-def _has_ended(generations: Sequence[Any]) -> bool:
-    _, response, _ = _look_through(generations)
-    return any(response.get(key) not in (None, "", "FINISH_REASON_UNSPECIFIED") for key in _END_KEYS)
 
 
 # --- what integrations drop ------------------------------------------------------------------------------------------
@@ -477,7 +384,7 @@ def _fees(raw: Mapping[str, Any], uses: dict[str, int]) -> tuple[tuple[str, int]
 def _add_uses(message: Any, about: Mapping[str, Any], uses: dict[str, int]) -> None:
     """Count the server tools in one answer that are billed per use; failed ones are not billed."""
     content = getattr(message, "content", None)
-    outputs = _mapping(getattr(message, "additional_kwargs", None)).get("tool_outputs")
+    outputs = mapping_of(getattr(message, "additional_kwargs", None)).get("tool_outputs")
     if "num_search_queries" in about:  # Perplexity
         uses["web_search"] = Reading([]).count(about["num_search_queries"] or 0, "num_search_queries") or 0
     grounding = about.get("grounding_metadata")
@@ -540,7 +447,7 @@ def _side_calls(
 ) -> tuple[tuple[str | None, Usage], ...]:
     """Read Anthropic's iterations that the totals leave out: a compaction, an advisor with a model of its own."""
     found: list[tuple[str | None, Usage]] = []
-    for entry in _sequence(raw.get("iterations")):
+    for entry in sequence_of(raw.get("iterations")):
         if isinstance(entry, Mapping) and entry.get("type") in ("compaction", "advisor_message"):
             usage, _ = usage_of(entry, entry, request, problems)
             if usage is not None:
@@ -587,13 +494,15 @@ def estimate_answer_tokens(text: str) -> int:
 # --- reading foreign values ------------------------------------------------------------------------------------------
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """A mapping itself; an empty one for anything else."""
     if type(value) is dict:  # By far the most: an abstract class' isinstance takes five times as long.
         return value
     return value if isinstance(value, Mapping) else {}
 
 
-def _sequence(value: Any) -> Sequence[Any]:
+def sequence_of(value: Any) -> Sequence[Any]:
+    """A list or tuple itself; an empty one for anything else."""
     return value if isinstance(value, (list, tuple)) else ()
 
 

@@ -59,7 +59,7 @@ class CostSummary(BaseModel):
     total_tokens: TokenCounts = Field(default_factory=TokenCounts)
     """Tokens of all calls that were not answered from a cache."""
     llm_calls: int = 0
-    """Model calls that gave an answer, also cached and unpriced ones; failed calls are not counted."""
+    """Model calls that gave an answer, also cached and unpriced ones, or were sent and lost; not refused ones."""
     cached_calls: int = 0
     """Those of them that LangChain's LLM cache answered, at no cost."""
     unpriced_calls: int = 0

@@ -22,13 +22,13 @@ from langchain_mlflow_cost.budgets.local import Question
 from langchain_mlflow_cost.budgets.rules import Estimate, added_by
 from langchain_mlflow_cost.errors import BudgetExceededError
 from langchain_mlflow_cost.messages import begins_call, is_text_alone, said_text, sent_text
+from langchain_mlflow_cost.pricing.failures import result_of_failure
 from langchain_mlflow_cost.pricing.ledger import Call, Totals
 from langchain_mlflow_cost.pricing.reading import (
     call_request,
     estimate_answer_tokens,
     estimate_prompt_tokens,
     estimated_result,
-    result_of_failure,
 )
 from langchain_mlflow_cost.pricing.reported import StreamedUsage
 from langchain_mlflow_cost.pricing.tokenizer import most_prompt_tokens
@@ -392,7 +392,9 @@ class ModelCall:
             response: What LangChain hands over with the error.
         """
         said = "".join(self.chunks)
-        result = result_of_failure(self.request, error, response, said, self._sent, self._told)
+        result = result_of_failure(
+            self.request, error, response, said, self._sent, self._told, has_begun=bool(self.chunks)
+        )
         if result is not None:
             if self._usage.is_repeated:
                 result = self._usage.once(self.request, result, estimate_answer_tokens(said))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -297,3 +302,135 @@ def test_reasoning_is_in_the_running_sum_and_in_the_estimate() -> None:
     assert 800 == running
     assert call.estimated
     assert call.output_tokens >= 600
+
+
+@contextmanager
+def broken(*sent: bytes, how: str) -> Iterator[str]:
+    """A provider that reads a request whole, sends so much, and then closes, resets or falls silent."""
+    held: list[socket.socket] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                peer = listener.accept()[0]
+                held.append(peer)
+                read_request(peer)
+                peer.sendall(b"".join(sent))
+                if how == "reset":
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if how != "silent":
+                    peer.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        for peer in held:
+            peer.close()
+
+
+def read_request(peer: socket.socket) -> None:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += peer.recv(65536)
+    head, body = received.split(b"\r\n\r\n", 1)
+    length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])
+    while len(body) < length:
+        body += peer.recv(65536)
+
+
+ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+BROKEN_OFF = [
+    pytest.param((), "reset", id="reset-before-the-answer"),
+    pytest.param((), "silent", id="no-answer-in-time"),
+    pytest.param((ACCEPTED,), "reset", id="accepted-and-reset"),
+    pytest.param((ACCEPTED,), "silent", id="accepted-and-silent"),
+]
+CLOSED = pytest.param((ACCEPTED,), "close", id="accepted-and-closed")
+PROMPT = "Hi there. " * 100
+"""About 300 tokens, however they are counted: 250 by a quarter of the bytes."""
+
+
+def gpt(url: str, **more: Any) -> ChatOpenAI:
+    return ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=0.1, **more)
+
+
+def claude(url: str, **more: Any) -> ChatAnthropic:
+    return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="x", max_retries=0, timeout=0.1, **more)
+
+
+@pytest.mark.parametrize("client", [gpt, claude])
+@pytest.mark.parametrize(("sent", "how"), [*BROKEN_OFF, CLOSED])
+def test_stream_that_breaks_before_its_first_word_costs_its_prompt(client: Any, sent: Any, how: str) -> None:
+    """What was sent and not refused costs its prompt, by an estimate: the provider may well have answered it."""
+    with broken(*sent, how=how) as url:
+        (call,) = fail(client(url), Exception, PROMPT, stream=True).calls
+
+    assert call.estimated
+    assert 250 <= call.input_tokens <= 400
+    assert 0 == call.output_tokens
+    # 2.50 a million at gpt-4o, 3 at Claude Sonnet
+    assert Decimal("2.5e-6" if client is gpt else "3e-6") * call.input_tokens == call.input_usd
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(("sent", "how"), BROKEN_OFF)
+def test_call_that_breaks_before_its_answer_costs_its_prompt(streams: bool, sent: Any, how: str) -> None:
+    """The same where the caller does not stream, whether or not the client does."""
+    with broken(*sent, how=how) as url:
+        (call,) = fail(gpt(url, streaming=streams), Exception, PROMPT).calls
+
+    assert (True, 0) == (call.estimated, call.output_tokens)
+    assert 250 <= call.input_tokens <= 400
+
+
+def test_stream_that_fails_after_its_first_event_costs_its_prompt() -> None:
+    """A stream that has begun without a word and then says that it failed: the prompt was read."""
+    role = chunks("gpt-4o", None).events[0]
+    failed = {"error": {"message": "The server had an error", "type": "server_error"}}
+    with replay(Reply(events=[role, failed])) as url:
+        (first,) = fail(gpt(url, stream_usage=True), openai.APIError, PROMPT, stream=True).calls
+    with replay(Reply(events=[START, BLOCK, OVERLOADED])) as url:
+        (second,) = fail(claude(url), anthropic.APIStatusError, PROMPT, stream=True).calls
+
+    for call in (first, second):
+        assert (True, 0) == (call.estimated, call.output_tokens)
+        assert 250 <= call.input_tokens <= 400
+
+
+def test_refused_stream_costs_nothing() -> None:
+    """An error instead of the first event, a refused connection, a status of 4xx or 5xx: nobody read the prompt."""
+    calls = []
+    for reply in (
+        Reply(events=[OVERLOADED]),
+        Reply({"error": {"message": "slow down"}}, status=429),
+        Reply({"error": {"message": "no"}}, status=500),
+    ):
+        with replay(reply) as url:
+            calls += fail(claude(url), anthropic.APIStatusError, PROMPT, stream=True).calls
+        with replay(reply) as url:
+            calls += fail(gpt(url), openai.APIError, PROMPT, stream=True).calls
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    calls += fail(claude(url), anthropic.APIConnectionError, PROMPT, stream=True).calls
+    calls += fail(gpt(url), openai.APIConnectionError, PROMPT).calls
+
+    assert [] == calls
+
+
+def test_refusal_while_a_lost_call_is_handled_costs_nothing() -> None:
+    """A second try inside the handling of the first is judged by its own error alone."""
+    till = Till()
+    with broken(how="silent") as silent, replay(Reply({"error": {"message": "no"}}, status=401)) as url:
+        try:
+            gpt(silent).invoke(PROMPT, till.config)
+        except openai.APITimeoutError:
+            with pytest.raises(openai.AuthenticationError):
+                gpt(url).invoke(PROMPT, till.config)
+
+    assert 1 == len(till.calls)

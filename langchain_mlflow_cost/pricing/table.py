@@ -10,6 +10,7 @@ import html
 import io
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from langchain_mlflow_cost.money import EXACT
 from langchain_mlflow_cost.notices import printable
 from langchain_mlflow_cost.pricing.summary import summary_notes, summary_rows, summary_total
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 10
 
 
-# One figure is enough to see where the money goes, and most amounts keep their places while they grow.
+# One figure is enough to see where the money goes; more are shown where they are needed to add up.
 _FIGURES = 1
 
 
@@ -44,13 +46,13 @@ def cost_table(summary: CostSummary, console: Console, *, waiting: bool = False)
         waiting: Whether to show nodes whose first call has not come back: while a graph runs, that tells where it is.
     """
     rows, notes = _rows(summary, waiting=waiting), summary_notes(summary)
-    return rows_table("Node", rows, summary_total(summary), console, figures=_FIGURES, notes=notes)
+    return rows_table("Node", rows, summary_total(summary), console, figures=_FIGURES, adds_up=True, notes=notes)
 
 
 def cost_html(summary: CostSummary, *, waiting: bool = False) -> str:
     """The same for a page."""
     rows, notes = _rows(summary, waiting=waiting), summary_notes(summary)
-    return rows_html("Node", rows, summary_total(summary), figures=_FIGURES, notes=notes)
+    return rows_html("Node", rows, summary_total(summary), figures=_FIGURES, adds_up=True, notes=notes)
 
 
 def cost_text(summary: CostSummary) -> str:
@@ -80,6 +82,7 @@ def rows_table(
     console: Console,
     *,
     figures: int = 2,
+    adds_up: bool = False,
     notes: Sequence[str] = (),
 ) -> Table:
     """Rows and their total, with as many columns as the console is wide.
@@ -90,11 +93,12 @@ def rows_table(
         total: The last line.
         console: How wide, and with which characters.
         figures: How many figures of the smallest amount are to be seen.
+        adds_up: Whether whoever adds up the amounts as they stand there has to get the total as it stands there.
         notes: Lines below the table.
     """
     columns = [
         column
-        for column in _columns((titles,) if isinstance(titles, str) else titles, rows, total, figures)
+        for column in _columns((titles,) if isinstance(titles, str) else titles, rows, total, figures, adds_up=adds_up)
         if column.shown and console.width >= column.from_width
     ]
     if console.options.ascii_only:
@@ -125,9 +129,21 @@ def rows_table(
     return table
 
 
-def rows_html(title: str, rows: Sequence[Row], total: Row, *, figures: int = 2, notes: Sequence[str] = ()) -> str:
+def rows_html(
+    title: str,
+    rows: Sequence[Row],
+    total: Row,
+    *,
+    figures: int = 2,
+    adds_up: bool = False,
+    notes: Sequence[str] = (),
+) -> str:
     """The same as HTML without scripts or style sheets, in which every text is escaped."""
-    columns = [column for column in _columns((title,), rows, total, figures) if column.shown and column.head != _SHARE]
+    columns = [
+        column
+        for column in _columns((title,), rows, total, figures, adds_up=adds_up)
+        if column.shown and column.head != _SHARE
+    ]
 
     def line(texts: Sequence[str], tag: str) -> str:
         cells = (
@@ -158,8 +174,8 @@ class _Column:
     shown: bool = True
 
 
-def _columns(titles: Sequence[str], rows: Sequence[Row], total: Row, figures: int) -> list[_Column]:
-    decimals = _decimals([total, *rows], figures)
+def _columns(titles: Sequence[str], rows: Sequence[Row], total: Row, figures: int, *, adds_up: bool) -> list[_Column]:
+    amounts = _amounts(rows, total, figures, adds_up=adds_up)
     has_models = any(row.models for row in rows)
     has_retries = any(row.retries for row in rows)
     return [
@@ -170,7 +186,7 @@ def _columns(titles: Sequence[str], rows: Sequence[Row], total: Row, figures: in
         _Column("Retries", lambda row: f"{row.retries:,}" if row.retries else "", from_width=54, shown=has_retries),
         _Column("Input", lambda row: _count(row, row.input_tokens), from_width=54),
         _Column("Output", lambda row: _count(row, row.output_tokens), from_width=54),
-        _Column("USD", lambda row: _amount(row, decimals), style="green"),
+        _Column("USD", lambda row: _amount(row, amounts[id(row)]), style="green"),
         _Column(_SHARE, lambda row: _bar(row.cost_usd, total.cost_usd), "left", "cyan", 84, BAR_WIDTH),
     ]
 
@@ -188,18 +204,49 @@ def _count(row: Row, count: int) -> str:
     return f"{count:,}" if row.calls else "-"
 
 
-def _amount(row: Row, decimals: int) -> str:
+def _amount(row: Row, usd: Decimal) -> str:
     if row.is_empty:
         return "-"
     if row.unpriced and not row.cost_usd:
         return "unknown"
-    return f"{'> ' if row.unpriced else ''}{'~' if row.estimated else ''}{row.cost_usd:.{decimals}f}"
+    return f"{'> ' if row.unpriced else ''}{'~' if row.estimated else ''}{usd:f}"
+
+
+_MORE_FIGURES = 2
+
+
+def _amounts(rows: Sequence[Row], total: Row, figures: int, *, adds_up: bool) -> dict[int, Decimal]:
+    """The amounts as they are shown, by `id` of the row; all with the same number of decimals, so that points line up.
+
+    0.00035 and 0.00035 as 0.0004 and 0.0004 would not add up to their 0.0007. Where they have to, up to two more
+    figures are shown; if that does not do, the last one of the rows that lose most by rounding is one higher or lower.
+    """
+    first = _decimals([total, *rows], figures)
+    for decimals in range(first, min(first + _MORE_FIGURES, _MOST_DECIMALS) + 1):
+        unit = Decimal(1).scaleb(-decimals)
+        parts, whole = [_rounded(row, unit) for row in rows], _rounded(total, unit)
+        if not adds_up or sum(parts) == whole:
+            break
+    off = int((whole - sum(parts)) / unit)
+    # Where it is more, the rows are not all that the total is of.
+    if adds_up and abs(off) <= len(rows):
+        lost = [Decimal(repr(row.cost_usd)) - part for row, part in zip(rows, parts, strict=True)]
+        for place in sorted(range(len(rows)), key=lost.__getitem__, reverse=off > 0)[: abs(off)]:
+            parts[place] += unit if off > 0 else -unit
+    return {id(row): usd for row, usd in zip((*rows, total), (*parts, whole), strict=True)}
+
+
+def _rounded(row: Row, unit: Decimal) -> Decimal:
+    return Decimal(repr(row.cost_usd)).quantize(unit, context=EXACT)
+
+
+_MOST_DECIMALS = 8
 
 
 def _decimals(rows: Sequence[Row], figures: int) -> int:
-    """Enough for so many figures of the smallest amount, at least 4, at most 8, the same for all: points line up."""
+    """Enough for so many figures of the smallest amount, at least 4, at most 8."""
     smallest = min((row.cost_usd for row in rows if row.cost_usd > 0), default=1.0)
-    return next((decimals for decimals in (4, 5, 6, 7) if smallest >= 10 ** (figures - 1 - decimals)), 8)
+    return next((places for places in (4, 5, 6, 7) if smallest >= 10 ** (figures - 1 - places)), _MOST_DECIMALS)
 
 
 def _bar(part: float, whole: float) -> str:

@@ -199,3 +199,42 @@ def test_a_live_table_marks_what_is_estimated() -> None:
     console.print(cost_table(ledger.summary(), console, waiting=True))
 
     assert line_of(console.file.getvalue(), "write")[-2] == "~0.0003"
+
+
+def shown(text: str) -> tuple[list[Decimal], Decimal]:
+    """The amounts of a printed table, and its total."""
+    amounts = [Decimal(line.split()[-1]) for line in text.splitlines() if re.search(r" \d+\.\d{4,} *$", line)]
+    return amounts[:-1], amounts[-1]
+
+
+@pytest.mark.parametrize(
+    ("usd", "first"),
+    [
+        pytest.param(["0.00035", "0.00035"], "0.00035", id="one-more-figure"),
+        pytest.param(["0.0012", "0.0003"], "0.0012", id="none"),
+        pytest.param(["0.001", "0.0007777"], "0.0010", id="smaller-than-others"),
+        # 0.000333 three times would be 0.000999.
+        pytest.param(["0.000333333", "0.000333333", "0.000333334"], "0.000333", id="thirds"),
+        pytest.param(["0.00000001"] * 3, "0.00000001", id="smallest"),
+        pytest.param(["0.000000004"] * 3, "0.00000001", id="below-what-is-shown"),
+        pytest.param(["1234.56785", "0.00015", "20.00005"], "1234.5678", id="large-and-small"),
+        pytest.param([f"0.00{number}37" for number in range(11, 51)], "0.001137", id="forty"),
+    ],
+)
+def test_amounts_add_up_as_they_are_shown(usd: list[str], first: str) -> None:
+    """Whoever adds up the rows gets the total below them, each amount is right to its last figure but one, and it fits."""
+    calls = [Call(f"node {n}", "gpt-5-mini", 10, 5, Decimal(each), Decimal(0)) for n, each in enumerate(usd)]
+    summary = summary_of(*calls)
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, color_system=None)
+    console.print(cost_table(summary, console))
+    parts, total = shown(screen.getvalue())
+    unit = Decimal(1).scaleb(total.as_tuple().exponent)
+
+    assert sum(parts) == total
+    assert len(usd) == len(parts)
+    assert f"{parts[0]:f}" == first
+    assert all(abs(part - Decimal(each)) < unit for part, each in zip(parts, usd, strict=True))
+    assert abs(total - sum(map(Decimal, usd))) <= unit / 2
+    assert max(map(len, screen.getvalue().splitlines())) <= 80
+    assert f"{total:f}" in summary._repr_html_()

@@ -11,6 +11,7 @@ from genai_prices import data_snapshot
 from langchain_mlflow_cost.money import ZERO, plain
 from langchain_mlflow_cost.pricing.providers import (
     ANTHROPIC,
+    AWS,
     LOCAL_PROVIDERS,
     OPENAI,
     OPENROUTER,
@@ -164,8 +165,11 @@ class Search:
         return None if rates is None else fixed_source(rates)
 
     def _is_hosted_here(self, name: str) -> bool:
-        """Say whether a model that anybody may host answers from the user's own machines: nobody's price fits."""
-        return self._is_private and may_be_own_weights(name.rpartition("/")[2])
+        """Say whether a model that anybody may host answers from the user's own machines: nobody's price fits.
+
+        Not behind Bedrock's own protocol, which no server of weights speaks: that is a gateway or a VPC endpoint.
+        """
+        return self._is_private and self._provider != AWS and may_be_own_weights(name.rpartition("/")[2])
 
     def _behind(self, name: str) -> str | None:
         """Find who answers behind ChatOpenAI, or ChatAnthropic, with another base URL."""

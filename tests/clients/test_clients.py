@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
+import struct
+import zlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -116,6 +119,77 @@ DATABRICKS = {
     "cache_creation_input_tokens": 0,
 }
 
+# sonar: a bill, as its API tells it, of which 0.005 is the request's.
+SONAR = {
+    "prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200, "search_context_size": "low", "num_search_queries": 1,
+    "cost": {"input_tokens_cost": 0.001, "output_tokens_cost": 0.0002, "request_cost": 0.005, "total_cost": 0.0062},
+}  # fmt: skip
+RESEARCH = {
+    "prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500, "reasoning_tokens": 10_000, "citation_tokens": 2000,
+    "num_search_queries": 20, "search_context_size": "low",
+}  # fmt: skip
+
+
+def perplexity(model: str, **more: Any) -> Any:
+    def arguments(url: str) -> dict[str, Any]:
+        made = client("perplexity", "Perplexity")(api_key="x", base_url=url, max_retries=0)
+        return {"model": model, "api_key": "x", "client": made, **more}
+
+    return arguments
+
+
+def growing(model: str, usage: dict[str, Any]) -> Reply:
+    """A stream of Perplexity's: each chunk tells the usage so far, the last one the bill too."""
+    reply = chunks(model, None, tier=None)
+    told = {key: value for key, value in usage.items() if key != "cost"}
+    for number, event in enumerate(reply.events[:-1], start=1):
+        event["usage"] = {**told, "completion_tokens": usage["completion_tokens"] * number // 3}
+        event["usage"]["total_tokens"] = event["usage"]["prompt_tokens"] + event["usage"]["completion_tokens"]
+    reply.events[-2]["usage"] = usage
+    return reply
+
+
+class EventStream(Reply):
+    """Events as AWS frames them: a length, that of the headers, a checksum, headers, JSON, a checksum."""
+
+    def encode(self) -> tuple[str, bytes]:
+        framed = b""
+        for name, body in self.events:
+            payload = json.dumps(body).encode()
+            headers = b""
+            for key, value in (
+                (":event-type", name),
+                (":content-type", "application/json"),
+                (":message-type", "event"),
+            ):
+                headers += bytes([len(key)]) + key.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+            prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+            frame = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+            framed += frame + struct.pack(">I", zlib.crc32(frame))
+        return "application/vnd.amazon.eventstream", framed
+
+
+def converse_stream(usage: dict[str, int]) -> EventStream:
+    return EventStream(
+        events=[
+            ("messageStart", {"role": "assistant"}),
+            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi."}}),
+            ("contentBlockStop", {"contentBlockIndex": 0}),
+            ("messageStop", {"stopReason": "end_turn"}),
+            ("metadata", {"usage": usage, "metrics": {"latencyMs": 10}}),
+        ]
+    )
+
+
+# 4,995 were sent, of which 4,993 came from the cache: as OpenAI's models at Bedrock have them, in the input and beside it.
+TWICE = {
+    "inputTokens": 4995,
+    "outputTokens": 12,
+    "totalTokens": 10_000,
+    "cacheReadInputTokens": 4993,
+    "cacheWriteInputTokens": 0,
+}
+
 CASES = {
     # 0.30 in, 0.03 cached, 2.50 out, thoughts among them: 400 * 0.3e-6 + 600 * 0.03e-6 + 1985 * 2.5e-6
     "gemini": Case(
@@ -143,6 +217,46 @@ CASES = {
         "langchain_mistralai", "ChatMistralAI", lambda url: {"model": "mistral-x", "api_key": "x", "endpoint": f"{url}/v1"},
         chat("mistral-x", {**tokens(1000, 200), "num_cached_tokens": 600, "prompt_tokens_details": None}, tier=None), "0.00086",
         prices={"overrides": {"mistral-x": AT_1_AND_2}},
+    ),
+    # 0.15 in, 0.60 out
+    "bedrock-openai": Case(
+        "langchain_aws", "ChatBedrockConverse", bedrock("openai.gpt-oss-120b-1:0"),
+        Reply({**CONVERSE, "usage": {"inputTokens": 1000, "outputTokens": 500, "totalTokens": 1500}}), "0.00045",
+    ),
+    "bedrock-openai-stream": Case(
+        "langchain_aws", "ChatBedrockConverse", bedrock("openai.gpt-oss-120b-1:0"),
+        converse_stream({"inputTokens": 1000, "outputTokens": 500, "totalTokens": 1500}), "0.00045", stream=True,
+    ),
+    "bedrock-openai-invoke": Case(
+        "langchain_aws", "ChatBedrock", bedrock("openai.gpt-oss-120b-1:0"),
+        Reply(
+            chat("openai.gpt-oss-120b-1:0", tokens(1000, 500)).body,
+            headers={"x-amzn-bedrock-input-token-count": "1000", "x-amzn-bedrock-output-token-count": "500"},
+        ),
+        "0.00045",
+    ),
+    # 2.75 in, 0.275 cached, 16.50 out: 2 * 2.75e-6 + 4993 * 0.275e-6 + 12 * 16.5e-6
+    "bedrock-openai-cached": Case(
+        "langchain_aws", "ChatBedrockConverse", bedrock("openai.gpt-5.4"), Reply({**CONVERSE, "usage": TWICE}), "0.001576575",
+    ),
+    "bedrock-openai-cached-stream": Case(
+        "langchain_aws", "ChatBedrockConverse", bedrock("openai.gpt-5.4"), converse_stream(TWICE), "0.001576575", stream=True,
+    ),
+    "perplexity": Case("langchain_perplexity", "ChatPerplexity", perplexity("sonar"), chat("sonar", SONAR, tier=None), "0.0062"),
+    # The bill does not arrive: 1 in, 1 out and 0.005 for a request with little context, 1000e-6 + 200e-6 + 0.005
+    "perplexity-stream": Case("langchain_perplexity", "ChatPerplexity", perplexity("sonar"), growing("sonar", SONAR), "0.0062", stream=True),
+    # 3 in, 15 out and 0.006: 1000 * 3e-6 + 200 * 15e-6 + 0.006
+    "perplexity-pro-stream": Case(
+        "langchain_perplexity", "ChatPerplexity", perplexity("sonar-pro"), growing("sonar-pro", SONAR), "0.012", stream=True,
+    ),
+    # 2 in, 8 out, 2 a citation, 3 a thought, 0.005 a search: 0.002 + 0.004 + 2000 * 2e-6 + 10000 * 3e-6 + 20 * 0.005
+    "perplexity-research": Case(
+        "langchain_perplexity", "ChatPerplexity", perplexity("sonar-deep-research"),
+        chat("sonar-deep-research", RESEARCH, tier=None), "0.14",
+    ),
+    "perplexity-research-stream": Case(
+        "langchain_perplexity", "ChatPerplexity", perplexity("sonar-deep-research"),
+        growing("sonar-deep-research", RESEARCH), "0.14", stream=True,
     ),
     # 0.15 in, 0.60 out
     "groq": Case(

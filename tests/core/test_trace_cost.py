@@ -35,17 +35,18 @@ def ten_nodes() -> Any:
     return graph.compile()
 
 
-def test_every_total_is_right_by_default(exported_in_threads: str) -> None:
-    """With MLflow's asynchronous export, whose batches race in the store, the total of each of 30 traces is its sum."""
+@pytest.mark.parametrize("number", [30, pytest.param(200, marks=pytest.mark.nightly)])
+def test_every_total_is_right_by_default(exported_in_threads: str, number: int) -> None:
+    """With MLflow's asynchronous export, whose batches race in the store, the total of each trace is its sum."""
     handler, graph = MlflowCostHandler(), ten_nodes()
-    for _ in range(30):
+    for _ in range(number):
         graph.invoke(ASK, given(handler))
     usd = handler.summary().total_cost_usd
     mlflow.flush_trace_async_logging()
     traces = all_traces()
 
     assert usd > 0
-    assert [usd] * 30 == pytest.approx([stored_usd(trace) for trace in traces], rel=1e-9)
+    assert [usd] * number == pytest.approx([stored_usd(trace) for trace in traces], rel=1e-9)
 
 
 def test_several_invocations_in_one_span(store: str) -> None:

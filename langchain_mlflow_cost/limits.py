@@ -50,6 +50,8 @@ class Limits:
     """For so long nothing is asked of a session store that failed."""
     remembered_nodes: int = 10_000
     """Nodes whose policy, or whose budgets, are worked out once; names out of data do not fill the memory."""
+    answered_nodes: int = 10_000
+    """Executions of nodes of which it is remembered how many answers to a budget's interrupt they have used."""
     unmet_invocations: int = 20
     """Invocations after which entries of a policy's `nodes` are told that have met no node."""
     watched_policies: int = 256

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any, Final
 
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, interrupt
 
-__all__ = ["GraphBubbleUp", "can_ask", "interrupt", "is_resumed"]
+from langchain_mlflow_cost.limits import limits
+
+__all__ = ["GraphBubbleUp", "ask", "can_ask", "is_resumed"]
 
 CHECKPOINTER: Final = "__pregel_checkpointer"
 """Where LangGraph keeps the checkpointer of a running graph (`langgraph._internal._constants`, 1.0 to 1.2). Nothing
@@ -25,6 +29,41 @@ def can_ask() -> bool:
         return bool(configurable.get(CHECKPOINTER)) and SCRATCHPAD in configurable
     except Exception:  # noqa: BLE001 - outside a graph: a `RuntimeError`, or whatever another version raises
         return False
+
+
+_TAKEN: OrderedDict[tuple[str, str], int] = OrderedDict()
+"""How many answers of a node's execution are used up, by its thread and its place in the checkpoint."""
+
+_LOCK: Final = threading.Lock()
+
+
+def ask(question: Any) -> Any:
+    """Give the answer that nobody has used yet, or interrupt the graph for one.
+
+    LangGraph runs the node again and gives the answers of all its earlier interrupts first, in their order. What was
+    added then is added already, and a refusal is no answer to what is asked after it: the newest one counts.
+
+    Args:
+        question: The interrupt's value.
+
+    Raises:
+        GraphBubbleUp: LangGraph's interrupt.
+    """
+    answers = []
+    try:
+        while True:
+            answers.append(interrupt(question))
+    except GraphBubbleUp:
+        configurable = get_config().get("configurable") or {}
+        place = str(configurable.get("thread_id")), str(configurable.get("checkpoint_ns"))
+        with _LOCK:
+            if len(answers) <= _TAKEN.get(place, 0):
+                raise
+            _TAKEN[place] = len(answers)
+            _TAKEN.move_to_end(place)
+            while len(_TAKEN) > limits().answered_nodes:
+                _TAKEN.popitem(last=False)
+        return answers[-1]
 
 
 def is_resumed(inputs: Any, *, is_root: bool) -> bool:

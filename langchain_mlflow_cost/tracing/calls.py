@@ -15,7 +15,7 @@ import orjson
 from langgraph.errors import GraphInterrupt
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.interrupts import GraphBubbleUp, can_ask, interrupt
+from langchain_mlflow_cost.adapters.interrupts import GraphBubbleUp, ask, can_ask
 from langchain_mlflow_cost.adapters.tool_arguments import were_refused
 from langchain_mlflow_cost.budgets.answers import ANSWERS, FIRST_ANSWER_TOKENS
 from langchain_mlflow_cost.budgets.local import Question
@@ -166,7 +166,7 @@ class ModelCall:
         usd, tokens = _NOTHING, 0
         if can_ask():
             try:
-                usd, tokens = added_by(interrupt(question.asked()))
+                usd, tokens = added_by(ask(question.asked()))
             except GraphBubbleUp:
                 budgets.wait_for_answer(question, self._run.session_id, self._run.outermost_task())
                 self._run.trace.note_refusal(question.refusal)

@@ -100,6 +100,49 @@ def test_refused_by_the_answer(store: str, run: Run, answer: Any) -> None:
     assert (1, "second", "trace") == (len(model.requests), caught.value.node, caught.value.scope)
 
 
+@run
+def test_a_refusal_is_not_for_ever(store: str, run: Run) -> None:
+    """After a refusal the thread can be taken up again: whoever adds then is heard."""
+    model, handler = FakeChat(), asking()
+    graph, config = chain_of(model, "first", "second"), thread(handler, f"not for ever {run}")
+    run(graph, ASK, config)
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError):
+            run(graph, Command(resume=False), config)
+    run(graph, Command(resume={"add_usd": 1}), config)
+
+    assert 2 == len(model.requests)
+    assert () == graph.get_state(config).next
+
+
+@run
+@pytest.mark.parametrize("second", [False, {"add_usd": 0.0001}])
+def test_an_answer_counts_once(store: str, run: Run, second: Any) -> None:
+    """A node that asks twice has each answer once, though LangGraph gives it the first one again."""
+    model, handler = FakeChat(), asking()
+
+    def node(state: Any) -> None:
+        for _ in range(3):
+            model.invoke(state["messages"])
+
+    graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    compiled: Any = graph.compile(checkpointer=InMemorySaver())
+    config = thread(handler, f"once {run} {second}")
+    run(compiled, ASK, config)
+    run(compiled, Command(resume={"add_usd": 0.0003}), config)
+    before = len(model.requests)
+    if second is False:
+        with pytest.raises(BudgetExceededError):
+            run(compiled, Command(resume=second), config)
+    else:
+        again = run(compiled, Command(resume=second), config)
+        # 0.0004 + 0.0003 + 0.0001 USD.
+        assert pytest.approx(0.0008) == again["__interrupt__"][0].value["limit"]
+
+    assert 2 == before
+    assert 2 == len(model.requests)
+
+
 def test_a_new_invocation_begins_anew(store: str) -> None:
     """Who does not resume, and asks something new in the same thread, has the whole limit again."""
     model, handler = FakeChat(), asking()

@@ -353,7 +353,8 @@ def reached(state: TraceState, held: Iterable[Held]) -> tuple[list[str], list[Bu
                     notices.append(passed_words(counted.words, spent, limit, unit))
                 for fraction in budget.warn_at:
                     mark = unit, limit, fraction
-                    if mark in counted.told or spent < EXACT.multiply(fraction, limit):
+                    # Of a limit of 0 every fraction is reached before anything is spent.
+                    if mark in counted.told or not spent or spent < EXACT.multiply(fraction, limit):
                         continue
                     counted.told.add(mark)
                     notices.append(reached_words(counted.words, spent, limit, unit, fraction))

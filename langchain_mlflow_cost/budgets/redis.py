@@ -335,14 +335,18 @@ class RedisSums:
     # --- what is unsent ---------------------------------------------------------------------------------------------
 
     def _bound(self) -> int:
-        """Forget the oldest settlements beyond the bound, and tell how many. The lock is held."""
-        lost = sum(map(len, self._unsent.values())) - self._max_unsent if len(self._unsent) else 0
-        for _ in range(lost):
-            oldest = next(iter(self._unsent))
-            self._unsent[oldest].popitem(last=False)
-            if not self._unsent[oldest]:
-                del self._unsent[oldest]
-        return max(lost, 0)
+        """Forget the oldest calls beyond the bound, each in all its sums, and tell how many. The lock is held."""
+        lost = set()
+        while sum(map(len, self._unsent.values())) > self._max_unsent:
+            name = next(iter(next(iter(self._unsent.values()))))
+            for each in [each for each, calls in self._unsent.items() if name in calls]:
+                settlement = self._unsent[each].pop(name)
+                # As at the end: a refused or failed call costs nothing, and nothing is lost with it.
+                if settlement.usd or settlement.tokens:
+                    lost.add(name)
+                if not self._unsent[each]:
+                    del self._unsent[each]
+        return len(lost)
 
     def _send_some(self, until_s: float = float("inf")) -> bool:
         """Send the settlements of some sums, each alone, for one that Redis refuses must not keep the others.

@@ -32,7 +32,8 @@ _TAG: Final = "tag:"
 
 
 def _known_scope(scope: str) -> str:
-    if scope in SCOPES[:-1] or (scope.startswith(_TAG) and scope != _TAG):
+    name = scope.removeprefix(_TAG)
+    if scope in SCOPES[:-1] or (name != scope and name and name == name.strip()):
         return scope
     near = nearest(scope, SCOPES)
     remedy = f'; did you mean "{near}"?' if near else ""
@@ -82,8 +83,8 @@ class Budget(BaseModel):
     per: Literal["hour", "day", "month"] | None = None
     """For session, user and tag: the sum starts anew with each (UTC). A call counts in the one it was reserved in."""
 
-    warn_at: Annotated[tuple[Fraction, ...], BeforeValidator(_as_fractions)] = ()
-    """Fractions of the limit at which one warning is given, and `on_budget` called: `[0.5, 0.8]`."""
+    warn_at: Annotated[tuple[Annotated[Fraction, Field(gt=0)], ...], BeforeValidator(_as_fractions)] = ()
+    """Fractions of the limit, above 0, at which one warning is given, and `on_budget` called: `[0.5, 0.8]`."""
 
     on_exceeded: Literal["raise", "warn", "interrupt"] = "raise"
     """Refuse the call; make it and warn; or ask with LangGraph's `interrupt`."""

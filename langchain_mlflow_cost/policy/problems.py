@@ -123,6 +123,12 @@ _EXPECTED: Final = {
     "string_too_short": ("expected a text", "write one or leave the key out"),
 }
 
+_BOUNDS: Final = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("of at least", "ge"),
+    "less_than_equal": ("of at most", "le"),
+}
+
 
 def _expected(kind: str, value: object, context: Mapping[str, Any], message: str) -> tuple[str, str | None]:
     """Say what was expected instead of a value, and what to do; with None the first says it all."""
@@ -132,9 +138,9 @@ def _expected(kind: str, value: object, context: Mapping[str, Any], message: str
         choices = re.findall(r"'([^']*)'", str(context["expected"]))
         near = nearest(value, choices) if isinstance(value, str) else None
         return f"expected {_either(choices)}", f'did you mean "{near}"?' if near else "write one of these"
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        limit = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
-        return f"expected a number of {limit}", _CORRECT
+    if kind in _BOUNDS:
+        word, bound = _BOUNDS[kind]
+        return f"expected a number {word} {context[bound]}", _CORRECT
     if kind == "bool_type":
         return "expected true or false", "write it without quotes" if isinstance(value, str) else _CORRECT
     if kind == "string_type":

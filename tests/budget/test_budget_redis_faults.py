@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import socket
 import subprocess
@@ -329,6 +330,23 @@ def test_a_stopped_server_is_waited_for_once(own_redis_server: RedisServer, sess
 
     assert took_s < 3
     assert 3 == spent(own_redis_server, SharedSum(session))
+
+
+@pytest.mark.filterwarnings("ignore:Redis at")
+def test_lost_calls_are_counted_once(
+    own_redis_server: RedisServer, session: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call that is lost in two sums is one lost call, and one that cost nothing is none; the rest is told at the end."""
+    store = RedisSums(own_redis_server.url, max_unsent=6, retry_s=None)
+    checked = process(store, rule("9"), rule("9", scope="user"))
+    for n in range(6):
+        made = reserve(checked, f"{session}{n}", user=session)
+        checked.settle(made, *((D(0), 0) if n == 1 else (D("0.1"), 10)))
+    store.send_rest(0)
+
+    assert ["the costs of 1 calls were lost"] * 2 + ["the costs of 3 calls, 0.3 USD, were lost"] == [
+        re.search("the costs of .*", record.getMessage())[0] for record in caplog.records if record.levelname == "ERROR"
+    ]
 
 
 # --- keys and clocks -----------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from fakes import Clock
 
-from langchain_mlflow_cost import limits
+from langchain_mlflow_cost import MlflowCostHandler, limits
 from langchain_mlflow_cost.budgets.local import TRACE_IDLE_S, Budgets
-from langchain_mlflow_cost.budgets.rules import RESERVATION_TTL_S, Budget, Estimate, SharedSums
+from langchain_mlflow_cost.budgets.rules import RESERVATION_TTL_S, Budget, BudgetEvent, Estimate, SharedSums
 from langchain_mlflow_cost.budgets.sums import Reservation, SessionSums
 from langchain_mlflow_cost.errors import BudgetExceededError, PolicyError
 
@@ -1012,3 +1012,68 @@ def test_no_id_is_told(recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptu
 
     assert len(recwarn) == 2
     assert not [text for text in told if "jane" in text]
+
+
+# --- odd settings, and the edges of windows ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        pytest.param({"warn_at": [0]}, r"budget\.warn_at\.0: expected a number above 0", id="nothing"),
+        pytest.param({"warn_at": 0}, r"budget\.warn_at: expected a number above 0", id="nothing-alone"),
+        pytest.param({"warn_at": [1.5]}, r"budget\.warn_at\.0: expected a number of at most 1", id="beyond"),
+        pytest.param({"warn_at": ["50%"]}, r"budget\.warn_at\.0: expected a number, found", id="percent"),
+        pytest.param({"scope": "tag:"}, r"budget\.scope: expected trace", id="no-name"),
+        pytest.param({"scope": "tag: "}, r"budget\.scope: expected trace", id="blank-name"),
+        pytest.param({"scope": "tag: team"}, r"budget\.scope: expected trace", id="blank-before-the-name"),
+    ],
+)
+def test_odd_settings_are_told_at_load(odd: dict[str, Any], message: str) -> None:
+    """What could never mean anything is an error that names the key, what it expects, and what it found."""
+    with pytest.raises(PolicyError, match=message):
+        MlflowCostHandler({"budget": {"max_cost_usd": 1, **odd}})
+
+
+def test_a_limit_of_nothing_warns_of_nothing_spent() -> None:
+    """Of a limit of 0 every fraction is reached before anything is spent: only what is spent is told."""
+    heard: list[BudgetEvent] = []
+    budgets = Budgets([Budget(max_cost_usd=D(0), warn_at=(D("0.5"),), on_exceeded="warn")], on_budget=heard.append)
+    for usd in ("0", "0.1"):
+        made = budgets.reserve(trace="t", node="n", session=None, estimate=Estimate(D(usd), D(usd)))
+        told = len(heard)
+        budgets.settle(made, D(usd))
+
+    assert 0 == told
+    assert [D("0.1")] == [each.sum for each in heard]
+
+
+@pytest.mark.parametrize(
+    ("per", "last_s", "next_s"),
+    [
+        # 2026-11-27 10:59:59.999 and 11:00; the last moment of the day, of the month; UTC.
+        pytest.param("hour", 1795777199.999, 1795777200.0, id="hour"),
+        pytest.param("day", 1795823999.999, 1795824000.0, id="day"),
+        pytest.param("month", 1796083199.999, 1796083200.0, id="month"),
+    ],
+)
+def test_edges_of_windows(per: Any, last_s: float, next_s: float) -> None:
+    """The last millisecond of a window is in it and the next one is not, also for a call that spans the edge."""
+    now = [last_s - 0.001]
+    budgets = Budgets([Budget(max_cost_usd=D(1), scope="session", per=per)], wall_clock=lambda: now[0])
+
+    def reserve(trace: str) -> Any:
+        return budgets.reserve(trace=trace, node="n", session="edge" + per, estimate=Estimate(D(1), D(1)))
+
+    spanning = reserve("a")
+    now[0] = last_s
+    with pytest.raises(BudgetExceededError):
+        reserve("b")
+    now[0] = next_s
+    inside = reserve("c")
+    budgets.settle(spanning, D(1))
+    budgets.settle(inside, D("0.9"))
+    with pytest.raises(BudgetExceededError) as refusal:
+        reserve("d")
+
+    assert D("0.9") == refusal.value.spent_usd

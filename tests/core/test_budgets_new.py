@@ -237,6 +237,28 @@ def test_each_user_has_a_sum(store: str, scope: str, one: dict[str, Any], other:
     assert not [value for value in one.values() if str(value) in str(caught.value).replace("0.0004", "")]
 
 
+@pytest.mark.parametrize("scope", ["user", "tag:team"])
+def test_an_empty_name_is_none(store: str, scope: str) -> None:
+    """`None` and an empty text name nobody: what the run around it names counts, else the trace; never one sum for all."""
+    key = "user_id" if scope == "user" else "team"
+    model = FakeChat()
+
+    def node(state: Any) -> None:
+        model.invoke(state["messages"], {"metadata": {key: None if len(model.requests) else ""}})
+
+    graph = one_node(node)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Once a process; the test below is of it.
+        for empty in ("", None, ""):
+            graph.invoke(ASK, given(limited(0.0004, scope=scope), metadata={key: empty}))
+    nobody = len(model.requests)
+    graph.invoke(ASK, given(limited(0.0004, scope=scope), metadata={key: f"around {scope}"}))
+    with pytest.raises(BudgetExceededError) as refusal:
+        graph.invoke(ASK, given(limited(0.0004, scope=scope), metadata={key: f"around {scope}"}))
+
+    assert (3, 4, scope) == (nobody, len(model.requests), refusal.value.budget)
+
+
 def test_the_traces_own_user(store: str) -> None:
     """Without one in the run's metadata, the user of MLflow's trace counts."""
     model = FakeChat()

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905 - tables of sentences
+# ruff: noqa: E501 - tables of sentences
 """Customer-service dialogues to measure with: three domains, each with one system prompt and one set of tools.
 
 Made of sentences in the style of public collections of such dialogues: a customer, an agent that is a model, and answers
@@ -14,18 +14,28 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-FIRST: Final = (
-    "Aarav Beatriz Chidi Dagny Emeka Farah Goran Hana Ines Jorge Katya Liam Mei Noor Olu Priya Quentin Rosa Sven Tariq "
-    "Uma Viktor Wanjiru Xavier Yara Zoltan Amara Bjorn Celia Dmitri Esra Fiona"
-).split()
-LAST: Final = (
-    "Abebe Berg Castillo Dvorak Eriksson Fontaine Grigoryan Haddad Ivanova Jensen Kowalski Lindqvist Moreau Nakamura "
-    "Okafor Petrov Quispe Rossi Schneider Tanaka Ueda Vargas Whitaker Xu Yilmaz Zimmer Achebe Brandt Coelho Dimitrov"
-).split()
-STREETS: Final = "Alder Birch Cedar Dogwood Elm Foxglove Grove Hazel Ivy Juniper Laurel Maple Oak Pine Rowan".split()
-CITIES: Final = (
-    "Albany Boise Cleveland Dayton Eugene Fresno Gary Hartford Indianapolis Jackson Knoxville Lincoln Mobile Norfolk"
-).split()
+
+def _joined(begins: str, ends: str) -> tuple[str, ...]:
+    return tuple(begin + end for begin in begins.split() for end in ends.split())
+
+
+# As many as it takes for customers to share a name, a street or a city about as often as they do in life: of 100 others,
+# one in four has the same first name, one in ten the same last name. Made up, so that no list of people is needed.
+FIRST: Final = _joined(
+    "Al Bor Cat Dam Ed Far Gor Han Is Jul Kat Lor Mar Nor Ol Pri Ros Tar Vik Yar",
+    "ana bek dina eo ina ira osz ric ton una vin wen ya zara elle",
+)
+LAST: Final = _joined(
+    "Abe Ber Cas Dvo Eri Fon Gri Had Iva Jen Kow Lin Mor Nak Oka Pet Qui Ros Sch Tan Ued Var Whi Xan Yil Zim Ach Bra Coe Dim",
+    "bach castel dorf eaux finch grave hart ich jarvi kari lund mann nen ovic pati quist rand sson tsuka urri vale wick yan zak beri cote dottir ekka fors gard",
+)
+STREETS: Final = _joined(
+    "Alder Birch Cedar Dog Elm Fox Grove Hazel Ivy Juniper Laurel Maple Oak Pine Rowan",
+    "wood field brook hill ridge mead",
+)
+CITIES: Final = _joined(
+    "Al Bo Cleve Day Eu Fres Har Jack Knox Lin Mob Nor", "bany dale field ford land leigh ton ville wick"
+)
 
 OPENINGS: Final = (
     "Hi, {want}.", "Hello. {want}. {why}.", "Good morning, {why}, so {want}.", "hey {want} please", "{why}. {want}.",
@@ -200,7 +210,7 @@ DOMAINS: Final = {
         "Check the state of the line before you suggest a repair, and make one change at a time.\n"
         "A line that was suspended for an unpaid bill may be resumed only once the bill is paid.",
         ("get_line_details", "resume_line", "send_payment_request"),
-        "line", "phone number", "+1 555 01",
+        "line", "phone number", "+1 ",
         ("my phone says no service since {date}", "I want a plan with more data", "why is my bill ${price} this month",
          "my data is really slow in {city}", "I need roaming for a trip to {city}", "please unlock the {device}"),
         ("I am travelling with my {relative}", "I changed the sim on {date}", "my {relative} uses it too",

@@ -309,6 +309,8 @@ def stream(tokens: int = 2_000) -> Prepare:
 
 GRAPHS: Final[dict[str, Graph]] = {
     "linear": Graph(linear, "10 model nodes on a growing list of 2 KB messages"),
+    "linear100k": Graph(lambda: linear(10, 100_000), "10 model nodes, the first message of 100 KB"),
+    "linear1m": Graph(lambda: linear(10, 1_000_000), "10 model nodes, the first message of 1 MB"),
     "fanout": Graph(fanout, "100-way Send, 2 KB an answer"),
     "react1": Graph(lambda: react(1_000), "20 tool calls, growing list, results of 1 KB"),
     "react10": Graph(lambda: react(10_000), "20 tool calls, growing list, results of 10 KB"),

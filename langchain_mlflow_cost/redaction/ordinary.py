@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+
+from langchain_mlflow_cost.redaction.letters import codes_of, digits, found_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 _Spans = list[tuple[int, int]]
 
 _WORD = re.compile(r"[^\W\d_]+")
-_ADDRESS = re.compile(r"(?P<local>[\w.+-]{1,64})@(?P<domain>[\w-]{1,63}(?:\.[\w-]{1,63})+)")
+_BEFORE_AT = re.compile(r"[\w.+-]{1,64}\Z")
+_BEHIND_AT = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63})+")
+_LONGEST_LOCAL: Final = 64
 _HOST = re.compile(r"\b(?:https?|wss?|ftp)://(?:www\.)?[\w.-]{1,255}|\bwww\.[\w.-]{1,255}")
 _SENTENCE_END = re.compile('[.!?…\u3002\uff01\uff1f]+["\'”\u2019)\\]]*(?:\\s+|$)|[\n\r\t|;:"“”\u3002\uff01\uff1f]+')
 _CAPITALS: Final = frozenset({"ID", "OK", "AM", "PM", "FAQ", "PIN", "URL", "US", "USD", "API", "IDs"})
@@ -103,7 +108,7 @@ def judged_characters(text: str) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     A digit and a letter of a rare word tell twice as much as one of a common word with a capital, such as `Economy`.
     Words that say nothing are those of every dialogue: `I`, `could you please`, `thank you`, `is there anything else`.
     """
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    codes = codes_of(text)
     telling = _TELLS[np.minimum(codes, 128)]
     rare, capital, empty = _judged_words(text)
     if capital:
@@ -111,7 +116,7 @@ def judged_characters(text: str) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     if rare:
         telling[_within(rare, len(text))] = 2
     if not text.isalpha():
-        for moment in _MOMENT.finditer(text):
+        for moment in found_at(_MOMENT, text, digits(codes) | _BEGINS_MONTH[np.minimum(codes, 128)]):
             telling[moment.start() : moment.end()] = 0
     return telling, _within(empty, len(text)) if empty else np.zeros(len(text), dtype=bool)
 
@@ -146,11 +151,12 @@ def _judged_words(text: str) -> tuple[_Spans, _Spans, _Spans]:
 
 
 def _within(spans: _Spans, length: int) -> NDArray[np.bool_]:
-    steps = np.zeros(length + 1, dtype=np.int32)
-    both = np.array(spans, dtype=np.intp)
-    steps[both[:, 0]] = 1
-    np.add.at(steps, both[:, 1], -1)
-    within: NDArray[np.bool_] = np.cumsum(steps[:-1]) > 0
+    steps = np.zeros(length + 1, dtype=np.int8)
+    both = np.fromiter(itertools.chain.from_iterable(spans), dtype=np.intp, count=2 * len(spans))
+    # No two of them touch.
+    steps[both[::2]] = 1
+    steps[both[1::2]] = -1
+    within: NDArray[np.bool_] = np.cumsum(steps[:-1], dtype=np.int8) > 0
     return within
 
 
@@ -170,14 +176,22 @@ def _is_break(between: str) -> bool:
 
 _TELLS = np.array([2 * chr(code).isdigit() for code in range(128)] + [2], dtype=np.int8)
 """Of the characters of ASCII, the digits; the last stands for all others, which no word of the list has."""
+_BEGINS_MONTH = np.array([chr(code) in "JFMASOND" for code in range(128)] + [False])
 _LABEL = re.compile(r"(?:[A-Za-z][\w'/]*[ ()]{0,2}){1,5}[*_]{0,2}:")
 """From the beginning of a sentence or line to a colon."""
 
 
 def shared_stretches(text: str) -> Iterator[tuple[int, int, int]]:
     """Where a text names a host, which many addresses share: where its own part begins, the host's start and end."""
-    for address in _ADDRESS.finditer(text) if "@" in text else ():
-        yield address.start(), address.start("domain"), address.end()
+    done, at = 0, text.find("@")
+    while at >= 0:
+        # From the sign on: before most characters stands no address.
+        local = _BEFORE_AT.search(text[max(done, at - _LONGEST_LOCAL) : at])
+        domain = None if local is None else _BEHIND_AT.match(text, at + 1)
+        if local is not None and domain is not None:
+            yield at - len(local[0]), at + 1, domain.end()
+            done = domain.end()
+        at = text.find("@", at + 1)
     for host in _HOST.finditer(text) if "://" in text or "www." in text else ():
         yield host.start(), host.start(), host.end()
 

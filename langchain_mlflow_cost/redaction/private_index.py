@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from langchain_mlflow_cost.redaction.letters import characters, letters_of, text_of
+from langchain_mlflow_cost.redaction.letters import characters, codes_of, digits, found_at, letters_of, text_of
 from langchain_mlflow_cost.redaction.ordinary import (
     is_ordinary,
     judged_characters,
@@ -105,7 +105,7 @@ class Marks:
         heads = self._found(_HEAD, short)
         for length, firsts, whole in _units_at(short, heads, range(SHINGLE, LONGEST_UNIT)):
             _cover(steps, firsts[self._found(_UNIT, whole)], length)
-        return np.cumsum(steps[:-1]) > 0
+        return np.cumsum(steps[:-1], dtype=np.int32) > 0
 
     def found_files(self, codes: Codes) -> Positions:
         """Letters at which a piece of a file begins."""
@@ -219,7 +219,7 @@ class Index:
                 self._add_unit(short, first, last - first)
         self._add_runs(short, wanted, weights)
         self._add_long(long, wanted_long)
-        told, said = (np.concatenate(([0], np.cumsum(each, dtype=np.intp))) for each in (weights, says))
+        told, said = _running(weights), _running(says)
         for begin, end, kind in units(plain):
             first, last = (int(place) for place in np.searchsorted(at, (begin, end)))
             if said[last] > said[first]:
@@ -285,7 +285,7 @@ class Index:
         long = long_hashes(short)
         if len(long):
             # Not where all is covered: looking up takes longest where something is found.
-            open_to = np.nonzero(_sums(np.cumsum(steps[:-1]) == 0, ORDINARY))[0]
+            open_to = np.nonzero(_sums(np.cumsum(steps[:-1], dtype=np.int32) == 0, ORDINARY))[0]
             _cover(steps, open_to[self.ordinary.found_in(long[open_to])], ORDINARY)
         heads = self.heads.found_in(short)
         for length, firsts, whole in _units_at(short, heads, sorted(self.lengths)):
@@ -303,7 +303,7 @@ class Index:
         for length, known in self.short.items():
             found = known.found_in(hashes_of(codes, length)).tolist()
             _cover(steps, np.array([at for at in found if is_open(at, at + length)], dtype=np.intp), length)
-        return np.cumsum(steps[:-1]) > 0
+        return np.cumsum(steps[:-1], dtype=np.int32) > 0
 
 
 FEWEST_TELLING: Final = 8
@@ -320,11 +320,18 @@ LONGEST_UNIT: Final = 64
 """From here on what is whole is recognised by its pieces."""
 
 
-def _sums(telling: NDArray[np.bool_] | NDArray[np.int8], length: int) -> NDArray[np.intp]:
+def _running(telling: NDArray[np.bool_] | NDArray[np.int8]) -> NDArray[np.int32]:
+    """How much the letters before each, and all of them, tell."""
+    told = np.zeros(len(telling) + 1, dtype=np.int32)
+    np.cumsum(telling, dtype=np.int32, out=told[1:])
+    return told
+
+
+def _sums(telling: NDArray[np.bool_] | NDArray[np.int8], length: int) -> NDArray[np.int32]:
     """How much each run of `length` letters tells."""
     if len(telling) < length:
-        return np.empty(0, dtype=np.intp)
-    told = np.concatenate(([0], np.cumsum(telling, dtype=np.intp)))
+        return np.empty(0, dtype=np.int32)
+    told = _running(telling)
     return told[length:] - told[:-length]
 
 
@@ -379,7 +386,7 @@ def without_breaks(
         at: Which character each of them comes from.
         keys: Where in the text JSON's keys are, which are left out too.
     """
-    spans = [each.span() for each in _BETWEEN.finditer(plain)]
+    spans = _between(plain)
     if not spans and not keys:
         return None
     outside = _outside(len(plain), spans)[at]
@@ -392,7 +399,7 @@ def without_breaks(
     near = np.zeros(len(kept) + 1, dtype=np.int32)
     np.add.at(near, np.maximum(seams - ORDINARY + 1, 0), 1)
     np.add.at(near, np.minimum(seams + ORDINARY + 1, len(kept)), -1)
-    chosen = np.nonzero(np.cumsum(near[:-1]) > 0)[0]
+    chosen = np.nonzero(np.cumsum(near[:-1], dtype=np.int32) > 0)[0]
     if not len(chosen):
         return None
     gaps = np.nonzero(np.diff(chosen) > 1)[0] + 1
@@ -402,19 +409,25 @@ def without_breaks(
     return codes, places
 
 
+def _between(plain: str) -> Spans:
+    """Where tags and numbers stand, tried where one can begin alone."""
+    codes = codes_of(plain)
+    return [found.span() for found in found_at(_BETWEEN, plain, digits(codes) | (codes == ord("<")))]
+
+
 def _outside(length: int, spans: Spans) -> NDArray[np.bool_]:
     steps = np.zeros(length + 1, dtype=np.int32)
     if spans:
         both = np.minimum(np.array(spans, dtype=np.intp), length)
         np.add.at(steps, both[:, 0], 1)
         np.add.at(steps, both[:, 1], -1)
-    outside: NDArray[np.bool_] = np.cumsum(steps[:-1]) == 0
+    outside: NDArray[np.bool_] = np.cumsum(steps[:-1], dtype=np.int32) == 0
     return outside
 
 
 def _clear_of_breaks(codes: Codes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which runs of either length have no break in them."""
-    broken = np.concatenate(([0], np.cumsum(codes == BREAK)))
+    broken = _running(codes == BREAK)
     return tuple(  # type: ignore[return-value]  # two of them
         broken[length:] == broken[:-length] if len(codes) >= length else np.empty(0, dtype=bool)
         for length in (SHINGLE, ORDINARY)

@@ -131,10 +131,16 @@ def winnowed(hashes: Hashes, wanted: NDArray[np.bool_], window: int) -> Hashes:
         return np.empty(0, dtype=np.uint64)
     masked = np.where(wanted, hashes, _NONE)
     if len(masked) < window:
-        smallest: Hashes = np.min(masked, keepdims=True)
-        return smallest
-    smallest = np.lib.stride_tricks.sliding_window_view(masked, window).min(axis=1)
-    chosen = np.unique(smallest)
+        least: Hashes = np.min(masked, keepdims=True)
+        return least
+    smallest, width = masked, 1
+    while 2 * width <= window:
+        smallest = np.minimum(smallest[:-width], smallest[width:])
+        width *= 2
+    if width < window:
+        smallest = np.minimum(smallest[: width - window], smallest[window - width :])
+    # Neighbouring windows mostly have the same one.
+    chosen = smallest[np.concatenate(([True], smallest[1:] != smallest[:-1]))]
     kept: Hashes = chosen[chosen != _NONE]
     return kept
 

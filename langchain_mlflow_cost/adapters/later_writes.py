@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Cleaner(Protocol):
     """What is asked before anything is written."""
 
+    def has_ended(self, trace_id: str) -> bool:
+        """Whether a trace was cleaned, though MLflow may still have it in memory, on its way to the store."""
+
     def tag(self, trace_id: str, key: str, value: str) -> tuple[str, str] | None:
         """What is written in the place of a tag; None: nothing."""
 
@@ -35,8 +38,8 @@ def clean_later_writes(cleaner: Cleaner) -> None:
         return
 
     def set_trace_tag(original: Callable[..., Any], self: Any, trace_id: str, key: str, value: Any) -> Any:
-        if _is_in_memory(trace_id):
-            # What stands there is cleaned when it is stored.
+        if _is_in_memory(trace_id) and not cleaner.has_ended(trace_id):
+            # What stands there is cleaned when the trace ends.
             return original(self, trace_id, key, value)
         clean = cleaner.tag(trace_id, key, str(value))
         return None if clean is None else original(self, trace_id, *clean)

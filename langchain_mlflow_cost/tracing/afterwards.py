@@ -35,10 +35,16 @@ def govern_later_writes(state: HandlerState | None) -> None:
         clean_later_writes(LaterWrites())
 
 
+def _open_trace(trace_id: str) -> Trace | None:
+    trace = known_trace(int(trace_id[3:], 16)) if trace_id.startswith("tr-") else None
+    # Those that have ended are known as long as their handler remembers them.
+    return None if trace is None or trace.info_policy is None else trace
+
+
 @contextlib.contextmanager
 def _state_of(trace_id: str, governing: HandlerState) -> Iterator[SpanState]:
     """What holds for a trace: its policies, and what its private nodes were told."""
-    open_trace = known_trace(int(trace_id[3:], 16)) if trace_id.startswith("tr-") else None
+    open_trace = _open_trace(trace_id)
     if open_trace is not None and open_trace.info_policy is not None:
         yield SpanState(open_trace.info_policy, open_trace, "root", is_foreign=True)
         return
@@ -58,6 +64,11 @@ def _state_of(trace_id: str, governing: HandlerState) -> Iterator[SpanState]:
 
 class LaterWrites:
     """Asked before anything is written; what cannot be cleaned is not."""
+
+    @staticmethod
+    def has_ended(trace_id: str) -> bool:
+        """Whether a trace of this process was cleaned."""
+        return _everywhere is not None and _open_trace(trace_id) is None and ENDED.of(trace_id) is not None
 
     @staticmethod
     def tag(trace_id: str, key: str, value: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from scenes import ALLOWED, PRESENT, SCENES
 
 TABLE = Path(__file__).parents[2] / "docs" / "channels.md"
+ASSESSMENTS = ("assessment's value", "rationale", "metadata", "error", "expectation", "updated assessment")
 LEVELS = ("minimal", "standard", "full")
 
 
@@ -27,6 +28,15 @@ def table() -> str:
         for channel, keeps in scene.channels.items():
             levels = [_cell(level in PRESENT[keeps], level in ALLOWED[keeps]) for level in LEVELS]
             rows.append(f"| {' | '.join([channel, *levels, 'gone'])} |")
+    rows += [
+        "",
+        "After a trace's end, under `configure(..., everywhere=True)` (`tests/privacy/test_later_writes.py`):",
+        "",
+        "| channel | minimal | standard | full | text of a private node |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| {each} | kept | kept | kept | gone |" for each in ("later: tag", "later: tag key")),
+        *(f"| later: {each} | gone | kept | kept | gone |" for each in ASSESSMENTS),
+    ]
     return "\n".join(rows) + "\n"
 
 

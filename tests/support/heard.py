@@ -62,12 +62,19 @@ class Answering(Chat):
         return ChatResult(generations=[self.generation], llm_output=self.output)
 
     def _stream(self, messages: list[Any], *_: Any, run_manager: Any = None, **__: Any) -> Iterator[Any]:
-        for chunk in self.chunks:
+        for chunk in self.chunks or self._as_one_chunk():
             if isinstance(chunk, BaseException):
                 raise chunk
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
+
+    def _as_one_chunk(self) -> list[ChatGenerationChunk]:
+        """An answer that is not streamed, where whoever listens wants tokens."""
+        if self.generation is None:
+            return []
+        said = AIMessageChunk.model_validate({**self.generation.message.model_dump(), "type": "AIMessageChunk"})
+        return [ChatGenerationChunk(message=said, generation_info=self.generation.generation_info)]
 
 
 @dataclass

@@ -442,9 +442,11 @@ class _Walk:
                 path.discard(here)
                 return tree
         # Of a list of messages the way by `_visit` would take as long as looking each up.
-        of_models = bool(value) and is_model(type(value[0]))
+        kind: type = type(value[0]) if value else object
+        of_models = is_model(kind)
         for index, item in enumerate(value):
-            if of_models and is_model(type(item)):
+            kind = type(item)
+            if of_models and is_model(kind):
                 tree[index] = self._model(item, item, None, tree, index, depth + 1)
             else:
                 tree[index] = self._visit(item, tree, index, depth + 1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.adapters.spans import SdkSpan
     from langchain_mlflow_cost.tracing.runs import Run
+    from langchain_mlflow_cost.tracing.trace import Trace
 
 
 class ActiveRun(otel_trace.Span):
@@ -36,6 +37,11 @@ class ActiveRun(otel_trace.Span):
     def __init__(self, run: Run, span: SdkSpan) -> None:
         self._lmc_run = run
         self._lmc_span = span
+
+    @property
+    def lmc_trace(self) -> Trace:
+        """The trace that the run is in, whatever is active here and now."""
+        return self._lmc_run.trace
 
     def is_of(self, run: Run) -> bool:
         """Whether it stands for this run."""

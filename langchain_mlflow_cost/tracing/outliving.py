@@ -89,7 +89,7 @@ def _leads_to(trace: Trace, value: Any) -> bool:
             pending += [value.func, *value.args]
         elif isinstance(value, tuple):
             pending += value[:8]
-        elif type(value) is dict:
+        elif isinstance(value, dict):
             if _is_active_in(trace, value):
                 return True
             pending += list(value.values())[:8]
@@ -99,11 +99,11 @@ def _leads_to(trace: Trace, value: Any) -> bool:
 
 
 def _is_active_in(trace: Trace, context: Mapping[Any, Any]) -> bool:
-    """Whether OpenTelemetry's own context has a span of the trace."""
-    for value in context.values():
-        state: Any = getattr(value, "lmc_state", None)
-        if state is not None and getattr(state, "trace", None) is trace:
-            return True
+    """Whether OpenTelemetry's own context has a run or a span of the trace."""
+    for value in list(context.values()):
+        with contextlib.suppress(Exception):  # any object may stand there
+            if getattr(value, "lmc_trace", None) is trace or getattr(value, "lmc_state").trace is trace:  # noqa: B009 - see `GuardedSpan`
+                return True
     return False
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
+
+from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
 def found_in(files: Iterable[Path], texts: Iterable[str]) -> set[str]:
@@ -23,18 +21,14 @@ def found_in(files: Iterable[Path], texts: Iterable[str]) -> set[str]:
     found = set()
     for file in files:
         content = file.read_bytes()
-        values = list(_values(file)) if content.startswith(SQLITE_MAGIC) else []
+        values = list(_values(file)) if content.startswith(MAGIC) else []
         found |= {text for text, data in wanted.items() if data in content or any(data in value for value in values)}
     return found
 
 
 def _values(database: Path) -> Iterator[bytes]:
     """Every text and blob of every table, as bytes."""
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        # Not all text in a database must be UTF-8; as bytes it can be searched as it is.
-        connection.text_factory = bytes
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (name,) in tables:
-            quoted = name.decode().replace('"', '""')
-            for row in connection.execute(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - the database's own table names
+    with opened(database) as connection:
+        for _, _, rows in tables(connection):
+            for row in rows:
                 yield from (value for value in row if isinstance(value, bytes))

@@ -8,14 +8,14 @@ import re
 import socket
 import sqlite3
 import tempfile
-from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from langchain_mlflow_cost.bounded import within
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.sqlite_files import opened, why_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ def is_in(database: Path, old: Path) -> bool:
     if not database.exists():
         return not names
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro", uri=True, timeout=1)) as stored:
+        with opened(database, wait_s=1) as stored:
             return all(stored.execute(query, (name,)).fetchone() for query, name in names.items())
     except sqlite3.Error:
         return False
@@ -230,16 +230,9 @@ def _unreachable(place: tuple[str, int]) -> str | None:
 def _unwritable(file: Path) -> str | None:
     if not file.exists():
         return _no_new_file(file.absolute().parent)
-    try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=rw", uri=True, timeout=0.1, isolation_level=None)
-        ) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        # Somebody else is writing just now: he can, and so can we.
-        return None if "locked" in str(error) else f"cannot be written ({error})"
-    return None
+    fault = why_unwritable(file, wait_s=0.1)
+    # Locked: somebody else is writing just now. He can, and so can we.
+    return None if fault is None or "locked" in fault else f"cannot be written ({fault})"
 
 
 def _no_new_file(folder: Path) -> str | None:

@@ -12,13 +12,13 @@ import shlex
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from langchain_mlflow_cost.adapters.file_store import local_path
+from langchain_mlflow_cost.sqlite_files import opened, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _AFTER: Final = {"inputs": ("datasets", "runs"), "input_tags": ("inputs",)}
 """Tables that refer to others without the database's knowledge."""
-_WAIT_S: Final = 30.0
-"""How long another program that writes to the database is waited for."""
 
 
 class _Column(NamedTuple):
@@ -73,14 +71,6 @@ class MigrationError(Exception):
     """The records cannot be moved; the message says why, and what to do."""
 
 
-@contextmanager
-def opened(database: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    """A connection that begins and ends no transaction by itself."""
-    uri = f"file:{quote(str(database.absolute()))}?mode={mode}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S, isolation_level=None)) as connection:
-        yield connection
-
-
 def make_records(view: Path, database: Path, tell: Callable[[int, int], None]) -> None:
     """Let MLflow write the records of a file store to a new database.
 
@@ -105,7 +95,7 @@ def make_records(view: Path, database: Path, tell: Callable[[int, int], None]) -
     if process.returncode:
         last = "\n".join(line for line in said if line) or "nothing"
         raise MigrationError(f"mlflow {shlex.join(command)} failed; it said last:\n{last}")
-    with opened(database) as connection:
+    with opened(database, "rw") as connection:
         # As MLflow makes its databases: this mode does not work on a network's disk.
         connection.execute("PRAGMA journal_mode = DELETE")
 
@@ -240,8 +230,8 @@ def merge(staged: Path, database: Path, store: FileStore, new_root: Path) -> Mer
     Raises:
         MigrationError: Something is in both under one key and not the same, or another program holds the database.
     """
-    with opened(database) as connection:
-        connection.execute("ATTACH DATABASE ? AS old", (f"file:{quote(str(staged))}?mode=ro",))
+    with opened(database, "rw") as connection:
+        connection.execute("ATTACH DATABASE ? AS old", (uri_of(staged),))
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +17,8 @@ from sqlalchemy import bindparam, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.sqlite_files import why_unwritable
+from langchain_mlflow_cost.tracking_stores import database_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,7 @@ class TraceRows:
 
     def __init__(self, tracking_uri: str) -> None:
         self.is_sqlite = tracking_uri.startswith("sqlite")
+        self._file = database_file_of(tracking_uri)
         options = {"timeout": limits().store_lock_s} if self.is_sqlite else {}
         self._engine: Engine = create_engine(tracking_uri, connect_args=options)
         self._texts: dict[str, list[str]] = {}
@@ -336,17 +338,12 @@ class TraceRows:
 
     def try_to_write(self) -> str | None:
         """Whether rows can be deleted here now; what is in the way, in the database's words, or None."""
+        if self._file is not None:
+            return why_unwritable(self._file, wait_s=limits().store_lock_s)
         try:
             with self._engine.connect() as connection:
-                if self.is_sqlite:
-                    version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    # In a file that may only be read, SQLite 3.40 minds no sooner than at the first change.
-                    connection.exec_driver_sql(f"PRAGMA user_version = {version}")
-                    connection.exec_driver_sql("ROLLBACK")
-                elif _run(
-                    connection, "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"
-                ).scalar():
+                asked = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"
+                if _run(connection, asked).scalar():
                     return "it is read-only"
         except DBAPIError as error:
             return str(error.orig).strip()
@@ -391,22 +388,29 @@ class TraceRows:
 
     def values(self) -> Iterator[tuple[str, bytes]]:
         """Every text in every table, as bytes, under the name of its table and column."""
-        for table, columns in self._texts.items():
-            if not columns:
-                continue
-            kind = 'CAST("{}" AS BLOB)' if self.is_sqlite else '"{}"::text'
-            sql = f'SELECT {", ".join(kind.format(column) for column in columns)} FROM "{table}"'
-            with self._stream(sql) as rows:
-                for row in rows:
-                    for column, value in zip(columns, row, strict=True):
-                        if value is not None:
-                            told = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
-                            yield f"{table}.{column}", told
+        for table in self._texts:
+            yield from self._values(table)
 
-    @contextmanager
-    def _stream(self, sql: str) -> Iterator[Any]:
+    def values_of(self, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The same of what belongs to these traces, and of records of evaluation datasets made from them."""
+        records = "evaluation_dataset_records"
+        made = [(records, "source_id IN :ids")] if records in self._columns else []
+        for some in _in_pieces(ids):
+            for table, test in (*self._belonging(), *made):
+                yield from self._values(table, f" WHERE {test}", ids=some)
+
+    def _values(self, table: str, where: str = "", **parameters: Any) -> Iterator[tuple[str, bytes]]:
+        columns = self._texts[table]
+        if not columns:
+            return
+        kind = 'CAST("{}" AS BLOB)' if self.is_sqlite else '"{}"::text'
+        sql = f'SELECT {", ".join(kind.format(column) for column in columns)} FROM "{table}"{where}'
         with self._engine.connect() as connection:
-            yield connection.execution_options(yield_per=500).exec_driver_sql(sql)
+            for row in _run(connection.execution_options(yield_per=500), sql, **parameters):
+                for column, value in zip(columns, row, strict=True):
+                    if value is not None:
+                        told = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+                        yield f"{table}.{column}", told
 
 
 def _run(connection: Connection, sql: str, known: Mapping[str, Any] | None = None, **parameters: Any) -> Any:

@@ -19,6 +19,7 @@ from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.copying import File, copy, differing, files_in
 from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.cli.store import SQLITE
+from langchain_mlflow_cost.sqlite_files import opened
 from langchain_mlflow_cost.tracking_stores import database_file_of, folder_of, holds_file_store
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _target(uri: str) -> Path:
 def _check_target(database: Path) -> None:
     if not database.exists():
         return
-    from langchain_mlflow_cost.adapters.moved_records import opened, schema_of
+    from langchain_mlflow_cost.adapters.moved_records import schema_of
 
     try:
         with opened(database) as connection:
@@ -179,18 +180,17 @@ class _Move:
             find_places,
             mentions,
             merge,
-            opened,
             schema_of,
             still_pointing,
         )
 
         state = self._state_of_source()
         repeated, unreadable = self._make_records(state, bar)
-        with opened(self._staged) as records:
+        with opened(self._staged, "rw") as records:
             places = find_places(records, self.store)
         is_merge = self.database.exists()
         if is_merge:
-            with opened(self._staged) as records, opened(self.database) as there:
+            with opened(self._staged, "rw") as records, opened(self.database) as there:
                 ours, theirs = schema_of(records), schema_of(there)
                 if ours != theirs:
                     raise CommandError(
@@ -203,7 +203,7 @@ class _Move:
         files = self._files(places)
         copy(files, bar("files", sum(each.size for each in files)))
         equal = self._compare(files, bar)
-        with opened(self._staged) as records:
+        with opened(self._staged, "rw") as records:
             records.execute("BEGIN IMMEDIATE")
             change_addresses(records, self.store, self.new_root)
             records.execute("COMMIT")
@@ -214,7 +214,7 @@ class _Move:
         merged = merge(self._staged, self.database, self.store, self.new_root) if is_merge else None
         if not is_merge:
             _put(self._staged, self.database)
-        with opened(self.database, "ro") as done:
+        with opened(self.database) as done:
             if still_pointing(done, self.store):
                 raise CommandError(f"records of {self.database} still have their files in {self.store.root}; keep it")
             named = mentions(done, self.store.root)
@@ -281,10 +281,9 @@ class _Move:
 
     def _compare(self, files: list[File], bar: Callable[[str, int], Callable[[int], None]]) -> Counter[str]:
         from langchain_mlflow_cost.adapters.moved_compared import Comparison
-        from langchain_mlflow_cost.adapters.moved_records import opened
 
         advance = bar("compare", sum(1 for _ in self.store.everything()))
-        with warnings.catch_warnings(), opened(self._staged, "ro") as records:
+        with warnings.catch_warnings(), opened(self._staged) as records:
             warnings.simplefilter("ignore")
             comparison = Comparison(self.store, f"{SQLITE}{self._staged}", records, lambda: advance(1))
             comparison.run()

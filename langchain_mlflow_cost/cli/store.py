@@ -111,7 +111,8 @@ def _check_is_there(uri: str) -> None:
         raise CommandError(f"{shown} is no store of MLflow's; {hint}")
     fault = why_unusable(uri)
     if fault is not None:
-        raise CommandError(f"{'the MLflow server ' if is_server(uri) else ''}{shown} {fault}")
+        remedy = f"; {remedy_for(fault)}" if "cannot be written" in fault else ""
+        raise CommandError(f"{'the MLflow server ' if is_server(uri) else ''}{shown} {fault}{remedy}")
 
 
 def _open_rows(uri: str) -> TraceRows:

@@ -10,18 +10,17 @@ import sqlite3
 import tarfile
 import time
 import zipfile
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from langchain_mlflow_cost.notices import without_credentials
+from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
-SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _BLOCK: Final = 32 << 20
 _BATCH: Final = 8 << 20
 _MOST_UNPACKED: Final = 1 << 30
@@ -145,7 +144,7 @@ class StoreSearch:
             with path.open("rb") as file:
                 head = file.read(512)
                 file.seek(0)
-                is_database = head.startswith(SQLITE_MAGIC)
+                is_database = head.startswith(MAGIC)
                 self._look(path.name.encode(), f"{path}: its name")
                 if not is_database or self._search.wants_raw:
                     self._stream(file, str(path))
@@ -195,7 +194,7 @@ class StoreSearch:
                     self.result.unread[f"{place}!{name}"] = "larger than 1 GB unpacked: its beginning was searched"
                 self._look(name.encode(), f"{place}!{name}: its name")
                 self._stream(io.BytesIO(inner), f"{place}!{name}")
-                if any(inner.startswith(magic) for magic in (*_PACKED, SQLITE_MAGIC, b"PAR1")):
+                if any(inner.startswith(magic) for magic in (*_PACKED, MAGIC, b"PAR1")):
                     self.result.unread[f"{place}!{name}"] = "packed twice: only the bytes as they are were searched"
                 elif depth > 1:
                     self._pack(inner, f"{place}!{name}", depth - 1)
@@ -222,16 +221,12 @@ class StoreSearch:
 
     def _sqlite(self, path: Path) -> list[Path]:
         """Search every value: what runs over the end of a page is in no one piece of the file. Gives named folders."""
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            # Not all text in a database must be UTF-8; as bytes it can be searched as it is.
-            connection.text_factory = bytes
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            for (name,) in tables:
-                quoted = name.decode().replace('"', '""')
-                rows = connection.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - the database's own table names
-                heads = [each[0] for each in rows.description]
-                self._rows(rows, [f"{path}: {name.decode()}.{head}" for head in heads])
-            return list(self._named_folders(connection, {name.decode() for (name,) in tables}))
+        with opened(path) as connection:
+            found = set()
+            for name, heads, rows in tables(connection):
+                found.add(name)
+                self._rows(rows, [f"{path}: {name}.{head}" for head in heads])
+            return list(self._named_folders(connection, found))
 
     def _rows(self, rows: Iterable[Any], places: list[str]) -> None:
         pieces: list[list[bytes]] = [[] for _ in places]

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "attributes",
         "bounded",
         "switched",
+        "sqlite_files",
         "tracking_stores",
         "stored_bytes",
     ),

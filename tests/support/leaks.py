@@ -21,6 +21,7 @@ from typing import Any
 
 from langchain_mlflow_cost.redaction.spellings import spelling_in as first_spelling_in
 from langchain_mlflow_cost.redaction.spellings import spellings as spellings_of
+from langchain_mlflow_cost.sqlite_files import opened, tables
 
 PREFIX = 16
 """Characters of a planted text that are looked for on their own: where it was cut, so much must not be left."""
@@ -115,15 +116,10 @@ def _handler(keep: Callable[[str, bytes], None]) -> type[BaseHTTPRequestHandler]
 
 def cells(database: Path) -> Iterator[bytes]:
     """Every value of every table: a long one is split over pages in the file itself."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        connection.text_factory = bytes
-        names = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
-        for name in names:
-            for row in connection.execute(f'SELECT * FROM "{name}"'):
-                for value in row:
-                    if isinstance(value, bytes):
-                        yield value
-    connection.close()
+    with opened(database) as connection:
+        for _, _, rows in tables(connection):
+            for row in rows:
+                yield from (value for value in row if isinstance(value, bytes))
 
 
 def forget_traces(folder: Path) -> None:

@@ -149,25 +149,6 @@ class TraceTables:
                     told = tuple(_plain(name, value) for name, value in zip(raw, values, strict=True))
                     yield told, str(usage), usd
 
-    def stored_values(self, trace_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """All that any table holds of some traces, value by value, with the names of its table and column."""
-        wanted = {f"id{number}": trace_id for number, trace_id in enumerate(trace_ids)}
-        known = inspect(self._engine)
-        for table in known.get_table_names():
-            columns = {each["name"] for each in known.get_columns(table)}
-            owner = next((name for name in ("request_id", "trace_id") if name in columns), None)
-            if owner is None:
-                continue
-            sql = f"SELECT * FROM {table} WHERE {owner} IN ({', '.join(f':{each}' for each in wanted)})"
-            with self._asked(sql, wanted) as rows:
-                names = list(rows.keys())
-                for row in rows:
-                    for column, value in zip(names, row, strict=True):
-                        if isinstance(value, bytes | memoryview):
-                            yield f"{table}.{column}", bytes(value)
-                        elif value is not None:
-                            yield f"{table}.{column}", str(value).encode("utf-8", "surrogatepass")
-
     def _spans(self, chosen: Chosen, raw: Sequence[str]) -> tuple[str, dict[str, Any]]:
         """A table `counted` with a row for each call, its raw fields as `f0`, `f1`, ..., and what is to be added up."""
         is_tool = "tool" in raw

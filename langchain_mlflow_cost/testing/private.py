@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.redaction.spellings import spelling_in, spellings
@@ -60,13 +61,15 @@ def _stored(trace_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     import mlflow  # noqa: PLC0415 - slow
 
     from langchain_mlflow_cost.adapters.store_calls import drain_calls  # noqa: PLC0415 - as above
-    from langchain_mlflow_cost.adapters.trace_tables import TraceTables, has_tables  # noqa: PLC0415 - as above
+    from langchain_mlflow_cost.adapters.trace_rows import TraceRows  # noqa: PLC0415 - as above
+    from langchain_mlflow_cost.adapters.trace_tables import has_tables  # noqa: PLC0415 - as above
 
     mlflow.flush_trace_async_logging()
     drain_calls()
     uri = mlflow.get_tracking_uri()
     if has_tables(uri):
-        yield from TraceTables(uri).stored_values(trace_ids)
+        with closing(TraceRows(uri)) as rows:
+            yield from rows.values_of(trace_ids)
     for trace_id in trace_ids:
         trace = mlflow.get_trace(trace_id, silent=True)
         if trace is None:

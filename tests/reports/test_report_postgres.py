@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -11,7 +12,7 @@ from test_report_sums import BY, plain, spend
 
 from langchain_mlflow_cost import cost_summary
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates
-from langchain_mlflow_cost.adapters.trace_tables import TraceTables
+from langchain_mlflow_cost.adapters.trace_rows import TraceRows
 from langchain_mlflow_cost.policy.settings import Policy
 from langchain_mlflow_cost.reports.dimensions import dimensions
 from langchain_mlflow_cost.reports.query import Question, Store
@@ -62,5 +63,6 @@ def test_tables_and_pages_agree(database: str) -> None:
     assert Store(database).tag_names(everything) == {"tenant", "beta"}
     _, outcome = Store(database).what_if(everything, WhatIf([], book, reprices_all=True))
     assert outcome.change_usd == pytest.approx(0, abs=1e-12)
-    held = list(TraceTables(database).stored_values([each.trace_id for each in summaries]))
+    with closing(TraceRows(database)) as rows:
+        held = list(rows.values_of([each.trace_id for each in summaries]))
     assert any(where == "spans.content" and b"mlflow.llm" in value for where, value in held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +12,12 @@ import typer
 
 from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.output import console, counted, say, say_below, tell
-from langchain_mlflow_cost.cli.store import find_names, first_line, open_store, page_progress, remedy_for
+from langchain_mlflow_cost.cli.progress import bars, counter
+from langchain_mlflow_cost.cli.store import find_names, first_line, open_store, remedy_for
 from langchain_mlflow_cost.notices import printable, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from rich.console import Console
+    from collections.abc import Sequence
 
     from langchain_mlflow_cost.erasure.erasing import Plan
     from langchain_mlflow_cost.erasure.receipt import Receipt
@@ -100,7 +99,7 @@ class Job:
         from langchain_mlflow_cost.erasure.erasing import make_plan
         from langchain_mlflow_cost.erasure.receipt import unfinished_receipts
 
-        with page_progress() as told:
+        with counter() as told:
             plan = make_plan(store, request, experiments, told)
         folder = Path.cwd() if self._receipt is None else self._receipt.absolute().parent
         before = unfinished_receipts(folder, self.command, request, store.uri, experiments)
@@ -156,10 +155,10 @@ class Job:
         ahead = receipt.deleted["traces"]
         faults: list[str] = []
         try:
-            with _bar(len(plan.traces), "Deleting") as done:
-                carry_out(store, plan, receipt, done)
+            with bars() as bar:
+                carry_out(store, plan, receipt, bar("deleting", len(plan.traces)).at)
             self._compact(store, receipt, faults)
-            with page_progress("texts searched") as told:
+            with counter("texts searched") as told:
                 found = look_again(store, plan, receipt, told)
         except KeyboardInterrupt:
             receipt.write()
@@ -231,19 +230,6 @@ class Job:
             say_below(out, line)
         # In one piece: it is to be copied.
         out.print(printable(f"Receipt: {_near(receipt.path)}", most=10_000), soft_wrap=True)
-
-
-@contextmanager
-def _bar(total: int, word: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal."""
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    err: Console = RichConsole(stderr=True, highlight=False, markup=False)
-    columns = TextColumn(f"{word} "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or not total) as progress:
-        task = progress.add_task(word, total=total)
-        yield lambda number: progress.update(task, completed=number)
 
 
 def _rows(rows: dict[str, int]) -> str:

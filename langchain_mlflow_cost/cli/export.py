@@ -14,7 +14,8 @@ import typer
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri, read_policy
 from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
-from langchain_mlflow_cost.cli.store import find_experiments, page_progress
+from langchain_mlflow_cost.cli.progress import counter
+from langchain_mlflow_cost.cli.store import find_experiments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,7 +86,7 @@ def export_costs(
             period = {"since_ms": since_ms, "until_ms": until_ms}
             yield from ((each, name, trace) for trace in whole_traces(uri, [each], on_page=on_page, **period))
 
-    with page_progress() as on_page:
+    with counter(shown=out is not None or not sys.stdout.isatty()) as on_page:
         rows = focus.rows(traces(on_page))
         if format_ is Format.PARQUET and out is not None:
             count = _write_parquet(out, rows, columns(unit.value))

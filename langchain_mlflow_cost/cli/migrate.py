@@ -18,6 +18,7 @@ import typer
 from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.copying import File, copy, differing, files_in
 from langchain_mlflow_cost.cli.output import counted, tell
+from langchain_mlflow_cost.cli.progress import bars
 from langchain_mlflow_cost.cli.store import SQLITE
 from langchain_mlflow_cost.sqlite_files import opened
 from langchain_mlflow_cost.tracking_stores import database_file_of, folder_of, holds_file_store
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.adapters.file_store import FileStore
     from langchain_mlflow_cost.adapters.moved_records import Merged, Places
+    from langchain_mlflow_cost.cli.progress import Bar
 
 _MOST_TOLD, _MOST_NAMED = 10, 3
 
@@ -55,7 +57,7 @@ def migrate_store(
 
     move = _Move(FileStore(folder), database, new_root)
     try:
-        with _alone(move.work), _bars() as bar:
+        with _alone(move.work), bars() as bar:
             move.run(bar)
     except MigrationError as error:
         raise CommandError(f"{error}. {folder} is as it was") from error
@@ -121,30 +123,6 @@ def _alone(work: Path) -> Iterator[None]:
         lock.close()
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Progress bars on standard error, if that is a terminal: one for each step, told how much more is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
-    )
-    progress.disable = not progress.console.is_terminal
-    with progress:
-
-        def begin(what: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(what.ljust(9), total=total)
-            return lambda more: progress.advance(task, more)
-
-        yield begin
-
-
 @dataclass
 class _Found:
     """What is known when all is done."""
@@ -168,7 +146,7 @@ class _Move:
         self._staged = self.work / "records.db"
         self.found: _Found | None = None
 
-    def run(self, bar: Callable[[str, int], Callable[[int], None]]) -> None:
+    def run(self, bar: Callable[[str, float], Bar]) -> None:
         """Do all of it.
 
         Raises:
@@ -201,7 +179,7 @@ class _Move:
                 own = find_places(there, self.store, moved=False)
             places.copied = sorted({*places.copied, *own.copied})
         files = self._files(places)
-        copy(files, bar("files", sum(each.size for each in files)))
+        copy(files, bar("files", sum(each.size for each in files)).more)
         equal = self._compare(files, bar)
         with opened(self._staged, "rw") as records:
             records.execute("BEGIN IMMEDIATE")
@@ -233,7 +211,7 @@ class _Move:
                 found.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return found.hexdigest()
 
-    def _make_records(self, state: str, bar: Callable[[str, int], Callable[[int], None]]) -> tuple[int, list[Path]]:
+    def _make_records(self, state: str, bar: Callable[[str, float], Bar]) -> tuple[int, list[Path]]:
         """The records in a database of their own, unless an earlier run made them of the same folder."""
         from langchain_mlflow_cost.adapters.file_store_view import View
         from langchain_mlflow_cost.adapters.moved_records import make_records
@@ -255,18 +233,12 @@ class _Move:
         for file in (made, *self.work.glob("records*")):
             file.unlink(missing_ok=True)
         total = sum(1 for _ in self.store.experiments())
-        advance, done = bar("records", total), 0
-
-        def told(step: int, _: int) -> None:
-            nonlocal done
-            advance(step - done)
-            done = step
-
+        step = bar("records", total)
         # An MLflow whose caller was killed goes on for a while.
         part = self._staged.with_name(f"records-{os.getpid()}.db")
-        make_records(shown, part, told)
+        make_records(shown, part, lambda done, _: step.at(done))
         part.rename(self._staged)
-        told(total, total)
+        step.at(total)
         made.write_text(state)
         return view.repeated, view.unreadable
 
@@ -279,17 +251,17 @@ class _Move:
             for file in files_in(self.store.root / inside, self.new_root / without_trash(inside))
         ]
 
-    def _compare(self, files: list[File], bar: Callable[[str, int], Callable[[int], None]]) -> Counter[str]:
+    def _compare(self, files: list[File], bar: Callable[[str, float], Bar]) -> Counter[str]:
         from langchain_mlflow_cost.adapters.moved_compared import Comparison
 
-        advance = bar("compare", sum(1 for _ in self.store.everything()))
+        compared = bar("compare", sum(1 for _ in self.store.everything()))
         with warnings.catch_warnings(), opened(self._staged) as records:
             warnings.simplefilter("ignore")
-            comparison = Comparison(self.store, f"{SQLITE}{self._staged}", records, lambda: advance(1))
+            comparison = Comparison(self.store, f"{SQLITE}{self._staged}", records, lambda: compared.more(1))
             comparison.run()
         wrong = comparison.different + [
             f"{each} is not the same as its source"
-            for each in differing(files, bar("hashes", sum(each.size for each in files)))
+            for each in differing(files, bar("hashes", sum(each.size for each in files)).more)
         ]
         if wrong:
             for each in wrong[:_MOST_TOLD]:

@@ -25,9 +25,14 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+def _is_screen(out: Console) -> bool:
+    # Not `is_terminal`: FORCE_COLOR, which CI sets, makes no screen of a pipe.
+    return bool(out.file.isatty())
+
+
 def show(out: Console, table: Table) -> None:
     """Print a table as wide as the terminal; into a pipe or a file as wide as it is, and no line ends in blanks."""
-    if out.is_terminal:
+    if _is_screen(out):
         out.print(table)
         return
     wide = Console(highlight=False, markup=False, emoji=False, width=NO_LIMIT, file=out.file, force_terminal=False)
@@ -39,13 +44,13 @@ def show(out: Console, table: Table) -> None:
 
 def say(out: Console, line: str, style: str | None = None) -> None:
     """Print a line in which names of others may stand: none of them can act. Into a pipe it stays one line."""
-    out.print(printable(line, most=NO_LIMIT), style=style, soft_wrap=not out.is_terminal)
+    out.print(printable(line, most=NO_LIMIT), style=style, soft_wrap=not _is_screen(out))
 
 
 def say_below(out: Console, line: str) -> None:
     """Print a line that belongs to the one before: two blanks in, and further lines of it, too."""
-    text = Text(printable(line, most=10_000))
-    if out.is_terminal:
+    text = Text(printable(line, most=NO_LIMIT))
+    if _is_screen(out):
         out.print(Padding(text, (0, 0, 0, 2)))
     else:
         out.print(f"  {text.plain}", soft_wrap=True)

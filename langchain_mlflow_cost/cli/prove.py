@@ -12,6 +12,7 @@ import typer
 from langchain_mlflow_cost.cli.app import CommandError, PolicyOption, read_policy
 from langchain_mlflow_cost.cli.graph import graph_at
 from langchain_mlflow_cost.cli.output import console, counted, say, tell
+from langchain_mlflow_cost.cli.progress import counter
 from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
@@ -280,9 +281,8 @@ def _prove_store(store: str, policy_file: Path | None, text_file: Path | None, *
     else:
         loaded = read_policy(policy_file) if policy_file else Policy(redact_pii=True)
         search, numbers = Entities(loaded.for_node(()).rules[0]), {}
-    searched = StoreSearch(search, _progress()).store(store)
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    with counter("MB searched") as told:
+        searched = StoreSearch(search, lambda size: told(size / 1e6)).store(store)
     if not searched.files and not searched.size:
         raise CommandError(f"{store}: {next(iter(searched.unread.values()), 'there is nothing to search')}")
     rows = sorted(
@@ -297,17 +297,6 @@ def _prove_store(store: str, policy_file: Path | None, text_file: Path | None, *
     else:
         _show_store(console(), searched, rows)
     raise typer.Exit(1 if rows else 0)
-
-
-def _progress() -> Any:
-    shown = sys.stderr.isatty()
-
-    def told(size: int) -> None:
-        if shown:
-            sys.stderr.write(f"\rmlflow-cost: {size / 1e6:,.0f} MB searched ")
-            sys.stderr.flush()
-
-    return told
 
 
 def _store_json(searched: Searched, rows: list[tuple[str, str]]) -> dict[str, Any]:

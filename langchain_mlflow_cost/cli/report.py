@@ -15,7 +15,8 @@ from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, Poli
 from langchain_mlflow_cost.cli.formats import Format, show_rows, show_what_if, write_json
 from langchain_mlflow_cost.cli.output import console, counted, rows_as_table, say, show, usd_text
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
-from langchain_mlflow_cost.cli.store import find_experiments, page_progress, tell_unreadable
+from langchain_mlflow_cost.cli.progress import counter
+from langchain_mlflow_cost.cli.store import find_experiments, tell_unreadable
 from langchain_mlflow_cost.notices import nearest
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def report_costs(  # noqa: C901 - one way out for each kind of report
     uri, experiments = find_experiments(tracking_uri, experiment or [DEFAULT_EXPERIMENT])
     from langchain_mlflow_cost.reports.query import Question, Store
 
-    with page_progress() as on_page:
+    with counter() as on_page:
         store = Store(uri, on_page, tell_unreadable)
         question = Question(
             experiments,

@@ -14,7 +14,8 @@ import typer
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri, read_policy
 from langchain_mlflow_cost.cli.output import console, counted, rows_as_table, say, show, tell, usd_text
 from langchain_mlflow_cost.cli.periods import read_period
-from langchain_mlflow_cost.cli.store import find_experiments, page_progress, tell_unreadable
+from langchain_mlflow_cost.cli.progress import counter
+from langchain_mlflow_cost.cli.store import find_experiments, tell_unreadable
 from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def reprice_traces(
         "most": most,
     }
     seen = _Seen()
-    with page_progress() as on_page:
+    with counter() as on_page:
         for trace in TracePages(experiments, on_page=on_page, on_unreadable=seen.leave_out, **chosen).traces():
             seen.see(trace, prices)
     _show(seen)
@@ -93,7 +94,7 @@ def reprice_traces(
         return
     if not yes and not typer.confirm(f"Change {counted(seen.to_write, 'trace')}?"):
         raise CommandError("nothing was changed")
-    with page_progress() as on_page:
+    with counter() as on_page:
         _write(TracePages(experiments, on_page=on_page, **chosen).traces(), prices, seen)
 
 

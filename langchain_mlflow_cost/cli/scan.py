@@ -16,6 +16,7 @@ import typer
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri, read_policy
 from langchain_mlflow_cost.cli.output import console, counted, say, show, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
+from langchain_mlflow_cost.cli.progress import counter
 from langchain_mlflow_cost.cli.store import find_experiments
 
 if TYPE_CHECKING:
@@ -176,13 +177,15 @@ def _scan_traces(
     progress = _Progress(state, policy, experiments)
     stored = StoredPolicy(policy)
     since_ms, until_ms = period
-    for page in pages(list(experiments), after=progress.after, since_ms=since_ms, until_ms=until_ms):
-        for trace in page:
-            cleaned = _clean(stored, trace)
-            if cleaned.found:
-                fix.one(rows, trace, cleaned)
-            progress.passed(trace, cleaned)
-        progress.keep()
+    with counter() as told:
+        for page in pages(list(experiments), after=progress.after, since_ms=since_ms, until_ms=until_ms):
+            for trace in page:
+                cleaned = _clean(stored, trace)
+                if cleaned.found:
+                    fix.one(rows, trace, cleaned)
+                progress.passed(trace, cleaned)
+                told(progress.traces)
+            progress.keep()
     if rows is not None:
         if fix.rewritten:
             rows.settle()
@@ -297,8 +300,6 @@ class _Progress:
         if cleaned.found:
             self.with_findings += 1
             self.found.update(cleaned.found)
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\rmlflow-cost: {self.traces:,} traces read ")
 
     def keep(self) -> None:
         """Write it down."""
@@ -338,8 +339,6 @@ def _show_findings(progress: _Progress, experiments: dict[str, str]) -> None:
 
     from langchain_mlflow_cost.notices import printable
 
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
     out = console()
     if progress.found:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

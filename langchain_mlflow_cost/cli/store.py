@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,7 +19,7 @@ from langchain_mlflow_cost.tracking_stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlflow.entities import Experiment, Trace
 
@@ -179,26 +177,6 @@ def find_names(store: ApiStore, names: Sequence[str] | None) -> dict[str, str]:
                 f"no experiment {name}; name one with --experiment: {', '.join(list(known.values())[:10])}"
             )
     return {each: name for each, name in known.items() if name in names}
-
-
-@contextmanager
-def page_progress(what: str = "traces read") -> Iterator[Callable[[int], None]]:
-    """Tell, on a terminal, how many traces were read: where a store is read page by page that takes a while."""
-    shown = sys.stderr.isatty()
-    told = 0
-
-    def tell_read(count: int) -> None:
-        nonlocal told
-        told = max(count, 1)
-        if shown:
-            sys.stderr.write(f"\rmlflow-cost: {count:,} {what} ")
-            sys.stderr.flush()
-
-    try:
-        yield tell_read
-    finally:
-        if shown and told:
-            sys.stderr.write("\r\x1b[K")
 
 
 def tell_unreadable(trace_id: str) -> None:

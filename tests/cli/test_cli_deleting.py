@@ -488,7 +488,9 @@ def test_read_only_store(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) 
 
     assert done.code == 1
     assert len(done.err.splitlines()) == 1
-    assert "mlflow.db cannot be written (attempt to write a readonly database); run this as somebody who may" in done.err
+    assert (
+        "mlflow.db cannot be written (attempt to write a readonly database); run this as somebody who may" in done.err
+    )
     mlflow.set_tracking_uri(store)
     assert stored() == {kept}
 

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+import postgres_server
 import pytest
 from fake_models import UNKNOWN, FakeChat
 from langchain_core.tools import tool
@@ -118,6 +119,19 @@ def test_a_server(store_uri: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.
         mlflow.set_tracking_uri(server.uri)
         mlflow.set_experiment("tests")
         repriced_as_if_priced(server.uri, cli, tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(postgres_server.programs() is None, reason="needs PostgreSQL and psycopg2")
+def test_postgres(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In PostgreSQL it is the same."""
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+    with postgres_server.running() as server:
+        uri = server.database()
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("tests")
+        repriced_as_if_priced(uri, cli, tmp_path)
+        mlflow.set_tracking_uri(None)
 
 
 def test_with_the_default_export(exported_in_threads: str, cli: Cli, tmp_path: Path) -> None:

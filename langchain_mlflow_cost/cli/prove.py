@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,8 @@ from langchain_mlflow_cost.cli.progress import counter
 from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from langchain_mlflow_cost.proof.search import Searched
@@ -119,21 +123,24 @@ def _prove_graph(
         if not (out / "proof.json").is_file() and not (out / "mlflow.db").is_file():
             raise CommandError(f"{out} holds something else; name an empty or new folder with --out")
         _clear(out)
+    from langchain_mlflow_cost.adapters.telemetry import let_it_only_warn
     from langchain_mlflow_cost.proof import graph as proving
 
+    let_it_only_warn()
     said = sys.stdout
     # What the user's graph prints is not part of what was asked for.
     sys.stdout = sys.stderr
     try:
-        proof = proving.prove_graph(
-            lambda: graph_at(place),
-            policy,
-            out,
-            inputs=inputs,
-            given=given,
-            most_rounds=rounds,
-            run_tools=run_tools,
-        )
+        with _warnings_as_lines():
+            proof = proving.prove_graph(
+                lambda: graph_at(place),
+                policy,
+                out,
+                inputs=inputs,
+                given=given,
+                most_rounds=rounds,
+                run_tools=run_tools,
+            )
     except TypeError as error:
         raise CommandError(f"--graph {place}: {error}") from error
     finally:
@@ -151,6 +158,14 @@ def _prove_graph(
     sys.stdout.write(json.dumps(told, indent=2) + "\n" if as_json else report)
     tell(f"written: {out / 'proof.md'}, {out / 'proof.json'}; the store: {out / 'mlflow.db'}")
     raise typer.Exit(proving.EXIT_CODES[proof.verdict])
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Without the place in the code that warned, which means nothing to who runs a command."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: tell(str(message))
+        yield
 
 
 def _inputs(file: Path | None) -> list[Any]:

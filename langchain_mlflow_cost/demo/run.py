@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_mlflow_cost import configure
-from langchain_mlflow_cost.adapters.telemetry import switch_telemetry_off
+from langchain_mlflow_cost.adapters.telemetry import let_it_only_warn, switch_telemetry_off
 from langchain_mlflow_cost.demo import app
 from langchain_mlflow_cost.demo.provider import ProviderServer
 from langchain_mlflow_cost.errors import BudgetExceededError
@@ -118,9 +118,7 @@ def _stay_on_this_machine() -> None:
     # Else a proxy would be asked for 127.0.0.1 too.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
-    # The migrations of a new database: dozens of lines that look like trouble.
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    let_it_only_warn()
     # LangChain announces an exception of a handler before it lets it out; the demo tells of it itself.
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
 

@@ -234,6 +234,8 @@ def test_a_leak_past_the_policy_is_found(prove: Any) -> None:
     """What a node writes past the tracing is found, and where; exit status 1."""
     done, told = prove("small_app:past_the_policy", "redact_pii: true\nautolog_enabled: false\n", "--rounds", 3)
 
+    # Neither MLflow's talk of its tables nor a place in somebody's code.
+    assert [line for line in done.err.splitlines() if not line.startswith("mlflow-cost: ")] == []
     assert done.code == 1
     assert any("params.value" in place for each in told["found"] for place in each["places"])
     assert "FOUND" in done.out

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 it did not work (the store, a file, a missing extra), or a
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from langchain_mlflow_cost.cli import (
@@ -22,7 +23,7 @@ from langchain_mlflow_cost.cli import (
     run,
     scan,
 )
-from langchain_mlflow_cost.cli.app import CommandError, app
+from langchain_mlflow_cost.cli.app import CommandError, CommandInterruptedError, app
 from langchain_mlflow_cost.cli.output import tell
 from langchain_mlflow_cost.errors import PolicyError
 from langchain_mlflow_cost.notices import without_credentials
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
+"""What shells give to what Ctrl-C ended."""
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.run_demo,
@@ -58,10 +62,14 @@ def main() -> None:
     Raises:
         SystemExit: Always, with one of the codes above.
     """
+    # A Ctrl-C that meets it goes on its way, but is told as an error with a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     try:
         app(prog_name="mlflow-cost")
     except PolicyError as error:
         _exit(str(error), code=2)
+    except CommandInterruptedError as error:
+        _exit(str(error), code=INTERRUPTED)
     except CommandError as error:
         _exit(str(error))
     except OSError as error:

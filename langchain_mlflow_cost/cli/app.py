@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from langchain_mlflow_cost.cli.output import tell
 
@@ -18,18 +19,35 @@ if TYPE_CHECKING:
 DEFAULT_EXPERIMENT = "langchain_mlflow_cost"
 """The policy's default, here because the policy takes too long to import for `--help`."""
 
+
+class CommandError(Exception):
+    """The command cannot do what it was asked to; the message says why and what to do."""
+
+
+class CommandInterruptedError(Exception):
+    """Somebody pressed Ctrl-C; the message says what is done by then, where that is known."""
+
+
+class _Program(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        # Here, since Typer's own answer to it is silence, and at a question the exit code 1.
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, typer.Abort) as error:
+            if isinstance(error, typer.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            raise CommandInterruptedError("interrupted") from None
+
+
 app = typer.Typer(
     name="mlflow-cost",
+    cls=_Program,
     help="Cost, budgets and a payload policy for LangChain and LangGraph traces in MLflow.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class CommandError(Exception):
-    """The command cannot do what it was asked to; the message says why and what to do."""
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_mlflow_cost.cli.app import CommandError
+from langchain_mlflow_cost.cli.app import CommandError, CommandInterruptedError
 from langchain_mlflow_cost.cli.output import console, counted, say, say_below, tell
 from langchain_mlflow_cost.cli.progress import bars, counter
 from langchain_mlflow_cost.cli.store import find_names, first_line, open_store, remedy_for
@@ -162,7 +162,7 @@ class Job:
                 found = look_again(store, plan, receipt, told)
         except KeyboardInterrupt:
             receipt.write()
-            raise CommandError(f"interrupted; run the same command again to go on ({_near(path)})") from None
+            raise CommandInterruptedError(f"interrupted; run the same command again to go on ({_near(path)})") from None
         except Exception as error:
             receipt.write()
             if type(error).__module__.startswith(("sqlalchemy", "mlflow", "sqlite3")):

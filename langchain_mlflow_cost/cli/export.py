@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
+from contextlib import contextmanager
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri, read_policy
+from langchain_mlflow_cost.cli.formats import csv_cell
 from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
 from langchain_mlflow_cost.cli.progress import counter
@@ -88,30 +90,42 @@ def export_costs(
 
     with counter(shown=out is not None or not sys.stdout.isatty()) as on_page:
         rows = focus.rows(traces(on_page))
-        if format_ is Format.PARQUET and out is not None:
-            count = _write_parquet(out, rows, columns(unit.value))
+        if out is None:
+            count = _write_csv(sys.stdout, rows, columns(unit.value))
         else:
-            count = _write_csv(out, rows, columns(unit.value))
+            with _whole(out) as part:
+                if format_ is Format.PARQUET:
+                    count = _write_parquet(part, rows, columns(unit.value))
+                else:
+                    with part.open("w", encoding="utf-8", newline="") as file:
+                        count = _write_csv(file, rows, columns(unit.value))
     tell(f"{counted(count, 'row')} of {counted(focus.exported.calls, 'call')}")
     if focus.exported.unpriced:
         left_out = counted(focus.exported.unpriced, "call")
         tell(f"left out: {left_out} without a known price; mlflow-cost report names the models")
 
 
-def _write_csv(out: Path | None, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> int:
-    file = sys.stdout if out is None else out.open("w", encoding="utf-8", newline="")
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """Where to write, so that the file is there when it is whole: half a bill looks like one."""
+    if out.exists() and not out.is_file():
+        yield out  # A pipe, or /dev/null.
+        return
+    part = out.with_name(f"{out.name}.part")
     try:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        count = 0
-        for count, row in enumerate(rows, 1):  # noqa: B007 - how many there were
-            writer.writerow(
-                {key: format(value, "f") if isinstance(value, Decimal) else value for key, value in row.items()}
-            )
-        return count
+        yield part
+        part.replace(out)
     finally:
-        if out is not None:
-            file.close()
+        part.unlink(missing_ok=True)
+
+
+def _write_csv(file: TextIO, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> int:
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - how many there were
+        writer.writerow({key: csv_cell(value) for key, value in row.items()})
+    return count
 
 
 _BATCH = 10_000

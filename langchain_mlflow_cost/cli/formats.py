@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.cli.output import NO_LIMIT, cell_text, console, counted, rows_as_table, say, show
 from langchain_mlflow_cost.notices import printable
@@ -37,8 +38,8 @@ def show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:
             import csv
 
             writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(heads)
-            writer.writerows([[_csv_value(value) for value in row] for row in rows])
+            writer.writerow([csv_cell(head) for head in heads])
+            writer.writerows([[csv_cell(value) for value in row] for row in rows])
         case Format.MD:
             for line in (heads, ["---"] * len(heads), *rows):
                 cells = (printable(cell_text(value), most=NO_LIMIT).replace("|", "\\|") for value in line)
@@ -47,8 +48,24 @@ def show_rows(heads: list[str], rows: list[list[Any]], format_: Format) -> None:
             show(console(), rows_as_table(heads, rows))
 
 
-def _csv_value(value: Any) -> Any:
-    return "" if value is None else cell_text(value) if isinstance(value, list) else value
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet takes for a formula, the forms of East Asian keyboards among them (OWASP,
+"CSV Injection")."""
+
+
+def csv_cell(value: Any) -> Any:
+    """A value as a cell of a CSV file: a number is a number, and no name of others is a formula.
+
+    A text that a spreadsheet would take for one begins with an apostrophe, which says there that it is a text.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        told = format(value, "f")
+        # 5.0, and not 5.000000000000000000; nor 5, which makes integers of a column for who reads it by its first rows.
+        return told.rstrip("0") + "0" * told.rstrip("0").endswith(".") if "." in told else f"{told}.0"
+    told = cell_text(value) if isinstance(value, list) else value
+    return f"'{told}" if isinstance(told, str) and told.startswith(_FORMULA) else told
 
 
 def write_json(value: Any) -> None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, PolicyOption, TrackingUri, read_policy
+from langchain_mlflow_cost.cli.app import (
+    DEFAULT_EXPERIMENT,
+    CommandError,
+    CommandInterruptedError,
+    PolicyOption,
+    TrackingUri,
+    read_policy,
+)
 from langchain_mlflow_cost.cli.output import console, counted, rows_as_table, say, show, tell, usd_text
 from langchain_mlflow_cost.cli.periods import read_period
 from langchain_mlflow_cost.cli.progress import counter
@@ -24,9 +31,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Trace
 
     from langchain_mlflow_cost.reports.reprice import Correction, NewPrice, Prices
-
-INTERRUPTED = 130
-"""The exit code that shells give to what Ctrl-C ended."""
 
 
 class ListsOf(StrEnum):
@@ -184,8 +188,8 @@ def _write(traces: Iterator[Trace], prices: Prices, seen: _Seen) -> None:
             else:
                 done += 1
     except KeyboardInterrupt:
-        tell(f"interrupted: {done:,} of {seen.to_write:,} traces are changed; run it again for the others")
-        raise typer.Exit(INTERRUPTED) from None
+        told = f"interrupted: {done:,} of {seen.to_write:,} traces are changed; run it again for the others"
+        raise CommandInterruptedError(told) from None
     say(console(), f"Changed {counted(done, 'trace')}")
     if failed + seen.unreadable:
         raise CommandError(f"{counted(failed + seen.unreadable, 'trace')} could not be changed, see above")

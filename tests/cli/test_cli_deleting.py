@@ -269,7 +269,7 @@ def test_interrupted_and_run_again(cli: Cli, store: str, monkeypatch: pytest.Mon
         patch.setattr(mlflow.MlflowClient, "delete_traces", once)
         first = cli("erase", "--user", "ada", "--yes")
     (receipt,) = tmp_path.glob("mlflow-cost-erase-*.json")
-    assert first.code == 1
+    assert first.code == 130
     assert first.err == f"mlflow-cost: interrupted; run the same command again to go on ({receipt.name})\n"
     assert json.loads(receipt.read_text())["state"] == "interrupted"
     assert len(stored()) == 1

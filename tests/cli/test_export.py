@@ -18,6 +18,7 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost.cli.formats import csv_cell
 from langchain_mlflow_cost.reports.focus import COLUMNS, OWN_COLUMNS
 
 if TYPE_CHECKING:
@@ -127,6 +128,48 @@ def test_parquet_and_csv_have_a_row_a_call(cli: Cli, stored: str, tmp_path: Path
     assert {row["x_TraceId"] for row in rows} == {
         trace.info.trace_id for trace in mlflow.search_traces(return_type="list")
     }
+
+
+@pytest.mark.parametrize(("value", "cell"), [
+    (Decimal("5.000000000000000000"), "5.0"),
+    (Decimal("0E-18"), "0.0"),
+    (Decimal("1E+3"), "1000.0"),
+    (Decimal("0.000000030000000000"), "0.00000003"),
+    (Decimal("-0.50"), "-0.5"),
+    (-3, -3),
+    (1.5e-7, 1.5e-7),
+    (None, ""),
+    ("plain", "plain"),
+    ("=HYPERLINK(A1)", "'=HYPERLINK(A1)"),
+    ("+1 555 0100", "'+1 555 0100"),
+    ("-2+3", "'-2+3"),
+    ("@cf/meta/llama-3-8b", "'@cf/meta/llama-3-8b"),
+    ("\t=1", "'\t=1"),
+    ("\r=1", "'\r=1"),
+    ("\uff1d1+1", "'\uff1d1+1"),
+    (["=a", "b"], "'=a, b"),
+    ("a=b", "a=b"),
+])  # fmt: skip
+def test_a_cell(value: object, cell: object) -> None:
+    """Numbers are numbers without idle noughts, and no text of others is a formula in a spreadsheet."""
+    assert csv_cell(value) == cell
+
+
+def test_names_are_no_formulas(cli: Cli, store: str, tmp_path: Path) -> None:
+    """Users, models and nodes are called what others call them; an export and a report write them so that none acts."""
+    (tmp_path / "policy.yaml").write_text("prices: {}")
+    builder = StateGraph(MessagesState).add_node("=cmd", lambda _: {"messages": [FakeChat().invoke("hi")]})
+    config: Any = {"callbacks": [MlflowCostHandler("policy.yaml")], "metadata": {"user_id": "-1+1"}}
+    builder.add_edge(START, "=cmd").compile().invoke({"messages": [("user", "hi")]}, config)
+    words = ("--tracking-uri", store, "--experiment", "tests")
+    rows = list(csv.reader(io.StringIO(cli("export", *words, "--format", "csv", "--policy", "policy.yaml").out)))
+    told = list(csv.reader(io.StringIO(cli("report", *words, "--by", "node,user", "--format", "csv").out)))
+
+    assert len(rows) > 1
+    assert told[1][:2] == ["'=cmd", "'-1+1"]
+    for cell in (cell for row in (*rows, *told) for cell in row):
+        assert not cell.startswith(("=", "+", "@"))
+        assert not cell.startswith("-") or float(cell) < 0
 
 
 def test_parquet_needs_a_file(cli: Cli) -> None:

@@ -138,16 +138,18 @@ class TraceTables:
                 yield values, {"traces": traces, "models": _names(models), "unpriced_models": _names(unpriced), **told}
 
     def usages(self, chosen: Chosen, raw: Sequence[str]) -> Iterator[tuple[tuple[str | None, ...], str, float | None]]:
-        """Of each call that the provider answered: the raw fields' values, `cost.usage`, and USD if it is priced."""
+        """Of each call that the provider answered: the raw fields' values, `cost.usage`, and USD if it is priced.
+
+        `cost.usage` is empty where none is stored: by 0.1, and by other libraries.
+        """
         inner, parameters = self._spans(chosen, raw)
         names = "".join(f"f{number}, " for number in range(len(raw)))
         sql = f"""{inner} SELECT {names} bill, CASE WHEN unpriced_calls = 0 THEN input_usd + output_usd END
             FROM counted WHERE calls > 0 AND cached_calls = 0"""
         with self._asked(sql, parameters) as rows:
             for *values, usage, usd in rows:
-                if usage:
-                    told = tuple(_plain(name, value) for name, value in zip(raw, values, strict=True))
-                    yield told, str(usage), usd
+                told = tuple(_plain(name, value) for name, value in zip(raw, values, strict=True))
+                yield told, str(usage or ""), usd
 
     def _spans(self, chosen: Chosen, raw: Sequence[str]) -> tuple[str, dict[str, Any]]:
         """A table `counted` with a row for each call, its raw fields as `f0`, `f1`, ..., and what is to be added up."""

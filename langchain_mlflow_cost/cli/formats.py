@@ -109,4 +109,5 @@ def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], quest
             style="dim",
         )
     if total.unknown_calls:
-        say(out, f"Without a known price, and in no sum but the stored: {counted(total.unknown_calls, 'call')}")
+        unknown = counted(total.unknown_calls, "call")
+        say(out, f"Without a known price or a stored usage, and in no sum but the stored: {unknown}")

@@ -221,7 +221,7 @@ def _show_table(
             notes.append("a tool that runs inside another is in both")
         last = replace(_row(by, ("Total",), total), models=(), more=())
         show(out, rows_table([each.title for each in by], rows, last, out, notes=notes))
-    if breakdown and total.tokens:
+    if breakdown and (total.tokens or total.usd):
         _show_classes(out, total)
     for words, count in report.stops.items():
         say(out, f"Stopped by the budget of {words}: {counted(count, 'trace')}", style="yellow")
@@ -246,11 +246,14 @@ def _row(by: Sequence[Dimension], values: Sequence[str], sums: Sums) -> Row:
 
 
 def _show_classes(out: Any, total: Sums) -> None:
+    from langchain_mlflow_cost.reports.sums import UNTOLD
+
     heads, rows = ["Class", "Tokens", "USD"], []
     for name in dict.fromkeys([*total.tokens, *total.usd]):
         usd = total.usd.get(name)
         tokens = total.tokens.get(name)
-        rows.append([name, "" if tokens is None else f"{tokens:,}", "" if usd is None else usd_text(usd)])
+        shown = "(usage not stored)" if name == UNTOLD else name
+        rows.append([shown, "" if tokens is None else f"{tokens:,}", "" if usd is None else usd_text(usd)])
     rest = total.input_usd + total.output_usd - sum(total.usd.values())
     if abs(rest) > 1e-9 * max(total.cost_usd, 1e-9):
         rows.append(["(other prices then)", "", usd_text(rest)])

@@ -161,11 +161,11 @@ class TracePages:
             yield values, {**sums, "models": tuple(sorted(known)), "unpriced_models": tuple(sorted(unpriced))}
 
     def usages(self, raw: Sequence[str]) -> Iterator[AnsweredCall]:
-        """Each call that a provider answered and whose usage is known."""
+        """Each call that a provider answered."""
         for trace in self.traces():
             for span in trace.data.spans:
-                usage = span.attributes.get(keys.USAGE)
-                if span.span_type in keys.MODEL_TYPES and usage and not span.attributes.get("cost.cached_calls"):
+                usage = span.attributes.get(keys.USAGE) or ""
+                if _is_call(span) and not span.attributes.get("cost.cached_calls"):
                     values = tuple(self._value(name, trace, span) for name in raw)
                     usd = _usd(span.attributes, "input") + _usd(span.attributes, "output")
                     yield AnsweredCall(values, usage_text(usage), usd if "cost.total_usd" in span.attributes else None)

@@ -9,7 +9,7 @@ from langchain_mlflow_cost.adapters.trace_tables import Chosen, TraceTables, has
 from langchain_mlflow_cost.pricing.rates import classes_of
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
 from langchain_mlflow_cost.reports.pages import TracePages
-from langchain_mlflow_cost.reports.sums import AnsweredCall, Report, Sums, added_up, joined
+from langchain_mlflow_cost.reports.sums import UNTOLD, AnsweredCall, Report, Sums, added_up, joined
 from langchain_mlflow_cost.reports.what_if import Outcome
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Store:
             for call in source.usages(raw):
                 sums = found.get(_labels(question.by, raw, call.values))
                 if sums is not None:
-                    _add_classes((sums, total), call.usage, None if call.usd is None else question.book)
+                    _add_classes((sums, total), call, question.book)
         return Report(
             by=tuple(each.name for each in question.by),
             groups=_ordered(found, question.by),
@@ -175,15 +175,17 @@ def _ordered(groups: Mapping[tuple[str, ...], Sums], by: Sequence[Dimension]) ->
     return dict(sorted(groups.items(), key=rank))
 
 
-def _add_classes(all_sums: Sequence[Sums], usage: str, book: PriceBook | None) -> None:
+def _add_classes(all_sums: Sequence[Sums], call: AnsweredCall, book: PriceBook) -> None:
     """Add a call's tokens by class, and what they cost by the prices of its time."""
     try:
-        request, result, at = call_of_usage_json(usage)
+        request, result, at = call_of_usage_json(call.usage)
     except ValueError:
+        for sums in all_sums if call.usd else ():
+            sums.usd[UNTOLD] = sums.usd.get(UNTOLD, 0.0) + (call.usd or 0.0)
         return
     counts = {} if result.usage is None else {name: count for name, count in classes_of(result.usage) if count}
     usd: dict[str, float] = {}
-    if book is not None:
+    if call.usd is not None:
         priced = book.price(request, result, at=at)
         usd = {line.name: float(line.usd) for line in priced.lines}
         if priced.cost is not None and not priced.lines:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 CLASS_FIELDS = tuple(f"tokens_{name}" for name in TOKEN_CLASSES)
 """Tokens by class, where they were asked for."""
 
+UNTOLD = "usage_not_stored"
+"""Instead of a class: what calls cost whose usage is not stored."""
+
 
 @dataclass(slots=True)
 class Sums:
@@ -41,7 +44,7 @@ class Sums:
     tokens: dict[str, int] = field(default_factory=dict)
     """By class of `TOKEN_CLASSES`, where it was asked for."""
     usd: dict[str, float] = field(default_factory=dict)
-    """By class of `TOKEN_CLASSES` and `FEE_CLASSES`, where it was asked for."""
+    """By class of `TOKEN_CLASSES` and `FEE_CLASSES`, and as `UNTOLD`, where it was asked for."""
 
     @property
     def cost_usd(self) -> float:
@@ -80,7 +83,7 @@ class AnsweredCall(NamedTuple):
     values: tuple[str | None, ...]
     """Of the raw fields that were asked for."""
     usage: str
-    """Its `cost.usage`."""
+    """Its `cost.usage`; empty where none is stored: by 0.1, and by other libraries."""
     usd: float | None
     """What it cost by then; None where no price was known."""
 

@@ -79,7 +79,7 @@ class Outcome:
     replaced_calls: int = 0
     """Those that another model would have answered."""
     unknown_calls: int = 0
-    """Those without a price then: they are in none of the sums below."""
+    """Those without a price then, or whose usage is not stored: they are in none of the sums below."""
     change_usd: float = 0.0
     low_change_usd: float = 0.0
     high_change_usd: float = 0.0
@@ -133,15 +133,15 @@ class WhatIf:
 
         Args:
             node: Its path; empty outside of all nodes.
-            usage: Its `cost.usage`.
+            usage: Its `cost.usage`; without one, nobody knows what it would have cost elsewhere.
             usd: What it cost.
         """
         stored = _exactly(usd)
+        replacement = self._replacement_of(node)
         try:
             request, result, at = call_of_usage_json(usage)
         except ValueError:
-            return stored
-        replacement = self._replacement_of(node)
+            return stored if replacement is None and not self._reprices_all else Guess(None)
         if replacement is None or _is_the_same(replacement, request):
             return _exactly(self._usd(request, result, at)) if self._reprices_all else stored
         return self._replaced(replacement, request, result, at)

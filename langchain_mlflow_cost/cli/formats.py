@@ -108,6 +108,8 @@ def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], quest
             "Lowest and Highest.",
             style="dim",
         )
+    if total.unpriced_calls:
+        say(out, f"Stored without a price, and 0 in USD: {counted(total.unpriced_calls, 'call')}")
     if total.unknown_calls:
         unknown = counted(total.unknown_calls, "call")
         say(out, f"Without a known price or a stored usage, and in no sum but the stored: {unknown}")

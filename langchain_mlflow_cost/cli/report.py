@@ -333,6 +333,7 @@ def _show_top(store: Store, question: Question, count: int, format_: Format, uri
             rows[-1].append(f"{uri.rstrip('/')}/#/experiments/{experiment}/traces?selectedEvaluationId={trace_id}")
     if format_ is Format.TABLE:
         heads = ["USD" if head == "usd" else head.capitalize() for head in heads]
+        rows = [["unknown" if value is None else value for value in row] for row in rows]
     show_rows(heads, rows, format_)
 
 

@@ -78,6 +78,8 @@ class Outcome:
     """As it is stored, fees of tools included."""
     replaced_calls: int = 0
     """Those that another model would have answered."""
+    unpriced_calls: int = 0
+    """Those without a price as they are stored: 0 in `usd`, which is to be said."""
     unknown_calls: int = 0
     """Those without a price then, or whose usage is not stored: they are in none of the sums below."""
     change_usd: float = 0.0
@@ -87,6 +89,7 @@ class Outcome:
     def add(self, usd: float | None, guess: Guess) -> None:
         """Add a call that cost so much."""
         before = usd or 0.0
+        self.unpriced_calls += usd is None
         self.replaced_calls += guess.is_replaced
         if guess.usd is None:
             self.unknown_calls += 1
@@ -110,6 +113,7 @@ class Outcome:
             "high_usd": self.usd + self.high_change_usd,
             "change_usd": self.change_usd,
             "replaced_calls": self.replaced_calls,
+            "unpriced_calls": self.unpriced_calls,
             "unknown_calls": self.unknown_calls,
         }
 

@@ -14,6 +14,7 @@ import mlflow
 import pytest
 from fake_models import MINI_USD, UNKNOWN, FakeChat, FakeStream
 from mlflow.entities import SpanType
+from terminals import terminal
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler
@@ -129,6 +130,21 @@ def test_a_pipe_gets_whole_names(cli: Cli, odd: str, form: str, monkeypatch: pyt
         rows_of_table = [line for line in out.splitlines() if line.startswith("|")]
         assert len(rows_of_table) == len(NAMES) + 1 + 2
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows_of_table}) == 1
+
+
+@pytest.mark.parametrize("no_color", ["1", None])
+def test_no_color(cli: Cli, odd: str, monkeypatch: pytest.MonkeyPatch, no_color: str | None) -> None:
+    """NO_COLOR (no-color.org) takes the colours from a terminal, and nothing else."""
+    coloured = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    with terminal(monkeypatch, "stdout") as screen:
+        assert cli(*REPORT, odd).code == 0
+    (told,) = screen
+
+    assert bool(coloured.search(told)) == (no_color is None)
+    assert "gpt-4o-mini" in told
 
 
 @pytest.mark.parametrize(("zone", "moment", "day"), [

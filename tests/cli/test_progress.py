@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import sys
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
+from terminals import terminal
 
 from langchain_mlflow_cost.cli.progress import bars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Cli = Callable[..., Any]
 
@@ -26,33 +22,6 @@ COMMANDS = [
     pytest.param(("prove", "{file}"), "MB searched", id="prove"),
     pytest.param(("prune", "{file}", "--experiment", "tests", "--days", "0", "--yes"), "3 of 3", id="prune"),
 ]
-
-
-@contextmanager
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Standard error is a terminal; what was written to it, when the block has ended."""
-    ours, theirs = pty.openpty()
-    read: list[bytes] = []
-    told: list[str] = []
-
-    def listen() -> None:
-        try:
-            while some := os.read(ours, 65_536):
-                read.append(some)
-        except OSError:
-            # Its other end is closed.
-            return
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    with os.fdopen(theirs, "w", encoding="utf-8") as screen, monkeypatch.context() as patch:
-        patch.setenv("TERM", "xterm-256color")
-        # pytest has a file of its own there for each part of a test.
-        patch.setattr(sys, "stderr", screen)
-        yield told
-    listener.join(5)
-    os.close(ours)
-    told.append(b"".join(read).decode())
 
 
 def words_for(store: str, words: tuple[str, ...]) -> list[str]:

@@ -82,7 +82,17 @@ def test_what_it_would_have_cost_is_unknown(
 
     assert total["usd"] == pytest.approx(0.00045, rel=1e-9)
     assert (total["unknown_calls"], total["what_if_usd"]) == (unknown, pytest.approx(usd, abs=1e-12))
-    assert "in no sum but the stored" in told("report", *words)
+    shown = told("report", *words)
+    assert "in no sum but the stored" in shown
+    assert "Stored without a price, and 0 in USD: 1 call" in shown
+
+
+def test_dearest_traces(told: Callable[..., str]) -> None:
+    """A trace with a known part has that, and one of which nothing is known is unknown, not empty."""
+    mlflow.start_span_no_context("other", span_type="CHAT_MODEL", attributes={"cost.llm_calls": 1}).end()
+    first, second = [line.split() for line in told("report", "--top", "5").splitlines() if " tr-" in line]
+
+    assert (first[-1], second[-1]) == ("0.000450", "unknown")
 
 
 def test_reprice_leaves_it_and_says_so(told: Callable[..., str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.money import readable
@@ -39,8 +40,12 @@ def check_limits(
 
     Raises:
         AssertionError: More was spent, something has no price, or nothing is there that could have been meant.
-        ValueError: The node's pattern can mean none.
+        ValueError: The node's pattern can mean none, or a limit is none.
     """
+    limits = {
+        name: _limit(name, value)
+        for name, value in (("max_usd", max_usd), ("max_calls", max_calls), ("max_tokens", max_tokens))
+    }
     if not spent.traces:
         raise AssertionError("no trace was begun: was the handler passed to the run, and is its policy enabled?")
     meant = sorted(spent.nodes if node is None else _meant(node, spent, is_none_allowed=max_calls == 0))
@@ -61,14 +66,26 @@ def check_limits(
     over = [
         f"{_written(found)} {unit}, {_written(most)} allowed"
         for found, most, unit in (
-            (total.usd, None if max_usd is None else float(max_usd), "USD"),
-            (total.calls, max_calls, "model calls"),
-            (total.tokens, max_tokens, "tokens"),
+            (total.usd, limits["max_usd"], "USD"),
+            (total.calls, limits["max_calls"], "model calls"),
+            (total.tokens, limits["max_tokens"], "tokens"),
         )
         if most is not None and found > most * (1 + SAME)
     ]
     if over:
         raise AssertionError(f"{where}: {'; '.join(over)}\n{_table(spent)}")
+
+
+def _limit(name: str, value: float | str | Decimal | None) -> float | None:
+    """A limit as a number: nothing is more than `nan` or `inf`, so that they would hold for ever."""
+    try:
+        number = None if value is None else value if isinstance(value, int) else float(value)
+        is_limit = number is None or 0 <= float(number) < math.inf
+    except (TypeError, ValueError, OverflowError):
+        is_limit = False
+    if not is_limit:
+        raise ValueError(f"{name}: expected a number, 0 or more, not {str(value)[:40]}")
+    return number
 
 
 def _meant(node: str, spent: Spent, *, is_none_allowed: bool) -> Iterable[str]:

@@ -160,7 +160,8 @@ def test_names_are_no_formulas(cli: Cli, store: str, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text("prices: {}")
     builder = StateGraph(MessagesState).add_node("=cmd", lambda _: {"messages": [FakeChat().invoke("hi")]})
     config: Any = {"callbacks": [MlflowCostHandler("policy.yaml")], "metadata": {"user_id": "-1+1"}}
-    builder.add_edge(START, "=cmd").compile().invoke({"messages": [("user", "hi")]}, config)
+    graph: Any = builder.add_edge(START, "=cmd").compile()
+    graph.invoke({"messages": [("user", "hi")]}, config)
     words = ("--tracking-uri", store, "--experiment", "tests")
     rows = list(csv.reader(io.StringIO(cli("export", *words, "--format", "csv", "--policy", "policy.yaml").out)))
     told = list(csv.reader(io.StringIO(cli("report", *words, "--by", "node,user", "--format", "csv").out)))

@@ -76,7 +76,7 @@ def test_at_a_question(cli: Cli, store: str, monkeypatch: pytest.MonkeyPatch) ->
     """Ctrl-C is an answer, too, and not the one of an empty standard input."""
 
     class Pressed(io.StringIO):
-        def readline(self, *_: Any) -> str:
+        def readline(self, *_: Any) -> Any:
             raise KeyboardInterrupt
 
     fill(1)

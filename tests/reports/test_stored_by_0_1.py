@@ -19,6 +19,8 @@ SPANS = json.loads((Path(__file__).parents[1] / "data" / "stores" / "spans_of_0.
 """As 0.1 wrote them under MLflow 3.17: `writer` asks gpt-4o-mini (1,000 and 500 tokens, 0.00045 USD), `critic` a model
 without a price."""
 
+ANSWERED: Any = {"cost.llm_calls": 1}
+
 
 @pytest.fixture
 def old(store: str) -> str:
@@ -89,7 +91,7 @@ def test_what_it_would_have_cost_is_unknown(
 
 def test_dearest_traces(told: Callable[..., str]) -> None:
     """A trace with a known part has that, and one of which nothing is known is unknown, not empty."""
-    mlflow.start_span_no_context("other", span_type="CHAT_MODEL", attributes={"cost.llm_calls": 1}).end()
+    mlflow.start_span_no_context("other", span_type="CHAT_MODEL", attributes=ANSWERED).end()
     first, second = [line.split() for line in told("report", "--top", "5").splitlines() if " tr-" in line]
 
     assert (first[-1], second[-1]) == ("0.000450", "unknown")

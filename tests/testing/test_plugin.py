@@ -285,6 +285,17 @@ def test_nothing(assert_cost):
     assert_cost(MlflowCostHandler(), max_usd=1)
 
 
+@pytest.mark.parametrize("most", [float("nan"), "inf", -1, 10**400, "much"])
+def test_no_limit(assert_cost, most):
+    with pytest.raises(ValueError, match="max_usd: expected a number, 0 or more, not "):
+        assert_cost(run(writer=says(FakeChat())), max_usd=most)
+
+
+@pytest.mark.parametrize("name", ["two\\nlines", "\\u05e9\\u05dc\\u05d5\\u05dd", "n" * 300, "[x] {y}"])
+def test_odd_names(assert_cost, name):
+    assert_cost(run(**{name: says(FakeChat())}), node=name, max_usd=0.00045, max_calls=1, max_tokens=1500)
+
+
 def test_no_trace(assert_private):
     assert_private("nothing was run")
 """
@@ -295,7 +306,7 @@ def test_limits(project: Callable[..., pytest.RunResult], pytester: pytest.Pytes
     pytester.makepyfile(test_app=APP + ASKED)
     done = project("--tb=line")
 
-    done.assert_outcomes(passed=2, failed=7)
+    done.assert_outcomes(passed=11, failed=7)
     done.stdout.fnmatch_lines(
         [
             "*all nodes: 0.0105 USD, 0.0104 allowed*",

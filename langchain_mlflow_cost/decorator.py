@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import os
@@ -24,7 +25,9 @@ def trace_decorator(name: str, **attributes: Any) -> Callable[[F], F]:
 
     Below a run that a handler governs, and around one, its policy applies to the span's name, inputs, outputs and
     exceptions; `attributes` are kept at every level, redacted. The outermost such span of a trace has the sums of all
-    calls in it (`cost.*`). Elsewhere the function is traced as MLflow does by itself.
+    calls in it (`cost.*`). Where no handler governs, the policy of the one that was made last applies to the span and
+    to all below it: in this context, else in this process; before there is any, that of the file which
+    `LANGCHAIN_MLFLOW_COST_POLICY` names, else the defaults.
 
     Args:
         name: The span's name. Its type is `WORKFLOW` where that says "workflow", in any capitals, else `AGENT`.
@@ -59,7 +62,7 @@ def _traced(function: Callable[..., Any], name: str, span_type: str, attributes:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             from langchain_mlflow_cost.adapters.generators import traced_generator  # noqa: PLC0415 - as below
 
-            return traced_generator(function, name, span_type, attributes, is_off=_is_off)
+            return traced_generator(function, name, span_type, attributes, is_off=_has_no_policy)
         import mlflow  # noqa: PLC0415 - it may be missing, and the user's function must work all the same
 
         traced = mlflow.trace(name=name, span_type=span_type, attributes=attributes or None)(function)
@@ -68,11 +71,17 @@ def _traced(function: Callable[..., Any], name: str, span_type: str, attributes:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (function if _is_off() else traced)(*args, **kwargs)
+        if _has_no_policy():
+            return function(*args, **kwargs)
+        with switched.declaring(name):
+            return traced(*args, **kwargs)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        return await (function if _is_off() else traced)(*args, **kwargs)
+        if _has_no_policy():
+            return await function(*args, **kwargs)
+        with switched.declaring(name):
+            return await traced(*args, **kwargs)
 
     return call_async if inspect.iscoroutinefunction(function) else call
 
@@ -81,6 +90,29 @@ def _is_off() -> bool:
     """Whether the policy that was told last, or the environment's, says so."""
     enabled = switched.told()
     return not (_enabled_by(os.environ.get(POLICY_VARIABLE)) if enabled is None else enabled)
+
+
+def _has_no_policy() -> bool:
+    """Whether a call shall leave no span: the policy is off, or there is none and none can be had."""
+    if _is_off():
+        return True
+    if switched.told() is None:
+        try:
+            _make_handler()
+        except Exception:  # noqa: BLE001 - fail closed, and let the user's function work
+            return True
+    return False
+
+
+def _make_handler() -> None:
+    """Let there be a handler for a function that is called before the program has made one, or without any."""
+    from langchain_mlflow_cost.handler import MlflowCostHandler  # noqa: PLC0415 - slow, and MLflow may be missing
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as below
+        policy = Policy.load(None).model_copy(update={"autolog_enabled": False})
+    # In a context of its own: it is the process's, and this request's own one may yet be made elsewhere.
+    contextvars.copy_context().run(MlflowCostHandler, policy)
 
 
 @functools.lru_cache(maxsize=8)

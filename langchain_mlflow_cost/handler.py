@@ -108,10 +108,10 @@ class MlflowCostHandler(BaseCallbackHandler):
     ) -> None:
         super().__init__()
         self.policy = Policy.load(policy)
-        switched.note(enabled=self.policy.enabled)
         self._once = Once(log)
         self._state: HandlerState | None = None
         if not self.policy.enabled:
+            switched.note(enabled=False)
             return
         self._recorder = choose_recorder()
         self._state = HandlerState(
@@ -122,6 +122,7 @@ class MlflowCostHandler(BaseCallbackHandler):
             on_cost,
             self._recorder.most_answer_tokens,
         )
+        switched.note(enabled=True, state=self._state)
         warm_up()
         for doubt in self.policy.price_doubts(self._recorder.catalogue_rates):
             warn(doubt, PolicyWarning)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.tracing.utils import capture_function_input_args
 
+from langchain_mlflow_cost import switched
 from langchain_mlflow_cost.adapters.active import attach, detach
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
 
@@ -79,13 +80,14 @@ def traced_generator(
     def start(args: Any, kwargs: Any) -> Any:
         if is_off():
             return None
-        span = mlflow.start_span_no_context(
-            name,
-            span_type=span_type,
-            parent_span=mlflow.get_current_active_span(),
-            inputs=capture_function_input_args(function, args, kwargs),
-            attributes=dict(attributes),
-        )
+        with switched.declaring(name):
+            span = mlflow.start_span_no_context(
+                name,
+                span_type=span_type,
+                parent_span=mlflow.get_current_active_span(),
+                inputs=capture_function_input_args(function, args, kwargs),
+                attributes=dict(attributes),
+            )
         span.set_attribute(SpanAttributeKey.FUNCTION_NAME, function.__name__)
         return span
 

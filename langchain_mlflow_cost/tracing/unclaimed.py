@@ -1,6 +1,7 @@
 """Spans with no LangChain run above them, which only the handler of `configure(everywhere=True)` governs.
 
 They are roots of other libraries' autologs, `@mlflow.trace`, plain `mlflow.start_span`, and whatever raw threads start.
+What `trace_decorator` starts is under the handler that was made last where there is no such one.
 A run that stands for none, the trace's *account*, is what their model calls are counted in.
 """
 
@@ -10,7 +11,9 @@ import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from langchain_mlflow_cost.adapters.spans import SpanAttributeKey
+from langchain_mlflow_cost import attributes as keys
+from langchain_mlflow_cost import switched
+from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, types_in_trace
 from langchain_mlflow_cost.adapters.trace_info import TraceMetadataKey, trace_info
 from langchain_mlflow_cost.tracing import run_metrics
 from langchain_mlflow_cost.tracing.recording import tell_sums
@@ -34,7 +37,8 @@ def govern_unclaimed(state: HandlerState | None) -> None:
 
 def unclaimed_state(span: SdkSpan) -> SpanState | None:
     """The state of a span that starts below no governed one; None where nobody governs it."""
-    handler = _everywhere
+    declared = switched.governing_declared(span.name)
+    handler = _everywhere or declared
     if handler is None:
         return None
     trace = known_trace(span.context.trace_id)
@@ -43,7 +47,10 @@ def unclaimed_state(span: SdkSpan) -> SpanState | None:
         trace = Trace()
         make_known(span.context.trace_id, trace)
         # What it is below of is another process's, or was there before anything was governed.
-        trace.is_shared = trace.keeps_budgets = span.parent is not None
+        trace.keeps_budgets = span.parent is not None
+        trace.is_shared = span.parent is not None and (
+            _everywhere is not None or span.parent.is_remote or _has_calls_of_others(span)
+        )
     account = trace.account
     if account is None or handler not in account.handlers:
         account = trace.account = _make_account(handler, trace)
@@ -54,6 +61,11 @@ def unclaimed_state(span: SdkSpan) -> SpanState | None:
             trace.is_released = False
     handler.add_trace(trace)
     return SpanState(trace.info_policy, trace, "root", is_foreign=True, account=account)
+
+
+def _has_calls_of_others(span: SdkSpan) -> bool:
+    # Calls before anything was governed are the store's to price and add up.
+    return bool(types_in_trace(span) & keys.MODEL_TYPES)
 
 
 def _make_account(handler: HandlerState, trace: Trace) -> Run:

@@ -401,3 +401,129 @@ def test_one_tenant_s_switch_is_not_the_others(store: str) -> None:
     asyncio.run(both())
 
     assert len(all_traces()) == 1
+
+
+# --- with no governed run in it or around it -----------------------------------------------------------------------
+
+KEY = "sk-" + "proj-" + "81641632ac96bdaf8069c5c146befa0e976f3bbf"
+
+
+@trace_decorator("workflow_alone", workflow_name="support")
+def alone(text: str) -> str:
+    """No handler is passed to anything in it; a span of another library is."""
+    with mlflow.start_span("inner") as span:
+        span.set_inputs({"text": text})
+    return f"got {text}"
+
+
+@trace_decorator("workflow_alone")
+async def alone_async(text: str) -> str:
+    return alone(text)
+
+
+@trace_decorator("workflow_alone")
+def alone_stream(text: str) -> Iterator[str]:
+    yield alone(text)
+
+
+@trace_decorator("workflow_alone")
+async def alone_async_stream(text: str) -> AsyncIterator[str]:
+    yield alone(text)
+
+
+ALONE = [alone, alone_async, alone_stream, alone_async_stream]
+
+
+@pytest.mark.parametrize("decorated", ALONE, ids=lambda each: each.__wrapped__.__name__)
+@pytest.mark.parametrize("level", ["minimal", "standard", "full"])
+def test_the_last_handler_s_policy_holds(exported_in_threads: str, level: str, decorated: Callable[[str], Any]) -> None:
+    """Where no handler governs: redacted, and no more than the level keeps, also of what is below; attributes stay."""
+    MlflowCostHandler({"artifact_level": level, "redact_pii": True})
+    answer = run(decorated(f"jane.doe@example.com {KEY} {WORDS}"))
+    mlflow.flush_trace_async_logging()
+    trace = only_trace()
+    root, stored = root_of(trace), trace.to_json()
+
+    assert WORDS in str(answer)
+    assert "jane.doe" not in stored
+    assert KEY not in stored
+    assert (WORDS in stored) == (level != "minimal")
+    assert (root.inputs is None) == (level == "minimal")
+    assert (named(trace, "inner").inputs is None) == (level == "minimal")
+    assert root.attributes["policy.artifact_level"] == level
+
+
+def test_what_was_raised_is_under_the_policy(store: str) -> None:
+    """An error's message, its stack trace, and the status."""
+    MlflowCostHandler()
+
+    @trace_decorator("agent")
+    def fail(text: str) -> None:
+        raise ValueError(text)
+
+    with pytest.raises(ValueError, match=KEY):
+        fail(KEY)
+
+    assert KEY not in only_trace().to_json()
+
+
+def test_before_any_handler_the_environment_s_policy_holds(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that makes no handler at all, and only calls what is decorated."""
+    (tmp_path / "policy.yaml").write_text("artifact_level: minimal\n")
+    monkeypatch.setenv("LANGCHAIN_MLFLOW_COST_POLICY", str(tmp_path / "policy.yaml"))
+
+    assert alone(WORDS) == f"got {WORDS}"
+    assert WORDS not in only_trace().to_json()
+
+
+def test_before_any_handler_and_without_a_policy_the_defaults_hold(store: str) -> None:
+    """Secrets go; LangChain's autolog is not switched on by that."""
+    alone(f"{WORDS} {KEY}")
+    stored = only_trace().to_json()
+
+    assert WORDS in stored
+    assert KEY not in stored
+
+
+def test_the_stricter_of_two_holds(store: str) -> None:
+    """The one that was made last, and the one that a run inside was given: around it both hold."""
+    inner = MlflowCostHandler({"redact_pii": True})
+    MlflowCostHandler({"redaction": {"patterns": {"WORDS": WORDS}}})
+
+    trace_decorator("workflow")(asking(inner))(f"jane.doe@example.com {WORDS}")
+    trace = only_trace()
+
+    assert WORDS not in trace.to_json()
+    assert "jane.doe" not in trace.to_json()
+    assert root_of(trace).attributes["cost.llm_calls"] == 1
+    assert inner.summary(trace.info.trace_id).llm_calls == 1
+
+
+def test_each_request_has_its_own_policy(store: str) -> None:
+    """Two tenants at once: the policy of the handler that was made in the same task."""
+
+    async def request(policy: dict[str, Any], text: str) -> None:
+        MlflowCostHandler(policy)
+        await asyncio.sleep(0)
+        await alone_async(text)
+
+    async def both() -> None:
+        await asyncio.gather(request({"artifact_level": "minimal"}, "first tenant"), request({}, "second tenant"))
+
+    asyncio.run(both())
+    stored = "".join(trace.to_json() for trace in all_traces())
+
+    assert "first tenant" not in stored
+    assert "second tenant" in stored
+
+
+def test_the_span_of_another_function_is_mlflow_s(store: str) -> None:
+    """What is neither decorated nor below a decorated function stays as it was without us."""
+    MlflowCostHandler({"artifact_level": "minimal"})
+    alone("hello")
+    with mlflow.start_span("workflow_alone") as span:
+        span.set_inputs({"text": WORDS})
+
+    assert sum(WORDS in trace.to_json() for trace in all_traces()) == 1

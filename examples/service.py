@@ -6,8 +6,10 @@ REDIS_URL=... uvicorn service:app --workers 4                 # in examples/; ne
 """
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from langchain_core.language_models import BaseChatModel
@@ -37,15 +39,8 @@ model = Offline()
 graph = StateGraph(MessagesState).add_node("agent", lambda s: {"messages": [model.invoke(s["messages"])]})
 agent = graph.add_edge(START, "agent").compile()
 
-handler = configure(
-    {
-        "session_store": os.environ.get("REDIS_URL"),
-        "budget": [
-            {"max_cost_usd": 0.001, "scope": "user", "per": "month", "warn_at": 0.8},
-            {"max_cost_usd": 0.002, "scope": "tag:tenant", "per": "day"},
-        ],
-    }
-)
+settings = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+handler = configure({**settings, "session_store": os.environ.get("REDIS_URL")})
 app = FastAPI()
 
 

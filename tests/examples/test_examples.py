@@ -77,7 +77,7 @@ def stored_bytes(folder: Path) -> bytes:
 def test_every_example_is_run() -> None:
     """None is forgotten, and each that is run here has its policy beside it."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == EXPECTED.keys() | OTHERS
-    assert EXPECTED.keys() <= {path.stem for path in EXAMPLES.glob("*.yaml")}
+    assert EXPECTED.keys() | {"service", "streaming_service"} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
 
 
 @pytest.mark.sampled(is_in=lambda name: name in {"create_agent", "everywhere"})
@@ -98,7 +98,7 @@ def test_an_example(here: Path, capsys: pytest.CaptureFixture[str], name: str) -
     assert [text for text in expected.kept if text not in stored] == []
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [*EXPECTED, "service"])
 def test_its_policy_says_nothing_odd(name: str) -> None:
     """A YAML file beside an example loads without a warning."""
     with warnings.catch_warnings():

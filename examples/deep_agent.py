@@ -1,6 +1,6 @@
 """A deep agent: its subagents are segments of the path, and one of them is private.
 
-pip install deepagents
+pip install "deepagents>=0.4"   # older ones give their subagents no names
 python examples/deep_agent.py
 """
 

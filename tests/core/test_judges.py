@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 from fake_models import MINI, MINI_USD, FakeChat
 from mlflow.genai.judges import make_judge
 from mlflow.genai.scorers import scorer
-from stored_traces import all_traces, mlflow_usd, only_trace, stored
+from servers import serving
+from stored_traces import all_traces, mlflow_usd, only_trace, stored, use_experiment
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler, configure, cost_summary
@@ -319,3 +321,37 @@ def test_exit_is_bounded(exported_in_threads: str, court: Court) -> None:
 
     assert hung_s < plain_s + 15
     assert len(all_traces()) == 2
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["guidelines", "make_judge", "budget used up"])
+def test_on_a_server(clean_mlflow: None, tmp_path: Path, court: Court, kind: str) -> None:
+    """The same with the traces on MLflow's own server, and its default export: redacted, priced, once, in the budget."""
+    with serving(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}") as server:
+        mlflow.set_tracking_uri(server.uri)
+        use_experiment("judged")
+        policy = judges(budget={"max_cost_usd": 0.0001}) if kind == "budget used up" else judges()
+        if kind == "make_judge":
+            own = make_judge(
+                name="kind",
+                instructions="Is {{ outputs }} kind?",
+                model=f"openai:/{MINI}",
+                base_url=os.environ["LOOPBACK_JUDGE"] + "/chat/completions",
+                feedback_value_type=str,
+            )
+            policy = {"enable_judges": {"scorers": [own]}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the budget is used up by the first one
+            handler = answer(policy | {"redact_pii": True}, text=f"a kind answer of {MAIL}")
+            one_node(lambda state: FakeChat(answers=["another"]).invoke(state["messages"])).invoke(ASK, given(handler))
+            assert JUDGING.wait(60)
+        mlflow.flush_trace_async_logging()
+        traces = all_traces()
+        verdicts = [assessments(trace)["kind"] for trace in traces if assessments(trace)]
+
+        assert len(traces) == 2
+        assert len(verdicts) == len(court.prompts) == (1 if kind == "budget used up" else 2)
+        assert not any(MAIL in prompt for prompt in court.prompts)
+        for verdict in verdicts:
+            assert float(verdict.metadata["mlflow.assessment.judgeCost"]) == pytest.approx(JUDGE_USD)
+        assert all(mlflow_usd(trace) == pytest.approx(float(MINI_USD), rel=1e-9) for trace in traces)

@@ -434,6 +434,7 @@ async def alone_async_stream(text: str) -> AsyncIterator[str]:
 ALONE = [alone, alone_async, alone_stream, alone_async_stream]
 
 
+@pytest.mark.sampled(is_in=lambda level, decorated: level == "minimal" or decorated is alone)
 @pytest.mark.parametrize("decorated", ALONE, ids=lambda each: each.__wrapped__.__name__)
 @pytest.mark.parametrize("level", ["minimal", "standard", "full"])
 def test_the_last_handler_s_policy_holds(exported_in_threads: str, level: str, decorated: Callable[[str], Any]) -> None:

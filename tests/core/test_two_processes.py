@@ -23,7 +23,7 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 from stored_traces import mlflow_usd, model_spans, named, only_trace, root_of, stored
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler, cost_summary
+from langchain_mlflow_cost import MlflowCostHandler, cost_summary, trace_decorator
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 QUESTION = "is patient Quillfeather's spondylarthrosis hyperlobulated?"
@@ -142,6 +142,19 @@ def test_spans_of_a_continued_trace_are_stored(exported_in_threads: str, private
     assert named(trace, "endpoint").attributes["cost.total_usd"] == pytest.approx(float(MINI_USD), rel=1e-9)
     assert [span.attributes["cost.llm_calls"] for span in model_spans(trace)] == [1]
     assert mlflow_usd(trace) == pytest.approx(float(MINI_USD), rel=1e-9)
+    assert not registered()
+
+
+def test_a_decorated_function_of_a_continued_trace_is_under_the_policy(exported_in_threads: str) -> None:
+    """With no governed run in it: stored below the other process's span, without what its own process's policy drops."""
+    MlflowCostHandler({"artifact_level": "minimal"})
+    with continued():
+        trace_decorator("agent", team="support")(lambda text: text.upper())(QUESTION)
+    trace = stored(f"tr-{TRACE}")
+
+    assert named(trace, "agent").parent_id == PARENT
+    assert named(trace, "agent").attributes["team"] == "support"
+    assert "quillfeather" not in trace.to_json().casefold()
     assert not registered()
 
 

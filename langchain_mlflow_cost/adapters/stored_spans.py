@@ -47,7 +47,7 @@ def rewrite(trace: Trace, spans: Mapping[str, Mapping[str, str | None]], metadat
     if where != _IN_TABLES and where not in _IN_FILES:
         raise UnwritableError(f"its spans are in {where}")
     changed = {
-        str(span.span_id): _changed(span, spans[str(span.span_id)])
+        str(span.span_id): Span.from_dict(with_attributes(span.to_dict(), spans[str(span.span_id)]))
         for span in trace.data.spans
         if span.span_id in spans
     }
@@ -67,12 +67,10 @@ def rewrite(trace: Trace, spans: Mapping[str, Mapping[str, str | None]], metadat
         raise UnwritableError(f"its spans were changed, its sum was not: {_first_line(error)}") from error
 
 
-def _changed(span: Span, attributes: Mapping[str, str | None]) -> Span:
-    told: dict[str, Any] = span.to_dict()
-    told["attributes"] = {
-        key: value for key, value in {**told["attributes"], **attributes}.items() if value is not None
-    }
-    return Span.from_dict(told)
+def with_attributes(span: Mapping[str, Any], attributes: Mapping[str, str | None]) -> dict[str, Any]:
+    """A span as MLflow stores it (`Span.to_dict()`), with some attributes as they are to be; None for one that goes."""
+    changed = {**(span.get("attributes") or {}), **attributes}
+    return {**span, "attributes": {key: value for key, value in changed.items() if value is not None}}
 
 
 def _write_metadata(client: TracingClient, info: TraceInfo, metadata: Mapping[str, str]) -> None:

@@ -15,8 +15,10 @@ from sqlalchemy import MetaData, bindparam, create_engine, select, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_FIELDS: Final = ("request_preview", "response_preview", "client_request_id", "session_id", "trace_name")
-_ASSESSED: Final = ("name", "value", "error", "rationale", "assessment_metadata")
+FIELDS: Final = ("request_preview", "response_preview", "client_request_id", "session_id", "trace_name")
+"""Columns of `trace_info` with a text."""
+ASSESSED: Final = ("name", "value", "error", "rationale", "assessment_metadata")
+"""Columns of `assessments` with a text."""
 
 
 class StoredTrace(NamedTuple):
@@ -45,7 +47,7 @@ class StoredTraces:
         tables.reflect(self._engine, only=lambda name, _: name in _TABLES)
         self._info, self._tags, self._metadata, self._spans = (tables.tables[name] for name in _TABLES[:4])
         self._assessments = tables.tables.get("assessments")
-        self._fields = [name for name in _FIELDS if name in self._info.c]
+        self._fields = [name for name in FIELDS if name in self._info.c]
 
     def close(self) -> None:
         """Let its connections go."""
@@ -97,7 +99,7 @@ class StoredTraces:
                 {row.key: row.value for row in tags.get(trace_id, ())},
                 {row.key: row.value for row in metadata.get(trace_id, ())},
                 {
-                    row.assessment_id: {name: getattr(row, name) for name in _ASSESSED if name in row._fields}
+                    row.assessment_id: {name: getattr(row, name) for name in ASSESSED if name in row._fields}
                     for row in assessed.get(trace_id, ())
                 },
             )

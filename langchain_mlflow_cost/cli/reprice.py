@@ -133,10 +133,10 @@ class _Seen:
         tell_unreadable(trace_id)
 
     def see(self, trace: Trace, prices: Prices) -> None:
-        if _is_running(trace):
+        found = _correction(trace, prices)
+        if found is None:
             self.running += 1
             return
-        found = _correction(trace, prices)
         self.to_write += found.is_needed
         self.only_sums += found.is_needed and not found.calls
         self.left.update(found.left)
@@ -144,15 +144,11 @@ class _Seen:
             self.models.setdefault(call.model, _Model()).add(call)
 
 
-def _correction(trace: Trace, prices: Prices) -> Correction:
-    from langchain_mlflow_cost.reports.reprice import correction_of
+def _correction(trace: Trace, prices: Prices) -> Correction | None:
+    """None where the trace is still running."""
+    from langchain_mlflow_cost.reports.reprice import correction_of, is_running
 
-    return correction_of(trace, prices)
-
-
-def _is_running(trace: Trace) -> bool:
-    # Whoever records it writes its sums again when it ends.
-    return str(getattr(trace.info.state, "value", trace.info.state)) == "IN_PROGRESS"
+    return None if is_running(trace) else correction_of(trace, prices)
 
 
 def _show(seen: _Seen) -> None:
@@ -177,7 +173,7 @@ def _write(traces: Iterator[Trace], prices: Prices, seen: _Seen) -> None:
     done, failed = 0, 0
     try:
         for trace in traces:
-            found = None if _is_running(trace) else _correction(trace, prices)
+            found = _correction(trace, prices)
             if found is None or not found.is_needed:
                 continue
             try:

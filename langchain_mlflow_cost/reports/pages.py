@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Span, Trace
 
+    from langchain_mlflow_cost.reports.plain_traces import PlainSpan, PlainTrace
+
 PAGE = 100
 """Traces that are fetched at a time."""
 
@@ -136,19 +138,14 @@ class TracePages:
         self._with_calls = 0
         for trace in self.traces():
             seen: set[tuple[str | None, ...]] = set()
-            for span in trace.data.spans:
-                numbers = _numbers(span, raw)
-                if numbers is None:
-                    continue
-                values = tuple(self._value(name, trace, span) for name in raw)
+            for values, numbers, model in counted_spans(trace, raw, self._experiments):
                 sums = found.setdefault(values, Counter())
                 for name, number in numbers.items():
                     sums[name] += number
                 known, unpriced = models.setdefault(values, (set(), set()))
-                if numbers.get("calls") and "tool" not in raw:
-                    model = str(span.attributes.get(keys.MODEL) or "")
-                    known |= {model} - {""}
-                    unpriced |= {model} - {""} if numbers["unpriced_calls"] else set()
+                if model:
+                    known.add(model)
+                    unpriced |= {model} if numbers["unpriced_calls"] else set()
                 if numbers.get("calls") and values not in seen:
                     seen.add(values)
                     sums["traces"] += 1
@@ -166,27 +163,27 @@ class TracePages:
             for span in trace.data.spans:
                 usage = span.attributes.get(keys.USAGE) or ""
                 if _is_call(span) and not span.attributes.get("cost.cached_calls"):
-                    values = tuple(self._value(name, trace, span) for name in raw)
+                    values = tuple(_value(name, trace, span, self._experiments) for name in raw)
                     usd = _usd(span.attributes, "input") + _usd(span.attributes, "output")
                     yield AnsweredCall(values, usage_text(usage), usd if "cost.total_usd" in span.attributes else None)
 
-    def _value(self, name: str, trace: Trace, span: Span) -> str | None:
-        info = trace.info
-        if name in SPAN_FIELDS:
-            value = span.attributes.get(SPAN_FIELDS[name])
-            return None if value is None else str(value)
-        if name in METADATA_FIELDS or name in TAG_FIELDS:
-            told = info.trace_metadata if name in METADATA_FIELDS else info.tags
-            return told.get(METADATA_FIELDS.get(name) or TAG_FIELDS[name])
-        plain = {"quarter": info.timestamp_ms // QUARTER_MS, "tool": span.name, "trace": info.trace_id}
-        if name in plain:
-            return str(plain[name])
-        if name == "experiment":
-            return self._experiments.get(str(info.experiment_id))
-        tag = name.removeprefix("tag:")
-        value = info.tags.get(tag) or info.trace_metadata.get(tag)
-        # LangChain's tags have no value: they stand under their own name.
-        return value or (tag if tag in texts_in(info.trace_metadata.get(LANGCHAIN_TAGS)) else None)
+
+def counted_spans(
+    trace: Trace | PlainTrace, raw: Sequence[str], experiments: Mapping[str, str]
+) -> Iterator[tuple[tuple[str | None, ...], dict[str, Any], str]]:
+    """What each span of a trace adds to a report's sums: the raw fields' values, numbers, the model that answered.
+
+    Args:
+        trace: With its spans.
+        raw: The fields by which sums are told apart.
+        experiments: Names, by id.
+    """
+    for span in trace.data.spans:
+        numbers = _numbers(span, raw)
+        if numbers is not None:
+            answered = numbers.get("calls") and "tool" not in raw
+            model = str(span.attributes.get(keys.MODEL) or "") if answered else ""
+            yield tuple(_value(name, trace, span, experiments) for name in raw), numbers, model
 
 
 def _dearest_first(row: tuple[tuple[str | None, ...], Counter[str]]) -> tuple[float, tuple[str, ...]]:
@@ -201,7 +198,26 @@ def usage_text(usage: Any) -> str:
     return usage if isinstance(usage, str) else json.dumps(usage)
 
 
-def _numbers(span: Span, raw: Sequence[str]) -> dict[str, Any] | None:
+def _value(name: str, trace: Trace | PlainTrace, span: Span | PlainSpan, experiments: Mapping[str, str]) -> str | None:
+    info = trace.info
+    if name in SPAN_FIELDS:
+        value = span.attributes.get(SPAN_FIELDS[name])
+        return None if value is None else str(value)
+    if name in METADATA_FIELDS or name in TAG_FIELDS:
+        told = info.trace_metadata if name in METADATA_FIELDS else info.tags
+        return told.get(METADATA_FIELDS.get(name) or TAG_FIELDS[name])
+    plain = {"quarter": info.timestamp_ms // QUARTER_MS, "tool": span.name, "trace": info.trace_id}
+    if name in plain:
+        return str(plain[name])
+    if name == "experiment":
+        return experiments.get(str(info.experiment_id))
+    tag = name.removeprefix("tag:")
+    value = info.tags.get(tag) or info.trace_metadata.get(tag)
+    # LangChain's tags have no value: they stand under their own name.
+    return value or (tag if tag in texts_in(info.trace_metadata.get(LANGCHAIN_TAGS)) else None)
+
+
+def _numbers(span: Span | PlainSpan, raw: Sequence[str]) -> dict[str, Any] | None:
     """What a span adds to the sums; None where it adds nothing."""
     attributes = span.attributes
     if "tool" in raw:
@@ -240,7 +256,7 @@ def _numbers(span: Span, raw: Sequence[str]) -> dict[str, Any] | None:
     return numbers or None
 
 
-def _is_call(span: Span) -> bool:
+def _is_call(span: Span | PlainSpan) -> bool:
     return span.span_type in keys.MODEL_TYPES and _count(span.attributes, "cost.llm_calls") > 0
 
 

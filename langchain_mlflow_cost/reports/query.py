@@ -68,12 +68,12 @@ class Store:
         source = self._source(question)
         count, first_ms, last_ms = source.facts()
         raw = question.raw
-        found = joined((_labels(question.by, raw, values), _sums(numbers)) for values, numbers in source.sums(raw))
+        found = joined((labels_of(question.by, raw, values), _sums(numbers)) for values, numbers in source.sums(raw))
         total = added_up(found.values())
         total.traces = source.with_calls()
         if question.book is not None:
             for call in source.usages(raw):
-                sums = found.get(_labels(question.by, raw, call.values))
+                sums = found.get(labels_of(question.by, raw, call.values))
                 if sums is not None:
                     _add_classes((sums, total), call, question.book)
         return Report(
@@ -99,7 +99,7 @@ class Store:
         asked = tuple(dict.fromkeys([*raw, "node"]))
         at = asked.index("node")
         for call in self._source(question).usages(asked):
-            outcome = found.get(_labels(question.by, raw, call.values[: len(raw)]))
+            outcome = found.get(labels_of(question.by, raw, call.values[: len(raw)]))
             if outcome is not None:
                 guess = what_if.price(call.values[at] or "", call.usage, call.usd)
                 outcome.add(call.usd, guess)
@@ -152,7 +152,8 @@ class _Tables:
         return (AnsweredCall(*told) for told in self._tables.usages(self._chosen, raw))
 
 
-def _labels(by: Sequence[Dimension], raw: Sequence[str], values: Sequence[str | None]) -> tuple[str, ...]:
+def labels_of(by: Sequence[Dimension], raw: Sequence[str], values: Sequence[str | None]) -> tuple[str, ...]:
+    """The values of raw fields in words, one for each dimension."""
     known = dict(zip(raw, values, strict=True))
     return tuple(each.label([known[name] for name in each.raw]) for each in by)
 

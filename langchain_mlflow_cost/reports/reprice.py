@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.pricing.book import PriceBook
     from langchain_mlflow_cost.pricing.usage import CallRequest
+    from langchain_mlflow_cost.reports.plain_traces import PlainSpan, PlainTrace
 
 NO_USAGE: Final = "without cost.usage on their span (recorded before 0.2, or by another library)"
 NO_PRICE: Final = "whose model no price source knows"
@@ -89,7 +90,7 @@ class _Delta:
     newly_priced: int = 0
 
 
-def correction_of(trace: Trace, prices: Prices) -> Correction:
+def correction_of(trace: Trace | PlainTrace, prices: Prices) -> Correction:
     """Price a trace's calls again, and add up what is above them.
 
     A call is priced by its `cost.usage` alone. Sums that do not agree with the calls, since an earlier run was
@@ -100,7 +101,7 @@ def correction_of(trace: Trace, prices: Prices) -> Correction:
         prices: By what, and which calls.
     """
     found = Correction()
-    spans = {str(span.span_id): span for span in trace.data.spans}
+    spans: dict[str, Span | PlainSpan] = {str(span.span_id): span for span in trace.data.spans}
     calls: dict[str, Call] = {}
     deltas: dict[str, _Delta] = {}
     used: Counter[str] = Counter()
@@ -123,12 +124,17 @@ def correction_of(trace: Trace, prices: Prices) -> Correction:
     return found
 
 
-def _is_call(span: Span) -> bool:
+def is_running(trace: Trace | PlainTrace) -> bool:
+    """Whether a trace has not ended: whoever records it writes its sums again when it does."""
+    return str(getattr(trace.info.state, "value", trace.info.state)) == "IN_PROGRESS"
+
+
+def _is_call(span: Span | PlainSpan) -> bool:
     # A model that calls others has theirs in its sums, and no part of its own to be told from them.
     return span.span_type in keys.MODEL_TYPES and number_in(span.attributes.get("cost.llm_calls")) == 1
 
 
-def _above(span: Span, spans: Mapping[str, Span]) -> Iterator[str]:
+def _above(span: Span | PlainSpan, spans: Mapping[str, Span | PlainSpan]) -> Iterator[str]:
     seen = {str(span.span_id)}
     while span.parent_id is not None and span.parent_id in spans and span.parent_id not in seen:
         seen.add(str(span.parent_id))
@@ -136,7 +142,7 @@ def _above(span: Span, spans: Mapping[str, Span]) -> Iterator[str]:
         yield str(span.span_id)
 
 
-def _priced(span: Span, before: Call, prices: Prices, found: Correction, used: Counter[str]) -> Call | None:
+def _priced(span: Span | PlainSpan, before: Call, prices: Prices, found: Correction, used: Counter[str]) -> Call | None:
     """The call with another price than before, noted; None where it stays as it is."""
     attributes = span.attributes
     if before.cached or (prices.only_unpriced and before.input_usd is not None):
@@ -191,7 +197,7 @@ def _costs_the_same(before: Call, now: Call) -> bool:
 
 
 def _add_up(
-    spans: Mapping[str, Span], calls: Mapping[str, Call], deltas: Mapping[str, _Delta], found: Correction
+    spans: Mapping[str, Span | PlainSpan], calls: Mapping[str, Call], deltas: Mapping[str, _Delta], found: Correction
 ) -> None:
     """Write the sums of the spans above the calls."""
     sums = {
@@ -238,7 +244,7 @@ def _moved(attributes: Mapping[str, Any], delta: _Delta) -> dict[str, str | None
 
 
 def _add_up_trace(
-    trace: Trace, calls: Mapping[str, Call], delta: _Delta | None, found: Correction, used: Counter[str]
+    trace: Trace | PlainTrace, calls: Mapping[str, Call], delta: _Delta | None, found: Correction, used: Counter[str]
 ) -> None:
     """Write what MLflow's pages show of the trace."""
     metadata = trace.info.trace_metadata

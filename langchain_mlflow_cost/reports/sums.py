@@ -58,7 +58,7 @@ class Sums:
 
     def add(self, other: Sums) -> None:
         """Add the sums of other calls."""
-        for name in _NUMBERS:
+        for name in NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.models = tuple(sorted({*self.models, *other.models}))
         self.unpriced_models = tuple(sorted({*self.unpriced_models, *other.unpriced_models}))
@@ -70,7 +70,7 @@ class Sums:
     def as_fields(self) -> dict[str, Any]:
         """The figures as a report's JSON and CSV have them; see docs/reports.md."""
         told: dict[str, Any] = {"cost_usd": None if self.is_unpriced else self.cost_usd}
-        told |= {name: getattr(self, name) for name in _NUMBERS}
+        told |= {name: getattr(self, name) for name in NUMBERS}
         told |= {"models": list(self.models), "unpriced_models": list(self.unpriced_models)}
         told |= {f"{name}_tokens": count for name, count in self.tokens.items()}
         told |= {f"{name}_usd": usd for name, usd in self.usd.items()}
@@ -89,7 +89,8 @@ class AnsweredCall(NamedTuple):
 
 
 _NAMES_AND_CLASSES = {"tokens", "usd", "models", "unpriced_models"}
-_NUMBERS = tuple(each.name for each in fields(Sums) if each.name not in _NAMES_AND_CLASSES)
+NUMBERS = tuple(each.name for each in fields(Sums) if each.name not in _NAMES_AND_CLASSES)
+"""Fields that are added up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,12 @@ class _Look:
             self.found[Finding(PRIVATE_TEXT, channel, self.node)] += hits
         return made
 
+    def value(self, value: Any, channel: str) -> Any:
+        """A value of an attribute: a text, or what OpenTelemetry's attributes also hold, lists of texts and numbers."""
+        if isinstance(value, str):
+            return self.text(value, channel)
+        return loaded(self.text(json.dumps(value), channel)) if isinstance(value, list | dict) else value
+
     def attribute(self, key: str, value: Any, kind: Kind) -> Any:
         """An attribute as it may stay; None where it may not."""
         channel = _CHANNELS.get(key, "attributes")
@@ -214,7 +220,7 @@ class _Look:
             if not keeps(kind):
                 return self.drop(channel) if value not in (None, "null", "", '""', "{}", "[]") else None
         if not isinstance(value, str):
-            return value
+            return self.value(value, channel)
         if any(rules.hides(key) for rules in self.policy.rules) and not _is_token(value, self.policy):
             self._note({"FIELD": 1}, channel)
             return json.dumps("[FIELD]")
@@ -232,9 +238,7 @@ class _Look:
             if any(value for key, value in attributes.items() if key not in kept):
                 self.drop("events")
             return {**event, "name": self.text(name, "names"), "attributes": kept}
-        made = {
-            key: self.text(value, "events") if isinstance(value, str) else value for key, value in attributes.items()
-        }
+        made = {key: self.value(value, "events") for key, value in attributes.items()}
         return {**event, "name": self.text(name, "names"), "attributes": made}
 
     def beside(self, key: str, value: str | None, channel: str) -> str | None:

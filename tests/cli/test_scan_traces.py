@@ -157,3 +157,19 @@ def test_delete_instead(cli: Cli, stored: str) -> None:
 
     assert (done.code, told["traces_deleted"]) == (0, 2)
     assert mlflow.search_traces(return_type="list") == []
+
+
+def test_lists_of_texts(cli: Cli, store: str, tmp_path: Path) -> None:
+    """An event's attributes may be lists of texts, which are no JSON text: they are searched and cleaned like texts."""
+    (tmp_path / "strict.yaml").write_text("redact_pii: true\n")
+    with mlflow.start_span("mine") as span:
+        span.add_event(mlflow.entities.SpanEvent("said", attributes={"to": ["nobody", MAIL], "times": [1, 2]}))  # type: ignore[abstract, dict-item]
+
+    before, told = scan(cli, store)
+    scan(cli, store, "--fix", "--yes")
+    after, _ = scan(cli, store)
+    (event,) = mlflow.search_traces(return_type="list")[0].data.spans[0].events
+
+    assert (before.code, after.code) == (1, 0)
+    assert told["found"] == [{"entity": "EMAIL_ADDRESS", "channel": "events", "node": "", "count": 1}]
+    assert [list(value) for value in event.attributes.values()] == [["nobody", "[EMAIL_ADDRESS]"], [1, 2]]

@@ -521,6 +521,18 @@ class Policy(BaseModel):
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {})})
 
     # It never changes, so it is its own copy; what it compiled can be neither copied nor pickled.
+    def with_hash_key(self, key: str) -> Policy:
+        """The same policy, which makes keyed tokens under that key where it names none of its own.
+
+        Args:
+            key: For processes that are to make the same tokens of the same values.
+        """
+        if self.redaction.hash_key is not None:
+            return self
+        redaction = self.redaction.model_copy(update={"hash_key": SecretStr(key)})
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return _restored(type(self), {**fields, "redaction": redaction})
+
     def __copy__(self) -> Self:
         return self
 

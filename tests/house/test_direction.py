@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("everywhere",),
     ("configuration", "decorator", "estimates", "stored"),
     ("reports", "erasure"),
-    ("proof",),
+    ("proof", "spark"),
     ("testing",),
     ("pytest_plugin",),
     ("demo",),

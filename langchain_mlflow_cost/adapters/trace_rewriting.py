@@ -153,13 +153,6 @@ class StoredTraces:
         if self.is_sqlite:
             connection.execute(text("PRAGMA secure_delete = ON"))
 
-    def settle(self) -> None:
-        """Put a SQLite file in order, so that no byte of what was replaced is left in it."""
-        if self.is_sqlite:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.execute(text("VACUUM"))
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-
 
 _TABLES: Final = ("trace_info", "trace_tags", "trace_request_metadata", "spans", "assessments")
 

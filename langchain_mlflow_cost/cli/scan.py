@@ -188,7 +188,7 @@ def _scan_traces(
             progress.keep()
     if rows is not None:
         if fix.rewritten:
-            rows.settle()
+            fix.compact(uri)
         rows.close()
     if format_ is Format.JSON:
         sys.stdout.write(json.dumps({**progress.as_json(), **fix.as_json()}, indent=2) + "\n")
@@ -212,6 +212,7 @@ class _Fix:
     deleted: int = 0
     to_rewrite: int = 0
     to_delete: int = 0
+    not_reached: str | None = None
 
     def one(self, rows: StoredTraces | None, trace: StoredTrace, cleaned: Cleaned) -> None:
         # A trace whose spans are in files, and a store behind a server, change nothing; they delete.
@@ -227,6 +228,23 @@ class _Fix:
             rows.rewrite(trace, _after(trace, cleaned))
             self.rewritten += 1
 
+    def compact(self, uri: str) -> None:
+        """Let the database write its tables anew, without what was replaced in them."""
+        from sqlalchemy.exc import DBAPIError
+
+        from langchain_mlflow_cost.adapters.trace_rows import StillReadError, TraceRows
+
+        rows = TraceRows(uri)
+        try:
+            rows.compact()
+        except (DBAPIError, StillReadError) as error:
+            self.not_reached = f"what was replaced, until the database is compacted ({type(error).__name__})"
+        else:
+            if not rows.is_sqlite:
+                self.not_reached = "what was replaced in the database's write-ahead log, its backups and replicas"
+        finally:
+            rows.close()
+
     def as_json(self) -> dict[str, int]:
         return {"traces_rewritten": self.rewritten, "traces_deleted": self.deleted}
 
@@ -235,6 +253,8 @@ class _Fix:
             return
         did = "rewrote {}, deleted {}" if self.is_sure else "would rewrite {} and delete {}; do it with --yes"
         tell(did.format(counted(self.to_rewrite, "trace"), counted(self.to_delete, "trace")))
+        if self.not_reached:
+            tell(f"not reached: {self.not_reached}")
         if self.deleted:
             tell(
                 "files of deleted traces, and what a database keeps of deleted rows, are left to its store's own tools"

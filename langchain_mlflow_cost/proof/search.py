@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
+from langchain_mlflow_cost.tracking_stores import why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -265,11 +266,16 @@ class StoreSearch:
     def _database(self, uri: str) -> None:
         """Search every value of another database, through its own driver."""
         from sqlalchemy import MetaData, create_engine, select  # noqa: PLC0415 - MLflow brings it
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - as above
 
         shown = without_credentials(uri)
-        engine = create_engine(uri)
         metadata = MetaData()
-        metadata.reflect(bind=engine)
+        try:
+            engine = create_engine(uri)
+            metadata.reflect(bind=engine)
+        except (SQLAlchemyError, ImportError) as error:
+            self.result.unread[shown] = f"cannot be opened ({type(error).__name__})"
+            return
         with engine.connect() as connection:
             for table in metadata.sorted_tables:
                 rows = connection.execution_options(yield_per=1_000).execute(select(table))
@@ -284,6 +290,7 @@ class StoreSearch:
                     elif location:
                         self.result.unread[without_credentials(location)] = "files that are not on this machine"
                 self.paths(folders)
+        engine.dispose()
         self.result.unread[shown] = (
             "its files on the server's disk: deleted rows that were not overwritten, its log, its backups"
         )
@@ -291,26 +298,48 @@ class StoreSearch:
 
     def _server(self, uri: str) -> None:
         """Search what a tracking server hands out of traces."""
+        shown = without_credentials(uri)
+        fault = why_unusable(uri)
+        if fault is not None:
+            self.result.unread[shown] = fault
+            return
         import mlflow  # noqa: PLC0415 - slow, and not needed for files
 
         client = mlflow.MlflowClient(tracking_uri=uri)
-        places = [f"{without_credentials(uri)}: traces"]
-        ids = [each.experiment_id for each in client.search_experiments()]
-        self._rows(((trace.to_json(),) for trace in _traces(client, ids)), places)
-        self.result.unread[without_credentials(uri)] = (
+        self._rows(((content,) for content in self._handed_out(client, shown)), [f"{shown}: traces"])
+        self.result.unread[shown] = (
             "a server: its database, its files and its traces' attachments; point to them where they are"
         )
         self.result.seconds = time.monotonic() - self._started
 
+    def _handed_out(self, client: Any, shown: str) -> Iterator[str]:
+        from mlflow.entities import ViewType  # noqa: PLC0415 - as above
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above
 
-def _traces(client: Any, experiments: list[str]) -> Iterator[Any]:
-    token = None
-    while experiments:
-        page = client.search_traces(locations=experiments, max_results=100, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+        def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+            token = None
+            while True:
+                page = ask(token)
+                yield from page
+                token = page.token
+                if not token:
+                    return
+
+        for experiment in pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token)):
+
+            def asked(token: str | None, at: str = experiment.experiment_id) -> Any:
+                # A trace whose spans are in files that are gone would fail its whole page.
+                return client.search_traces(locations=[at], max_results=100, page_token=token, include_spans=False)
+
+            try:
+                for trace in pages(asked):
+                    try:
+                        yield client.get_trace(trace.info.trace_id, display=False).to_json()
+                    except MlflowException:
+                        self.result.unread[f"{shown}: trace {trace.info.trace_id}"] = "its spans cannot be read"
+                        yield trace.to_json()
+            except MlflowException:
+                self.result.unread[f"{shown}: experiment {experiment.experiment_id}"] = "its traces are not handed out"
 
 
 def _as_bytes(value: Any) -> bytes:

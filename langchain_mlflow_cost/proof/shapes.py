@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import types
 import uuid
 from collections.abc import Mapping, Sequence
@@ -36,7 +38,65 @@ _FORMATS: Final = {
     "email": "someone@example.com",
     "ipv4": "192.0.2.1",
     "ipv6": "2001:db8::1",
+    "ipv4network": "192.0.2.0/24",
+    "ipv6network": "2001:db8::/32",
+    "ipvanyaddress": "192.0.2.1",
+    "ipvanynetwork": "192.0.2.0/24",
+    "ipvanyinterface": "192.0.2.1/24",
+    "hostname": "example.com",
+    "base64": "dGV4dA==",
+    "base64url": "dGV4dA==",
+    "json-string": "{}",
 }
+_ALPHABET: Final = ("1", "a", "A", "a1", "A1", "0", "x-", "1.")
+_MOST_LETTERS: Final = 40
+_WRITTEN: Final = (
+    *_FORMATS.values(),
+    *(
+        "2026-01",
+        "10:00",
+        "10:00:00",
+        "+15550100",
+        "+1-555-0100",
+        "555-0100",
+        "1.2.3",
+        "v1.2.3",
+        "#aabbcc",
+        "$1.00",
+        "1.50",
+    ),
+    *(
+        "en-US",
+        "US",
+        "USD",
+        "A-1",
+        "AB-123",
+        "AB-1234",
+        "ABC-123",
+        "ABC123",
+        "A123",
+        "a_b",
+        "a-b",
+        "a.b",
+        "A b",
+        "Ab",
+        "INV-0001",
+    ),
+    *(
+        "ORD-12345",
+        "TICKET-1",
+        "user_1",
+        "id_1",
+        "/a/b",
+        "a/b",
+        "https://example.com/a",
+        "@a",
+        "#a",
+        "12345-6789",
+        "1,000.00",
+    ),
+)
+"""What people write patterns for."""
 
 
 class Shapes:
@@ -75,9 +135,15 @@ class Shapes:
         for key in ("anyOf", "oneOf"):
             options = schema.get(key)
             if options:
-                some = [each for each in options if _resolved(each, root).get("type") != "null"] or options
-                if depth >= _MOST_DEPTH and len(some) < len(options):
+                nulls = [each for each in options if _resolved(each, root).get("type") == "null"]
+                if depth >= _MOST_DEPTH and nulls:
                     return None
+                some = [each for each in options if each not in nulls and _can_be_made(_resolved(each, root))]
+                if [_resolved(each, root).get("type") for each in some] == ["number", "string"]:
+                    # How pydantic writes a Decimal: its text has to be a number.
+                    some = some[:1]
+                # Nothing at all comes last: in it no text can be planted.
+                some = [*some, *nulls] or options
                 return self.of_schema(some[self._choice(f"{place}|", len(some))], place, root, depth + 1)
         kind = schema.get("type")
         if isinstance(kind, list):
@@ -93,9 +159,27 @@ class Shapes:
             for name, inner in properties.items()
             if name in wanted
         }
-        if not properties and isinstance(schema.get("additionalProperties"), Mapping) and depth < _MOST_DEPTH:
-            made["key"] = self.of_schema(schema["additionalProperties"], f"{place}.*", root, depth + 1)
+        others = schema.get("additionalProperties")
+        if not properties and depth < _MOST_DEPTH:
+            if isinstance(others, Mapping):
+                made.update(self._named(schema.get("propertyNames"), others, schema, place, root, depth))
+            for pattern, inner in (schema.get("patternProperties") or {}).items():
+                made.update(self._named({"pattern": pattern}, inner, schema, place, root, depth))
         return made
+
+    def _named(
+        self, names: Any, inner: Any, schema: Mapping[str, Any], place: str, root: Any, depth: int
+    ) -> dict[str, Any]:
+        """Members of a mapping whose names are free, or of a form."""
+        names = _resolved(names or {}, root)
+        few = max(1, int(schema.get("minProperties") or 0))
+        if names.get("enum"):
+            keys = list(names["enum"])
+        elif names.get("pattern"):
+            keys = [_of_pattern(names) or "key"]
+        else:
+            keys = ["key", *(f"key{number}" for number in range(2, few + 1))]
+        return {str(key): self.of_schema(inner, f"{place}.*", root, depth + 1) for key in keys}
 
     def _array(self, schema: Mapping[str, Any], place: str, root: Any, depth: int) -> Any:
         if depth >= _MOST_DEPTH:
@@ -103,21 +187,33 @@ class Shapes:
         parts = schema.get("prefixItems")
         if parts:
             return [self.of_schema(each, f"{place}[{at}]", root, depth + 1) for at, each in enumerate(parts)]
-        count = max(1, int(schema.get("minItems") or 0))
+        few, most = int(schema.get("minItems") or 0), schema.get("maxItems")
+        # Routers ask whether there is one, several or none.
+        count = max(few, (1, 2, 0)[self._choice(f"{place}[", 3)])
+        count = count if most is None else min(count, int(most))
         return [self.of_schema(schema.get("items", {}), f"{place}[]", root, depth + 1) for _ in range(count)]
 
     def _number(self, schema: Mapping[str, Any], place: str, _root: Any, _depth: int) -> Any:
         step = schema.get("multipleOf") or (1 if schema.get("type") == "integer" else 0)
         low, high = schema.get("minimum"), schema.get("maximum")
-        low = low if low is not None else _beyond(schema.get("exclusiveMinimum"), step or 0.001)
-        high = high if high is not None else _beyond(schema.get("exclusiveMaximum"), -(step or 0.001))
+        below, above = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+        is_open = (low, below) == (None, None) or (high, above) == (None, None)
+        away = step or (1 if is_open else 0.001)
+        low = low if low is not None else _beyond(below, away)
+        high = high if high is not None else _beyond(above, -away)
         if low is None and high is None:
             value: Any = (1, 0, 100)[self._choice(place, 3)]
+        elif low is None or high is None:
+            known = high if low is None else low
+            value = known + (0, 1, 100)[self._choice(place, 3)] * (-1 if low is None else 1)
         else:
-            known = low if low is not None else high
-            value = (high if high is not None else known, low if low is not None else known)[self._choice(place, 2)]
+            value = (high, low)[self._choice(place, 2)]
         if step and step != 1:
             value = round(value / step) * step
+            if low is not None and value < low:
+                value += step
+            elif high is not None and value > high:
+                value -= step
         return int(value) if schema.get("type") == "integer" else value
 
     def _boolean(self, _schema: Mapping[str, Any], place: str, _root: Any, _depth: int) -> bool:
@@ -126,13 +222,14 @@ class Shapes:
     def _null(self, *_: Any) -> None:
         return None
 
-    def _string(self, schema: Mapping[str, Any], _place: str = "", _root: Any = None, _depth: int = 0) -> str:
+    def _string(self, schema: Mapping[str, Any], place: str = "", root: Any = None, depth: int = 0) -> str:
         if schema.get("format") in _FORMATS:
             return str(uuid.uuid4()) if schema["format"] == "uuid" else _FORMATS[schema["format"]]
+        if schema.get("contentMediaType") == "application/json":
+            inner = schema.get("contentSchema") or {"type": "array", "items": {}}
+            return json.dumps(self.of_schema(inner, f"{place}()", root, depth + 1))
         if schema.get("pattern"):
-            # What satisfies a pattern is not known; what its author names as an example does.
-            examples = schema.get("examples") or [schema.get("default", "")]
-            return str(examples[0])
+            return _of_pattern(schema) or ""
         text = self._text(schema.get("maxLength"))
         return text.ljust(int(schema.get("minLength") or 0), "x")
 
@@ -193,6 +290,27 @@ _MAKERS: Final[dict[str, Callable[[Shapes, Mapping[str, Any], str, Any, int], An
     "null": Shapes._null,  # noqa: SLF001
     "string": Shapes._string,  # noqa: SLF001
 }
+
+
+def _can_be_made(schema: Mapping[str, Any]) -> bool:
+    return not schema.get("pattern") or schema.get("format") in _FORMATS or _of_pattern(schema) is not None
+
+
+def _of_pattern(schema: Mapping[str, Any]) -> str | None:
+    """A text of a pattern: what its author names as an example, else what is tried and found to be one, else None."""
+    examples = [*(schema.get("examples") or ()), *([schema["default"]] if schema.get("default") else ())]
+    if examples:
+        return str(examples[0])
+    few, most = int(schema.get("minLength") or 0), int(schema.get("maxLength") or 10_000)
+    try:
+        pattern = re.compile(schema["pattern"])
+    except (re.error, TypeError):
+        return None
+    repeated = ((each * _MOST_LETTERS)[:length] for length in range(1, _MOST_LETTERS) for each in _ALPHABET)
+    for text in (*_WRITTEN, *repeated):
+        if few <= len(text) <= most and pattern.search(text):
+            return text
+    return None
 
 
 def _is_message(kind: Any) -> bool:

@@ -36,7 +36,9 @@ def main(
 ) -> None:
     """Fill stores, then ask each question in processes of their own."""
     print(
-        "| question | spans | one machine | " + " | ".join(f"Spark, {each} cores" for each in cores.split(",")) + " |"
+        "| question | spans | one machine | "
+        + " | ".join(f"Spark, {each} core{'s' * (each != '1')}" for each in cores.split(","))
+        + " |"
     )
     print("| --- | --- | --- |" + " --- |" * len(cores.split(",")))
     for count in map(int, traces.split(",")):

@@ -256,8 +256,12 @@ def as_markdown(told: dict[str, Any]) -> str:
         if name not in told["nodes"]:
             private = "yes" if name in told["not_reached_private"] else ""
             lines.append(f"| {_cell(name)} | {private} | not reached | | | |")
-    if told["not_reached"]:
-        lines += ["", f"Not reached: {_cell(', '.join(told['not_reached']))}. Nothing is known of them."]
+    never = [name for name in told["not_reached"] if name not in told["nodes"]]
+    if never:
+        lines += ["", f"Not reached: {_cell(', '.join(never))}. Nothing is known of them."]
+    failed = [name for name in told["not_reached"] if name in told["nodes"]]
+    if failed:
+        lines += ["", f"Only failed: {_cell(', '.join(failed))}. Of what they return nothing is known."]
     if told["cannot_be_seen"]:
         lines += ["", f"Graphs that cannot be seen may run in: {_cell(', '.join(told['cannot_be_seen']))}."]
     return "\n".join(lines) + "\n"

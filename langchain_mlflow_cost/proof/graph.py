@@ -94,7 +94,10 @@ class Proof:
     @property
     def why_not(self) -> list[str]:
         """Why nothing is proved."""
-        told = [f"private and not reached: {node}" for node in self.unreached_private]
+        told = [
+            f"private and {'only failed' if node in self.nodes else 'not reached'}: {node}"
+            for node in self.unreached_private
+        ]
         if not self.traces:
             told.append("no trace was stored")
         if not self.must_go:

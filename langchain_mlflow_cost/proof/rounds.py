@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,8 @@ class Round:
     interrupts: int = 0
     failure: str | None = None
     """The exception's type: its message may be a payload."""
+    cannot_go_on: bool = False
+    """It was interrupted, and the graph has nowhere to keep what it was at."""
 
 
 @dataclass
@@ -81,14 +84,53 @@ def run_rounds(
         open_nodes=tuple(dict.fromkeys(map(path_text, found.open))),
     )
     shapes = Shapes(lambda size: planter.text("input", size))
+    answers = Answers(planter, words_of(graph))
     for number in range(most):
         if number >= max(len(_WAYS), len(inputs)) and all(map(reached, rounds.expected)):
             break
         script.begin_round()
-        script.say_words = number >= len(_WAYS)
+        script.say_words = answers.say_words = number >= len(_WAYS)
         given = _filled(inputs[number % len(inputs)], planter) if inputs else _input_of(graph, shapes)
-        rounds.done.append(_run(graph, _WAYS[number % len(_WAYS)], given, shapes, planter, callbacks, stored))
+        this = _run(graph, _WAYS[number % len(_WAYS)], given, shapes, answers, callbacks, stored)
+        rounds.done.append(this)
+        if this.cannot_go_on:
+            # Where it is served it is given one.
+            graph = graph.copy(update={"checkpointer": InMemorySaver()})
     return rounds
+
+
+class Answers:
+    """What a person says to an interrupt: another thing each time.
+
+    Args:
+        planter: Makes the texts.
+        words: What the graph's code may look for in an answer.
+    """
+
+    def __init__(self, planter: Planter, words: Sequence[str]) -> None:
+        self._planter = planter
+        # One word is more often what is looked for than a sentence is.
+        self._words = sorted(words, key=lambda word: " " in word)
+        self._turns: Counter[int] = Counter()
+        self.say_words = False
+
+    def to(self, asked: Any, number: int) -> Any:
+        """A decision for each action; else a text, a plain yes, and in later rounds what the code may look for.
+
+        Args:
+            asked: What the interrupt says.
+            number: Of the interrupt in its round: each takes turns of its own.
+        """
+        turn = self._turns[number]
+        if isinstance(asked, dict) and isinstance(asked.get("action_requests"), list):
+            self._turns[number] += 1
+            decision = "reject" if self.say_words and turn % 2 else "approve"
+            return {"decisions": [{"type": decision} for _ in asked["action_requests"]]}
+        if not self.say_words:
+            return self._planter.text("answer to an interrupt") if number % 2 else True
+        self._turns[number] += 1
+        said = [*self._words, dict.fromkeys(self._words, True), dict.fromkeys(self._words, False), False]
+        return said[turn % len(said)]
 
 
 def _on_its_own(graph: Any) -> Any:
@@ -137,7 +179,7 @@ def _run(
     way: str,
     given: Any,
     shapes: Shapes,
-    planter: Planter,
+    answers: Answers,
     callbacks: Sequence[Any],
     stored: Callable[[], None],
 ) -> Round:
@@ -154,8 +196,11 @@ def _run(
         while this.interrupts < _MOST_RESUMES and (asked := _interrupts(result)):
             stored()
             this.interrupts += 1
-            answers = {each.id: _resume(each.value, this.interrupts, planter) for each in asked}
-            result = _called(graph, way, Command(resume=answers), config, options)
+            if not getattr(graph, "checkpointer", None):
+                this.cannot_go_on = True
+                break
+            said = {each.id: answers.to(each.value, this.interrupts) for each in asked}
+            result = _called(graph, way, Command(resume=said), config, options)
     except Exception as error:  # noqa: BLE001 - the user's graph may fail in any way, and the proof goes on
         this.failure = type(error).__name__
     return this
@@ -175,13 +220,6 @@ def _called(graph: Any, way: str, given: Any, config: Any, options: Mapping[str,
 
 def _interrupts(result: Any) -> Sequence[Any]:
     return result.get("__interrupt__") or () if isinstance(result, dict) else ()
-
-
-def _resume(asked: Any, turn: int, planter: Planter) -> Any:
-    """What a person answers: a decision for each action, or a text, or a plain yes."""
-    if isinstance(asked, dict) and isinstance(asked.get("action_requests"), list):
-        return {"decisions": [{"type": "approve"} for _ in asked["action_requests"]]}
-    return planter.text("answer to an interrupt") if turn % 2 else True
 
 
 def words_of(graph: Any) -> list[str]:

@@ -100,7 +100,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 
 model = ChatOpenAI(model="gpt-4o-mini")
 
@@ -173,6 +173,19 @@ def human():
         return ask(state)
 
     return built(ask, approve, secret, checkpointer=InMemorySaver())
+
+
+def served():
+    def decide(state):
+        interrupt("are you there?")
+        said = interrupt({"question": "approve or not?"})
+        return Command(goto="secret" if said == "approve" else "rejected")
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("decide", decide, destinations=("secret", "rejected"))
+    graph.add_node("secret", ask)
+    graph.add_node("rejected", ask)
+    return graph.add_edge(START, "decide").compile()
 """
 """Graphs that go wrong in one way each."""
 
@@ -269,6 +282,27 @@ def test_how_it_ends(prove: Any, graph: str, policy: str, words: tuple[str, ...]
 
     assert done.code == code, done.out + done.err
     assert (told["verdict"] == "none found") == (code == 0)
+
+
+@pytest.mark.nightly
+def test_people_are_asked(prove: Any) -> None:
+    """A graph that is given its checkpointer where it is served goes on here too, and the answers take every way."""
+    done, told = prove("small_app:served", SECRET)
+
+    assert done.code == 0, done.out + done.err
+    assert told["not_reached"] == []
+    assert {each["failure"] for each in told["rounds"]} == {None}
+
+
+@pytest.mark.nightly
+def test_what_only_fails_was_reached(prove: Any) -> None:
+    """It is not said of a node that ran and raised that it was not reached."""
+    done, told = prove("small_app:broken", SECRET, "--rounds", 3)
+
+    assert done.code == 2
+    assert told["why_not"][0] == "private and only failed: secret"
+    assert "Only failed: secret." in done.out
+    assert "Not reached" not in done.out
 
 
 @pytest.mark.nightly

@@ -54,6 +54,11 @@ class Dimension:
         return self.name in _TIMES
 
     @property
+    def is_joined(self) -> bool:
+        """Whether calls of one trace with other raw fields may have one label."""
+        return len(self.raw) > 1
+
+    @property
     def title(self) -> str:
         """The head of its column."""
         return self.name.removeprefix("tag:").capitalize()

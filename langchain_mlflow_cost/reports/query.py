@@ -69,6 +69,8 @@ class Store:
         count, first_ms, last_ms = source.facts()
         raw = question.raw
         found = joined((labels_of(question.by, raw, values), _sums(numbers)) for values, numbers in source.sums(raw))
+        if any(each.is_joined for each in question.by):
+            self._count_traces(question, found)
         total = added_up(found.values())
         total.traces = source.with_calls()
         if question.book is not None:
@@ -85,6 +87,16 @@ class Store:
             first_ms=first_ms,
             last_ms=last_ms,
         )
+
+    def _count_traces(self, question: Question, found: Mapping[tuple[str, ...], Sums]) -> None:
+        """Count each trace once in a group that is joined of several."""
+        raw, traces = question.raw, {values: set[str | None]() for values in found}
+        asked = tuple(dict.fromkeys([*raw, "trace"]))
+        for values, numbers in self._source(question).sums(asked):
+            if numbers.get("traces"):
+                traces[labels_of(question.by, raw, values[: len(raw)])].add(values[asked.index("trace")])
+        for values, sums in found.items():
+            sums.traces = len(traces[values])
 
     def top(self, question: Question, count: int) -> list[tuple[str, Sums]]:
         """The dearest traces: their ids and sums, the dearest first."""

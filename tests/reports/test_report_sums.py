@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from fake_models import MINI_USD, UNKNOWN, FakeChat, tool_call
 from langchain_core.caches import InMemoryCache
+from langgraph.graph import START, MessagesState, StateGraph
 from ways import ASK, TEAM_USD, any_agent, given, look_up, one_node, team_graph
 
 from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, cost_summary
@@ -96,6 +97,20 @@ def test_by_node_is_what_the_summaries_say(store: str, experiments: dict[str, st
             expected[node] = expected.get(node, 0.0) + cost.cost_usd
 
     assert {values[0]: sums.cost_usd for values, sums in report.groups.items()} == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_trace_is_counted_once_in_a_group(store: str) -> None:
+    """Also where the group is an agent with several nodes, each of which the store tells apart."""
+    model = FakeChat()
+    builder: Any = StateGraph(MessagesState)
+    for name in ("plan", "write"):
+        builder.add_node(name, lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_edge(START, "plan").add_edge("plan", "write").compile().invoke(ASK, given(MlflowCostHandler()))
+    found = mlflow.get_experiment_by_name("tests")
+    for place in (store, "http://127.0.0.1:9"):
+        report = Store(place).report(Question({found.experiment_id: found.name}, by=dimensions("agent")))
+
+        assert [(sums.traces, sums.calls) for sums in report.groups.values()] == [(1, 2)]
 
 
 def test_days_are_those_of_the_zone() -> None:

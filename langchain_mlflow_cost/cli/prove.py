@@ -259,9 +259,9 @@ def as_markdown(told: dict[str, Any]) -> str:
     never = [name for name in told["not_reached"] if name not in told["nodes"]]
     if never:
         lines += ["", f"Not reached: {_cell(', '.join(never))}. Nothing is known of them."]
-    failed = [name for name in told["not_reached"] if name in told["nodes"]]
-    if failed:
-        lines += ["", f"Only failed: {_cell(', '.join(failed))}. Of what they return nothing is known."]
+    ran = [name for name in told["not_reached"] if name in told["nodes"]]
+    if ran:
+        lines += ["", f"Only failed: {_cell(', '.join(ran))}. Of what they return nothing is known."]
     if told["cannot_be_seen"]:
         lines += ["", f"Graphs that cannot be seen may run in: {_cell(', '.join(told['cannot_be_seen']))}."]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pyspark.sql import functions as sf
 
@@ -191,13 +191,13 @@ def unity_catalog(traces: DataFrame) -> Tables:
     spans = traces.select(trace_id.alias("_of"), sf.explode("spans").alias("span")).select("_of", "span.*")
     spans = otel_spans(spans.withColumn("trace_id", sf.col("_of")).drop("_of"))
     facts = {
-        "timestamp_ms": ("request_time", lambda column: sf.unix_millis(column.cast("timestamp"))),
-        "status": ("state", _as_it_is),
-        "request_preview": ("request", _as_it_is),
-        "response_preview": ("response", _as_it_is),
-        "client_request_id": ("client_request_id", _as_it_is),
+        "timestamp_ms": ("request_time", "unix_millis(cast(request_time AS timestamp))"),
+        "status": ("state", "state"),
+        "request_preview": ("request", "request"),
+        "response_preview": ("response", "response"),
+        "client_request_id": ("client_request_id", "client_request_id"),
     }
-    told = [make(sf.col(name)).alias(field) for field, (name, make) in facts.items() if has(name)]
+    told = [sf.expr(sql).alias(field) for field, (name, sql) in facts.items() if has(name)]
     assessments = None
     if has("assessments"):
         each = traces.select(trace_id, sf.explode("assessments").alias("each"))
@@ -220,10 +220,6 @@ def unity_catalog(traces: DataFrame) -> Tables:
         metadata=_pairs(traces, "trace_metadata") if has("trace_metadata") else None,
         assessments=assessments,
     )
-
-
-def _as_it_is(column: Any) -> Any:
-    return column
 
 
 def _pairs(traces: DataFrame, name: str) -> DataFrame:

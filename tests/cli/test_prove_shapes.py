@@ -49,7 +49,7 @@ KINDS: dict[str, Any] = {
     "decimal places": Annotated[Decimal, Field(max_digits=6, decimal_places=2, gt=0)],
     "times": tuple[date, datetime, time, timedelta],
     "ids": tuple[UUID, AnyUrl, IPvAnyAddress],
-    "json": Json[Any],
+    "json": Annotated[Any, Json],
     "bytes": Base64Bytes,
     "steps": Annotated[int, Field(ge=7, multiple_of=5)],
     "steps below": Annotated[int, Field(le=13, multiple_of=5)],

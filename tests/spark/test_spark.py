@@ -43,7 +43,7 @@ STRICT: dict[str, Any] = {
     "redaction": {"strategy": "hash", "hash_key": "a key that is long enough to be one"},
     "nodes": {"quiet": {"log_prompts": False}},
 }
-PRICES = {"prices": {"overrides": {UNKNOWN: {"input": "2", "output": "8"}}}}
+PRICES: dict[str, Any] = {"prices": {"overrides": {UNKNOWN: {"input": "2", "output": "8"}}}}
 TABLES = {
     "spans": "spans",
     "info": "trace_info",
@@ -220,7 +220,21 @@ def figures(value: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "by", ["", "node", "model", "day,model", "user", "session", "tag:tenant", "tag:beta", "tool", "provider", "trace"]
+    "by",
+    [
+        "",
+        "node",
+        "model",
+        "day,model",
+        "user",
+        "session",
+        "tag:tenant",
+        "tag:beta",
+        "tool",
+        "provider",
+        "trace",
+        "agent",
+    ],
 )
 def test_sums_are_the_same(tables: Any, store: str, by: str) -> None:
     """A report's groups and figures, to 1e-9."""

@@ -230,9 +230,9 @@ class Index:
         if closed is not None:
             codes, places = closed
             short = hashes_of(codes, SHINGLE)
-            told = np.where(codes == BREAK, 0, weights[places])
+            telling = np.where(codes == BREAK, np.int8(0), weights[places])
             wanted, wanted_long = _clear_of_breaks(codes)
-            self._add_runs(short, wanted, told)
+            self._add_runs(short, wanted, telling)
             self._add_long(long_hashes(short), wanted_long & (_sums(says[places], ORDINARY) >= FEWEST_SAYING))
 
     def _add_runs(self, short: Hashes, wanted: NDArray[np.bool_], weights: NDArray[np.int8]) -> None:

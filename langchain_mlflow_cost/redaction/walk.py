@@ -445,8 +445,8 @@ class _Walk:
         kind: type = type(value[0]) if value else object
         of_models = is_model(kind)
         for index, item in enumerate(value):
-            kind = type(item)
-            if of_models and is_model(kind):
+            its_kind: type = type(item)
+            if of_models and is_model(its_kind):
                 tree[index] = self._model(item, item, None, tree, index, depth + 1)
             else:
                 tree[index] = self._visit(item, tree, index, depth + 1)

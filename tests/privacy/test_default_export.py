@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pytest
 from fakes import Chat, graph
+from later_writes import ROADS
 from leaks import Sinks, flush, prose, spelling_in, within
-from test_later_writes import ROADS
-from test_unusual_nodes import NAMES, POLICIES, SCENES
+from unusual_nodes import NAMES, POLICIES, SCENES
 
 from langchain_mlflow_cost import MlflowCostHandler, configure
 from langchain_mlflow_cost.everywhere import govern_no_more

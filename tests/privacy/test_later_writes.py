@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pytest
 from fakes import Chat, graph
+from later_writes import MAIL, ROADS, later_tag, rationale, tag_key
 from leaks import Sinks, letters, prose, spelling_in
-from mlflow import MlflowClient
-from mlflow.entities import AssessmentSource, AssessmentSourceType
 
 from langchain_mlflow_cost import configure
 from langchain_mlflow_cost.everywhere import govern_no_more
@@ -19,9 +18,6 @@ from langchain_mlflow_cost.tracing.trace import ENDED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAIL = "jane.doe@example.com"
-HUMAN = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id=MAIL)
-
 
 @pytest.fixture
 def govern(sinks: Sinks) -> Iterator[Callable[[dict[str, Any]], None]]:
@@ -30,47 +26,6 @@ def govern(sinks: Sinks) -> Iterator[Callable[[dict[str, Any]], None]]:
 
     yield started
     govern_no_more()
-
-
-def later_tag(trace_id: str, text: str) -> None:
-    mlflow.set_trace_tag(trace_id, "note", text)
-
-
-def client_tag(trace_id: str, text: str) -> None:
-    MlflowClient().set_trace_tag(trace_id, key="note", value=text)
-
-
-def tag_key(trace_id: str, text: str) -> None:
-    mlflow.set_trace_tag(trace_id, text, "x")
-
-
-def rationale(trace_id: str, text: str) -> None:
-    mlflow.log_feedback(trace_id=trace_id, name="helpful", value=True, rationale=text, source=HUMAN)
-
-
-def value(trace_id: str, text: str) -> None:
-    mlflow.log_feedback(trace_id=trace_id, name="comment", value={"text": text}, source=HUMAN)
-
-
-def metadata(trace_id: str, text: str) -> None:
-    mlflow.log_feedback(trace_id=trace_id, name="helpful", value=1, metadata={"by": text})
-
-
-def error(trace_id: str, text: str) -> None:
-    mlflow.log_feedback(trace_id=trace_id, name="helpful", error=ValueError(text))
-
-
-def expectation(trace_id: str, text: str) -> None:
-    mlflow.log_expectation(trace_id=trace_id, name="expected", value=text)
-
-
-def update(trace_id: str, text: str) -> None:
-    made = mlflow.log_feedback(trace_id=trace_id, name="helpful", value=True)
-    changed = mlflow.entities.Feedback(name="helpful", value=False, rationale=text)
-    mlflow.update_assessment(trace_id=trace_id, assessment_id=made.assessment_id, assessment=changed)
-
-
-ROADS = [later_tag, client_tag, rationale, value, metadata, error, expectation, update]
 
 
 def a_trace(question: str, **config: Any) -> str:

@@ -40,15 +40,18 @@ def enter(trace: Trace) -> None:
     _inside.set(weakref.ref(trace))
 
 
-def has_threads(trace: Trace) -> bool:
-    """Whether another thread than those that invoked something is at work with a copy of the trace's context."""
-    return any(_threads_in(trace))
+def has_threads(trace: Trace, *, but_daemons: bool = False) -> bool:
+    """Whether another thread than those that invoked something is at work with a copy of the trace's context.
 
-
-def _threads_in(trace: Trace) -> Iterator[int]:
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - CPython's documented way to other threads
-        if ident not in trace.home_threads and _is_at_work_in(trace, frame):
-            yield ident
+    Args:
+        trace: A held one.
+        but_daemons: Whether to leave out those for which the end of a process does not wait.
+    """
+    left_out = set(trace.home_threads)
+    if but_daemons:
+        left_out |= {thread.ident for thread in threading.enumerate() if thread.daemon and thread.ident is not None}
+    frames = sys._current_frames()  # noqa: SLF001 - CPython's documented way to other threads
+    return any(ident not in left_out and _is_at_work_in(trace, frame) for ident, frame in frames.items())
 
 
 def _is_at_work_in(trace: Trace, innermost: FrameType) -> bool:
@@ -135,8 +138,10 @@ class _Waiting:
                     self._thread = None
                     return
             for trace, (deadline, release) in waiting:
-                is_over = time.monotonic() >= deadline or not threading.main_thread().is_alive()
-                if is_over or not (trace.keepers or has_threads(trace)):
+                # What the program's end does not wait for, nobody waits for.
+                is_ending = not threading.main_thread().is_alive()
+                is_in_use = has_threads(trace, but_daemons=is_ending) or (bool(trace.keepers) and not is_ending)
+                if not is_in_use or time.monotonic() >= deadline:
                     self.drop(trace)
                     release(trace)
             time.sleep(_LOOK_EVERY_S)

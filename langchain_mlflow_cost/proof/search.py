@@ -313,8 +313,8 @@ class StoreSearch:
         self.result.seconds = time.monotonic() - self._started
 
     def _handed_out(self, client: Any, shown: str) -> Iterator[str]:
+        from mlflow import MlflowException  # noqa: PLC0415 - as above
         from mlflow.entities import ViewType  # noqa: PLC0415 - as above
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above
 
         def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
             token = None

@@ -256,7 +256,9 @@ DOCUMENTED = {
     "tiktoken",
 }
 """Modules with documentation for users. All of LangChain's and LangGraph's are, but for those with an underscore."""
-STANDARD_LIBRARY = {"asyncio._get_running_loop", "sys._current_frames", "sys._getframe", "value._fields", "_fields"}
+STANDARD_LIBRARY = {
+    "asyncio._get_running_loop", "sys._current_frames", "sys._getframe", "value._fields", "Finding._fields", "_fields",
+}  # fmt: skip
 """CPython's own, documented for those who need them."""
 BELOW_ADAPTERS = {
     # Read in google-re2 1.1.20251105; `tests/redaction/test_re2_search.py` asks whether they are there.

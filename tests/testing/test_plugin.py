@@ -8,14 +8,14 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import langchain_mlflow_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytest_plugins = ("pytester",)
 
@@ -161,15 +161,41 @@ def as_tests(bodies: dict[str, str], fixture: str = "", end: str = "") -> str:
 def imported() -> None:
     """All that inner runs import: it is forgotten at their ends, and a second handler would meet the first one's guard."""
     for module in pkgutil.walk_packages(langchain_mlflow_cost.__path__, "langchain_mlflow_cost."):
-        if ".startup" not in module.name and not module.name.endswith("__main__"):
+        if ".startup" not in module.name and ".spark" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in ("fake_models", "langchain_core.caches", "langchain_core.tools", "langgraph.types", "langgraph.graph"):
         importlib.import_module(name)
 
 
+class Keeper:
+    """Keeps what inner runs imported of others: pytest forgets it, and SQLAlchemy's tables cannot be made twice."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, Any] = {}
+
+    def pytest_sessionfinish(self) -> None:
+        self._modules |= {
+            name: module
+            for name, module in sys.modules.items()
+            if "pytest-of-" not in str(getattr(module, "__file__", ""))
+        }
+
+    def put_back(self) -> None:
+        for name, module in self._modules.items():
+            sys.modules.setdefault(name, module)
+
+
+@pytest.fixture
+def keeper(imported: None, store: str) -> Iterator[Keeper]:
+    """Before `pytester`, which forgets at its end what was imported since its beginning."""
+    keeper = Keeper()
+    yield keeper
+    keeper.put_back()
+
+
 @pytest.fixture
 def project(
-    imported: None, pytester: pytest.Pytester, store: str, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., pytest.RunResult]:
     """A project with tests of its own, and the store of this test."""
     monkeypatch.syspath_prepend(str(SUPPORT))
@@ -177,7 +203,9 @@ def project(
     def run(*words: str, worse: bool = False) -> pytest.RunResult:
         monkeypatch.setenv("WORSE", "1" if worse else "0")
         named = [] if pytester._request.config.pluginmanager.has_plugin("langchain_mlflow_cost") else ["-p", PLUGIN]
-        return pytester.runpytest_inprocess(*named, "-q", "-p", "no:cacheprovider", *words)
+        result = pytester.runpytest_inprocess(*named, "-q", "-p", "no:cacheprovider", *words, plugins=[keeper])
+        keeper.put_back()
+        return result
 
     return run
 

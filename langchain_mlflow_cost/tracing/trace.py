@@ -281,12 +281,13 @@ class Trace:
         if root.run_id not in self._seen_roots:
             self._seen_roots.add(root.run_id)
             resumed = root.run_id in self._resumed
-            if not session.takes_up(step, is_resumed=resumed):
+            # One that begins anew may be given by its caller what was said before: not each graph has a checkpointer.
+            if step <= 1 or not session.takes_up(step, is_resumed=resumed):
                 for store in self._stores():
                     store.learn(session_id, session)
-                if not session.takes_up(step, is_resumed=resumed):
-                    session.is_whole = False
-                    self.withhold_unknown()
+            if not session.takes_up(step, is_resumed=resumed):
+                session.is_whole = False
+                self.withhold_unknown()
         session.last_step = max(step, session.last_step or 0)
 
     def note_cache(self, *, is_of_process: bool) -> None:

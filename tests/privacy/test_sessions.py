@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import subprocess
+import sys
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +17,7 @@ from fakes import Chat, graph
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
-from leaks import Sinks, kept, letters, prose, spelling_in
+from leaks import Sinks, folder_bytes, kept, letters, prose, spelling_in
 from redis_server import RedisServer, redis_server_in
 
 from langchain_mlflow_cost import MlflowCostHandler, PolicyError, limits
@@ -20,8 +25,8 @@ from langchain_mlflow_cost.tracing.session import SESSIONS, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 PRIVATE: dict[str, Any] = {"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}}
 
 
@@ -158,6 +163,53 @@ def test_every_worker_knows_what_the_others_heard(sinks: Sinks, server: RedisSer
 
     assert [spelling_in(question, stored) for question in questions] == [None] * 4
     assert stored.count(words.encode()) >= 8
+
+
+WORKER = """
+import json, sys
+import mlflow
+from fakes import Chat, graph
+from langchain_mlflow_cost import MlflowCostHandler, configure
+
+store, policy, thread, private, public, road = sys.argv[1:]
+mlflow.set_tracking_uri(store)
+policy = json.loads(policy)
+if road == "everywhere":
+    configure({**policy, "tracking_uri": store}, everywhere=True)
+quiet = ("quiet", lambda _: {"extra": Chat(reply=f"As to {private}").invoke(private).content} if private else {})
+app = graph(quiet, ("loud", lambda _: {"extra": Chat().invoke(public).content}))
+handlers = [] if road == "everywhere" else [MlflowCostHandler(policy)]
+config = {"configurable": {"thread_id": thread}, "callbacks": handlers}
+app.invoke({"messages": []}, config)
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("is_shared", "road"), [(True, "handler"), (True, "everywhere"), (False, "handler")])
+def test_workers_that_are_processes(
+    store_uri: str, server: RedisServer, tmp_path: Path, is_shared: bool, road: str
+) -> None:
+    """What one process's private node was told is known in another process, by the store alone, while both are at work."""
+    policy = shared(server) if is_shared else {**PRIVATE, "redaction": shared(server)["redaction"]}
+    thread_id, question, words = letters(20), prose(), kept()
+
+    def work(private: str, public: str) -> None:
+        given = [store_uri, json.dumps(policy), thread_id, private, public, road]
+        # No more: MLflow hands its experiment on to child processes.
+        environment = {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
+            "PATH": os.environ["PATH"],
+            "MLFLOW_MODEL_CATALOG_URI": "",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        subprocess.run([sys.executable, "-W", "ignore", "-c", WORKER, *given], check=True, env=environment, timeout=100)
+
+    work(question, words)
+    work("", f"earlier somebody said {question}, and {words}")
+    stored = folder_bytes(tmp_path)
+
+    assert (spelling_in(question, stored) is None) == is_shared
+    assert stored.count(words.encode()) >= 2
 
 
 def test_no_text_is_in_the_store(server: RedisServer) -> None:

@@ -433,10 +433,12 @@ class StreamedUsage:
     Perplexity's endpoints for OpenAI's client, llama.cpp; with the last two chunks, some more) is counted as 142,600.
     """
 
-    __slots__ = ("_added", "_are_ones", "_grows", "_last", "_repeats", "_reports")
+    __slots__ = ("_added", "_are_ones", "_grows", "_last", "_repeats", "_reports", "_told")
 
     def __init__(self) -> None:
         self._added: dict[str, Any] = {}
+        self._told: tuple[CallRequest, Usage | None] | None = None
+        """What has been read of it since the last report: a stream's running cost is asked for more often."""
         self._last: Mapping[str, Any] = {}
         self._reports = 0
         self._repeats = True
@@ -447,6 +449,7 @@ class StreamedUsage:
 
     def add(self, told: Mapping[str, Any]) -> None:
         """Take one more report (`UsageMetadata`)."""
+        self._told = None
         self._added = _added(self._added, told)
         prompt, output = told.get("input_tokens"), told.get("output_tokens") or 0
         self._reports += 1
@@ -479,7 +482,9 @@ class StreamedUsage:
             request: The call.
             said_tokens: What it has said so far, as counted by us: most providers report that at the end.
         """
-        usage = self._usage(request, [])
+        if self._told is None or self._told[0] is not request:
+            self._told = request, self._usage(request, [])
+        usage = self._told[1]
         if usage is None or not usage.input_tokens:
             return None
         return CallResult(replace(usage, output_tokens=max(usage.output_tokens, said_tokens)), estimated=True)

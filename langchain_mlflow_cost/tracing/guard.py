@@ -7,7 +7,6 @@ time-outs, forks, metrics, `traces.json` and every exporter then have nothing to
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +25,7 @@ from langchain_mlflow_cost.adapters.spans import (
     replace_fields,
     replace_status,
     withhold,
+    write_raw,
 )
 from langchain_mlflow_cost.tracing import admission, release, structure
 from langchain_mlflow_cost.tracing.active_run import active_now, resolved
@@ -33,21 +33,26 @@ from langchain_mlflow_cost.tracing.span_state import SpanState, warn_dropped
 from langchain_mlflow_cost.tracing.unclaimed import note_trace_id, open_unclaimed, unclaimed_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from opentelemetry.context import Context
 
 _next_state: ContextVar[SpanState | None] = ContextVar("langchain_mlflow_cost_next_state", default=None)
 
 
-@contextlib.contextmanager
-def starting(state: SpanState) -> Iterator[None]:
-    """Give the next span that starts in this context its state, instead of one derived from its parent."""
-    token = _next_state.set(state)
-    try:
-        yield
-    finally:
-        _next_state.reset(token)
+class starting:  # noqa: N801 - used as a function, which would take four times as long for each span
+    """Gives the next span that starts in this context its state, instead of one derived from its parent."""
+
+    __slots__ = ("_state", "_token")
+
+    def __init__(self, state: SpanState) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._token = _next_state.set(self._state)
+
+    def __exit__(self, *_: object) -> None:
+        _next_state.reset(self._token)
 
 
 def state_of(span: Any) -> SpanState | None:
@@ -63,13 +68,16 @@ class GuardedSpan(ConcreteSpan):
     def set_attribute(self, key: str, value: Any) -> None:
         """Write an attribute as far as the policy lets it through."""
         if structure.is_raw(key, value):
-            super().set_attribute(key, value)
+            if type(value) is str:
+                write_raw(self, {key: value})
+            else:
+                super().set_attribute(key, value)
             if key == SpanAttributeKey.REQUEST_ID:
                 note_trace_id(self, value)
         elif key == SpanAttributeKey.SPAN_TYPE and value in structure.TYPES:
             if value in admission.HEARD_TYPE_VALUES:
                 self.lmc_state.is_model = True
-            super().set_attribute(key, value)
+            write_raw(self, {key: str(value)})
         else:
             self.set_attributes({key: value})
 
@@ -189,12 +197,13 @@ def bind(span: SdkSpan, state: SpanState) -> None:
     span.__class__ = GuardedSpan if type(span) is ConcreteSpan else _guarded_class(type(span))
     with state.trace.lock:
         state.trace.open_spans.add(guarded)
-    replace_fields(
-        span,
-        attributes=admission.admit_attributes(state, attributes) if attributes else None,
-        drop_events=bool(events),
-        drop_links=bool(links),
-    )
+    if attributes or events or links:
+        replace_fields(
+            span,
+            attributes=admission.admit_attributes(state, attributes) if attributes else None,
+            drop_events=bool(events),
+            drop_links=bool(links),
+        )
     for event in events:
         guarded.add_event(event.name, event.attributes, event.timestamp)
     for link in links:

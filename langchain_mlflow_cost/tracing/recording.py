@@ -97,7 +97,7 @@ class Recorder:
         trace = self._trace_around(parent_run_id, inherits=inherits) if parent is None else parent.trace
         run = make_run(state, run_id, parent, kind, name, metadata, trace)
         run.told_parent = parent_run_id
-        trace.declared.update(part if isinstance(part, str) else part.name for part in run.path)
+        run.declare_names()
         before = RUNS.latest_call(run.place)
         if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
             # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.export_queue import Patience, wait_for_room
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.tracing.trace import Trace
 
 log = logging.getLogger("langchain_mlflow_cost")
+
+_NOT_LATE: Final = contextlib.nullcontext()
 
 
 def end(span: GuardedSpan, end_time: int | None) -> None:
@@ -140,8 +142,10 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
     state = span.lmc_state
     trace = state.trace
     try:
-        _write_chunks(span)
-        _clean(span)
+        if state.chunks:
+            _write_chunks(span)
+        if trace.has_sessions or state.is_foreign or state.has_files:
+            _clean(span)
         is_late = trace.ended_root is not None
         if span is trace.root or span.parent is None or is_late or trace.is_released or _exports_metrics(trace):
             clean_trace_info(span)
@@ -151,7 +155,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         replace_status(span, None)
     _write_last(span)
     state.is_final = True
-    ending = contextlib.nullcontext() if trace.ended_root is None else ending_late(span)
+    ending = _NOT_LATE if trace.ended_root is None else ending_late(span)
     with trace.lock:
         trace.open_spans.discard(span)
         if span.parent is None:
@@ -207,8 +211,6 @@ def _bare(span: GuardedSpan) -> dict[str, Any]:
 def _write_chunks(span: GuardedSpan) -> None:
     state = span.lmc_state
     chunks, state.chunks = state.chunks, []
-    if not chunks:
-        return
     joined = "".join(str(value) for _, attributes, _ in chunks for value in attributes.values())
     split = SpanState(state.policy, state.trace, state.kind)
     private = any(session.text.scrub(joined)[1] for session in state.trace.private_sessions())

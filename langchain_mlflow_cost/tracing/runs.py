@@ -134,6 +134,11 @@ class Run:
         path = self.path
         return bool(path) and isinstance(path[-1], str) and (self.parent is None or self.parent.path != path)
 
+    def declare_names(self) -> None:
+        """Let its trace know the names of the nodes and graphs that it is in: they are no private text."""
+        if self.parent is None or self.path is not self.parent.path:
+            self.trace.declared.update([part if isinstance(part, str) else part.name for part in self.path])
+
     @property
     def was_given(self) -> frozenset[str]:
         """What the innermost private node that it is in was given."""
@@ -440,7 +445,7 @@ class Registry:
 
     def latest_call(self, place: Place) -> Run | None:
         """The open call that began last in the thread and task of a place."""
-        return self._latest_calls.get(place.where)
+        return self._latest_calls.get(place.where) if self._latest_calls else None
 
     def let_go(self, run: Run) -> None:
         """Keep a run that is no longer recorded as one that others may begin below."""

@@ -254,6 +254,11 @@ class Trace:
                 found.traces += 1
         return found
 
+    @property
+    def has_sessions(self) -> bool:
+        """Whether anything private may be known of any session of it."""
+        return bool(self._sessions)
+
     def private_sessions(self) -> Iterator[Session]:
         """Those of its sessions that have anything private."""
         for session in list(self._sessions.values()):

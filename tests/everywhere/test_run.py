@@ -112,7 +112,10 @@ def test_a_program_is_as_python_runs_it(folder: Path, name: str) -> None:
 def test_it_is_the_same_process(folder: Path) -> None:
     """Signals reach the program itself, for there is no other process: Ctrl-C ends it as it ends `python`."""
     write(folder, "import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    # What a shell starts in the background ignores it, and so would its children.
+    here = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen([*RUN, "app.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        signal.signal(signal.SIGINT, here)
         assert "ready\n" == started.stdout.readline()
         started.send_signal(signal.SIGINT)
         _, errors = started.communicate(timeout=60)

@@ -11,6 +11,8 @@ import mlflow
 from mlflow.entities import Experiment, TraceInfo
 from mlflow.store.tracking.abstract_store import AbstractStore
 
+from langchain_mlflow_cost.adapters.store_calls import drain_calls
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,6 +46,8 @@ def fixed(value: Any) -> Any:
 def all_traces() -> list[Trace]:
     """Every trace of the active experiment, the first one first."""
     mlflow.flush_trace_async_logging()
+    # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
+    drain_calls()
     found: list[Trace] = mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
     return found
 

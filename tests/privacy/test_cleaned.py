@@ -141,6 +141,7 @@ def test_redacted(sinks: Sinks, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:no price is known for model")
+@pytest.mark.nightly
 def test_control(sinks: Sinks) -> None:
     """Without a policy that hides it, each of these texts is stored."""
     missing = []

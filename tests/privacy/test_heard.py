@@ -50,6 +50,7 @@ def test_heard(sinks: Sinks, name: str) -> None:
     assert other.encode() in stored
 
 
+@pytest.mark.nightly
 def test_control(sinks: Sinks) -> None:
     """Without a policy that hides it, each of these texts is stored."""
     told = {}

@@ -46,7 +46,7 @@ JOURNEYS: dict[str, Callable[[str], Any]] = {
     "repr": lambda text: repr([text]),
     "bytes": lambda text: text.encode(),
     "repr of bytes": lambda text: repr(text.encode()),
-    "base64": lambda text: base64.b64encode(b"xy" + text.encode() + b"zzz").decode(),
+    "base64": lambda text: base64.b64encode(b"xy: " + text.encode() + b" zzz").decode(),
     "URL": lambda text: f"https://example.org/?q={quote(text)}",
     "upper case": lambda text: text.upper() if text.isascii() else text,
     "letter by letter": list,

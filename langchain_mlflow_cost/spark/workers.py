@@ -25,7 +25,7 @@ from langchain_mlflow_cost.reports.dimensions import dimensions
 from langchain_mlflow_cost.reports.pages import counted_spans
 from langchain_mlflow_cost.reports.plain_traces import PlainInfo, PlainTrace, plain_trace
 from langchain_mlflow_cost.reports.query import labels_of
-from langchain_mlflow_cost.reports.reprice import Prices, correction_of, is_running
+from langchain_mlflow_cost.reports.reprice import Correction, Prices, correction_of, is_running
 from langchain_mlflow_cost.reports.sums import NUMBERS, Sums
 from langchain_mlflow_cost.tracing.stored_trace import Beside, Finding, StoredPolicy
 
@@ -205,15 +205,19 @@ def _prices(question: PriceQuestion) -> Prices:
     return Prices(policy.price_book(catalogue_rates), question.at, question.only_unpriced, question.models)
 
 
+def _corrections(question: PriceQuestion, frames: Iterable[pd.DataFrame]) -> Iterator[tuple[Rows, Correction]]:
+    """Each trace that has ended, and what is to be changed in it."""
+    for trace in traces_in(frames):
+        plain = trace.plain
+        if not is_running(plain):
+            yield trace, correction_of(plain, _prices(question))
+
+
 def price_changes(question: PriceQuestion, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """A row for each call that costs something else now, and one for each reason for which calls stay as they are."""
 
     def rows() -> Iterator[Row]:
-        for trace in traces_in(frames):
-            plain = trace.plain
-            if is_running(plain):
-                continue
-            found = correction_of(plain, _prices(question))
+        for trace, found in _corrections(question, frames):
             for call in found.calls:
                 before = None if call.before_usd is None else float(call.before_usd)
                 yield trace.trace_id, call.model, before, float(call.now_usd), 1, None
@@ -227,11 +231,7 @@ def repriced(question: PriceQuestion, frames: Iterable[pd.DataFrame]) -> Iterato
     """The rows that are to be others."""
 
     def rows() -> Iterator[Row]:
-        for trace in traces_in(frames):
-            plain = trace.plain
-            if is_running(plain):
-                continue
-            found = correction_of(plain, _prices(question))
+        for trace, found in _corrections(question, frames):
             for key, span in trace.spans.items():
                 changed = found.spans.get(str(span.get("span_id")))
                 if changed is not None:

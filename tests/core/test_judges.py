@@ -88,15 +88,20 @@ def test_a_verdict_lands_on_the_trace(exported_in_threads: str, court: Court) ->
         assert usd == pytest.approx(float(MINI_USD), rel=1e-9)
 
 
-def test_judges_of_ones_own(store: str, court: Court) -> None:
-    """`make_judge`'s object, with its own `base_url`, and a function of the program's, beside a list of guidelines."""
-    own = make_judge(
-        name="brief",
-        instructions="Is {{ outputs }} brief?",
+def judge_of(word: str) -> Any:
+    """`make_judge`'s object with its own `base_url`."""
+    return make_judge(
+        name=word,
+        instructions=f"Is {{{{ outputs }}}} {word}?",
         model=f"openai:/{MINI}",
         base_url=os.environ["LOOPBACK_JUDGE"] + "/chat/completions",
         feedback_value_type=str,
     )
+
+
+def test_judges_of_ones_own(store: str, court: Court) -> None:
+    """`make_judge`'s object, with its own `base_url`, and a function of the program's, beside a list of guidelines."""
+    own = judge_of("brief")
 
     @scorer
     def has_answer(outputs: Any) -> bool:
@@ -333,14 +338,7 @@ def test_on_a_server(clean_mlflow: None, tmp_path: Path, court: Court, kind: str
         # A month's sum is none of those that other tests have spent in this process.
         policy = judges(budget={"max_cost_usd": 0.0001, "per": "month"}) if kind == "budget used up" else judges()
         if kind == "make_judge":
-            own = make_judge(
-                name="kind",
-                instructions="Is {{ outputs }} kind?",
-                model=f"openai:/{MINI}",
-                base_url=os.environ["LOOPBACK_JUDGE"] + "/chat/completions",
-                feedback_value_type=str,
-            )
-            policy = {"enable_judges": {"scorers": [own]}}
+            policy = {"enable_judges": {"scorers": [judge_of("kind")]}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the budget is used up by the first one
             handler = answer(policy | {"redact_pii": True}, text=f"a kind answer of {MAIL}")

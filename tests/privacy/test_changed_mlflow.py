@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child import bare_environment
 from leaks import folder_bytes, letters, spelling_in
 
-ROOT = Path(__file__).resolve().parents[2]
 # MLflow itself goes on with what it has: only we do not find the name.
 HIDING = """
 import sys, types
@@ -142,13 +141,7 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         capture_output=True,
         text=True,
         cwd=folder,
-        env={
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
-            "PATH": os.environ["PATH"],
-            "MLFLOW_MODEL_CATALOG_URI": "",
-            "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
+        env=bare_environment(MLFLOW_ENABLE_ASYNC_TRACE_LOGGING="false"),
         check=False,
         timeout=200,
     )

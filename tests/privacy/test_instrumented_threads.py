@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from child import bare_environment
 from leaks import folder_bytes, letters, spelling_in
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,13 +64,7 @@ def stored_after(folder: Path, template_store: Path, text: str, kind: str, level
         check=True,
         capture_output=True,
         cwd=folder,
-        env={
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
-            "PATH": os.environ["PATH"],
-            "MLFLOW_MODEL_CATALOG_URI": "",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_USE_DEFAULT_TRACER_PROVIDER": "false",
-        },
+        env=bare_environment(MLFLOW_USE_DEFAULT_TRACER_PROVIDER="false"),
         timeout=100,
     )
     return folder_bytes(folder)

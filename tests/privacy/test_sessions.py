@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from child import bare_environment
 from fakes import Chat, graph
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -26,7 +26,6 @@ from langchain_mlflow_cost.tracing.session import SESSIONS, Sessions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
 PRIVATE: dict[str, Any] = {"artifact_level": "full", "nodes": {"quiet": {"log_prompts": False}}}
 
 
@@ -195,14 +194,9 @@ def test_workers_that_are_processes(
 
     def work(private: str, public: str) -> None:
         given = [store_uri, json.dumps(policy), thread_id, private, public, road]
-        # No more: MLflow hands its experiment on to child processes.
-        environment = {
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}",
-            "PATH": os.environ["PATH"],
-            "MLFLOW_MODEL_CATALOG_URI": "",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-        subprocess.run([sys.executable, "-W", "ignore", "-c", WORKER, *given], check=True, env=environment, timeout=100)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", WORKER, *given], check=True, env=bare_environment(), timeout=100
+        )
 
     work(question, words)
     work("", f"earlier somebody said {question}, and {words}")

@@ -77,6 +77,11 @@ class _Settlement(NamedTuple):
     adds: bool = False
     """It is no call: it adds to the limits."""
 
+    @property
+    def is_cost(self) -> bool:
+        """Whether a cost is lost with it: a refused or failed call is settled at nothing."""
+        return bool(self.usd or self.tokens)
+
 
 class RedisSums:
     """The sums of sessions, users and tags in one Redis (a `rules.SharedSums`). Thread safe.
@@ -196,13 +201,8 @@ class RedisSums:
             if not self._send_some(until_s):
                 time.sleep(0.05)
         with self._lock:
-            # A refused or failed call is settled at nothing: that its end was not told loses no cost.
-            rest = {
-                call: each.usd
-                for calls in self._unsent.values()
-                for call, each in calls.items()
-                if each.usd or each.tokens
-            }
+            unsent = (each for calls in self._unsent.values() for each in calls.items())
+            rest = {call: settlement.usd for call, settlement in unsent if settlement.is_cost}
         if rest:
             usd = readable(sum(rest.values(), Decimal(0)))
             logger.error("Redis at %s is away: the costs of %d calls, %s USD, were lost", self._name, len(rest), usd)
@@ -340,9 +340,7 @@ class RedisSums:
         while sum(map(len, self._unsent.values())) > self._max_unsent:
             name = next(iter(next(iter(self._unsent.values()))))
             for each in [each for each, calls in self._unsent.items() if name in calls]:
-                settlement = self._unsent[each].pop(name)
-                # As at the end: a refused or failed call costs nothing, and nothing is lost with it.
-                if settlement.usd or settlement.tokens:
+                if self._unsent[each].pop(name).is_cost:
                     lost.add(name)
                 if not self._unsent[each]:
                     del self._unsent[each]

@@ -64,14 +64,13 @@ _PAIR = re.compile(
 )
 # Routers: the type of the encryption, and what is encrypted.
 _NUMBERED = re.compile(r"[ \t](?:7[ \t]([0-9A-F]{6,120})|0[ \t]([^\s\x1f]{4,80}))(?![\w])", re.ASCII)
-_OPEN = r"\("
-_TWO = _OPEN + r"[\"'][^\"'\n\x1f]{0,128}[\"'],[ ]*(?P<sep>)(?P<quote>[\"'])(?P<quoted>[^\"'\s\x1f]{4,200})(?P=quote)"
-_FIRST = r"\((?:[\"'][^\"'\n\x1f]{0,200}[\"']|[\w.$>\[\]-]{1,80}),[ ]*"
+_TWO = r"[\"'][^\"'\n\x1f]{0,128}[\"'],[ ]*(?P<sep>)(?P<quote>[\"'])(?P<quoted>[^\"'\s\x1f]{4,200})(?P=quote)"
+_FIRST = r"(?:[\"'][^\"'\n\x1f]{0,200}[\"']|[\w.$>\[\]-]{1,80}),[ ]*"
 _CALL = re.compile(
-    rf"(?:(?:{'|'.join(CALLS)})\(|(?:{'|'.join(CONNECTIONS)}){_FIRST}){_TWO.removeprefix(_OPEN)}",
+    rf"(?:(?:{'|'.join(CALLS)})\(|(?:{'|'.join(CONNECTIONS)})\({_FIRST}){_TWO}",
     re.ASCII | re.IGNORECASE,
 )
-_PAIR_OF_AUTH = re.compile(rf"[ ]?=[ ]?{_TWO}", re.ASCII)
+_PAIR_OF_AUTH = re.compile(rf"[ ]?=[ ]?\({_TWO}", re.ASCII)
 _NEXT_LINE = re.compile(
     rf"(?P<sep>[ \t:*_]{{0,8}}\r?\n[ \t]{{0,40}})(?P<bare>{_BARE}{{4,200}})(?=[ \t]*(?:\r?\n|\x1f|\Z))", re.IGNORECASE
 )

@@ -29,6 +29,7 @@ from langchain_mlflow_cost.adapters.autolog import (
 )
 from langchain_mlflow_cost.adapters.autolog_shortcut import shortcut_all, shortcut_autolog
 from langchain_mlflow_cost.adapters.catalogue import catalogue_rates, most_answer_tokens
+from langchain_mlflow_cost.adapters.default_experiment import look_for_runtime_first
 from langchain_mlflow_cost.adapters.own_run import link_own_run
 from langchain_mlflow_cost.adapters.propagation import follow_traces
 from langchain_mlflow_cost.adapters.provider import guarded, install_first
@@ -103,6 +104,7 @@ class GuardedRecorder(Recorder):
         yield_runs(RUNS.__contains__, adopting_handler)
         follow_traces(hand_on, call_at_rest)
         tell_all_handlers()
+        look_for_runtime_first()
         made = self._classes.get(handler_class)
         if made is None:
             named = {"__module__": handler_class.__module__, "__qualname__": handler_class.__qualname__}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import re
 import socket
 import threading
@@ -30,6 +31,7 @@ from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.client import TracingClient
 from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracking.default_experiment import registry as experiments
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
 from opentelemetry import trace as otel_trace
@@ -44,6 +46,7 @@ from langchain_mlflow_cost.adapters import (
     active,
     autolog,
     chat_form,
+    default_experiment,
     export_queue,
     self_test,
     spans,
@@ -56,6 +59,9 @@ from langchain_mlflow_cost.tracing import recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+NOTEBOOK_IS_AROUND = inspect.unwrap(default_experiment.DatabricksNotebookExperimentProvider.in_context)
+"""As MLflow has it, also where a handler was made before."""
 
 OWN = {"_lmc_yields", "lmc_backlog"}
 """Marks of our own on another's class or object."""
@@ -635,6 +641,25 @@ def test_mlflow_keeps_its_own_links(store: str) -> None:
 
 
 # --- MLflow's LangChain tracer -------------------------------------------------------------------------------------
+
+
+def test_notebooks_are_looked_for_in_a_runtime_alone(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no experiment was chosen, MLflow asks its provider for notebooks at each trace."""
+    asked = []
+    monkeypatch.setattr("mlflow.utils.databricks_utils.is_in_databricks_notebook", lambda: bool(asked.append(1)))
+    monkeypatch.setattr(default_experiment.DatabricksNotebookExperimentProvider, "in_context", NOTEBOOK_IS_AROUND)
+
+    experiments.get_experiment_id()
+    assert len(asked) == 1
+
+    default_experiment.look_for_runtime_first()
+    default_experiment.look_for_runtime_first()
+    experiments.get_experiment_id()
+    assert len(asked) == 1
+
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+    experiments.get_experiment_id()
+    assert len(asked) == 2
 
 
 def handlers_in_a_manager(*handlers: BaseCallbackHandler) -> list[type]:

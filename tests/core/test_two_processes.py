@@ -17,13 +17,15 @@ from typing import Any
 
 import mlflow
 import pytest
-from fake_models import MINI_USD, SONNET_USD, FakeChat, FakeStream
+from fake_models import MINI_USD, SONNET, SONNET_USD, FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from stored_traces import mlflow_usd, model_spans, named, only_trace, root_of, stored
+from typer.testing import CliRunner
 from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary, trace_decorator
+from langchain_mlflow_cost.cli.app import app
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 QUESTION = "is patient Quillfeather's spondylarthrosis hyperlobulated?"
@@ -84,7 +86,7 @@ def orchestrator(ask: Callable[[str, dict[str, str]], str], *, times: int = 1) -
     ids=["open", "private there", "minimal there"],
 )  # fmt: skip
 def test_a_trace_in_two_processes(exported_in_threads: str, policy: dict[str, Any], times: int) -> None:
-    """Both processes' spans are one tree, each under its policy; MLflow's sum and ours are those of all calls."""
+    """Both processes' spans are one tree, each under its policy; our sum is that of all calls."""
     handler = MlflowCostHandler({"artifact_level": "full"})
     with remote_agent(exported_in_threads, policy) as ask:
         orchestrator(ask, times=times).invoke(ASK, given(handler))
@@ -97,7 +99,8 @@ def test_a_trace_in_two_processes(exported_in_threads: str, policy: dict[str, An
     assert root_of(trace).attributes["policy.node"] == ""
     assert len(model_spans(trace)) == 1 + times
     assert cost_summary(trace.info.trace_id).total_cost_usd == pytest.approx(usd, rel=1e-9)
-    assert mlflow_usd(trace) == pytest.approx(usd, rel=1e-9)
+    # MLflow's own sum depends on whose batch is stored first, see `test_mlflow_closes_its_own_sum`.
+    assert 0 < mlflow_usd(trace) <= usd * (1 + 1e-9)
     assert {policy["artifact_level"] == "full" and not policy.get("nodes")} == {
         span.inputs is not None for span in remote if span.span_type == "CHAT_MODEL"
     }
@@ -112,6 +115,30 @@ def test_autolog_alone_loses_the_second_process(exported_in_threads: str) -> Non
         orchestrator(ask).invoke(ASK, given(MlflowCostHandler()))
 
     assert [span for span in only_trace().data.spans if "remote" in span.name] == []
+
+
+def test_mlflow_closes_its_own_sum(exported_in_threads: str) -> None:
+    """What comes after the first process's root is in our sum and not in MLflow's own (mlflow 3.15 to 3.17).
+
+    Its store takes the cost that a trace has when its root is stored as the last word, and adds nothing that another process
+    stores afterwards. Which comes first is nobody's to choose; `mlflow-cost reprice` brings both to the same sum.
+    """
+    headers, model = dict[str, str](), FakeChat()
+
+    def first(state: MessagesState) -> Any:
+        headers.update(mlflow.tracing.get_tracing_context_headers_for_http_request())
+        return {"messages": [model.invoke(state["messages"])]}
+
+    one_node(first).invoke(ASK, given(MlflowCostHandler()))
+    assert mlflow_usd(only_trace()) == pytest.approx(float(MINI_USD), rel=1e-9)
+    with continued(headers):
+        one_node(lambda state: FakeChat(model=SONNET).invoke(state["messages"])).invoke(ASK, given(MlflowCostHandler()))
+    trace = only_trace()
+
+    assert cost_summary(trace.info.trace_id).total_cost_usd == pytest.approx(float(MINI_USD + SONNET_USD), rel=1e-9)
+    assert mlflow_usd(trace) == pytest.approx(float(MINI_USD), rel=1e-9)
+    CliRunner().invoke(app, ["reprice", "--all", "--yes", "--experiment", "tests"], catch_exceptions=False)
+    assert mlflow_usd(only_trace()) == pytest.approx(float(MINI_USD + SONNET_USD), rel=1e-9)
 
 
 # --- the second process, from inside -------------------------------------------------------------------------------

@@ -77,11 +77,15 @@ def sinks(store: Path, collector: Collector) -> Iterator[Sinks]:
         # MLflow's export threads sleep for one to three seconds whenever they are flushed.
         "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
     }
+    from langchain_mlflow_cost.limits import replaced
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
         mlflow.tracing.reset()
         collector.clear()
-        yield Sinks(store, collector, flush)
+        # On a busy machine, too, all of it is there when a test looks.
+        with replaced(sync_export_wait_s=60.0):
+            yield Sinks(store, collector, flush)
         flush()
     mlflow.tracing.reset()

@@ -60,6 +60,7 @@ def recording(sinks: Sinks) -> Callable[[str, str], Recording]:
             words = Words(email if policy == "redacted" else prose)
             with counted() as paid:
                 WAYS[way].run(words, given(MlflowCostHandler(policy_for(way, policy))))
+            sinks.flush()
             # Of an estimate by texts, which differ from run to run, only how many there are can be compared.
             structure, calls = look(exact=paid.usd is not None)
             known[way, policy] = Recording(words, sinks.everything(), structure, calls)

@@ -159,7 +159,11 @@ def flush() -> None:
     from mlflow.tracing import provider
     from opentelemetry import metrics
 
+    from langchain_mlflow_cost.adapters.store_calls import drain_calls
+
     mlflow.flush_trace_async_logging()
+    # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
+    drain_calls()
     for flushable in (provider.provider.get(), metrics.get_meter_provider()):
         if hasattr(flushable, "force_flush"):
             flushable.force_flush()

@@ -145,8 +145,9 @@ def forget_stores() -> None:
 
 
 def use_experiment(name: str) -> None:
-    """Make it, and store traces there from now on."""
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment(name))
+    """Make it, and store traces there from now on, with their files beside the database."""
+    beside = mlflow.get_tracking_uri().removeprefix("sqlite:///") + "-artifacts"
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(name, artifact_location=beside))
 
 
 class KeepingNothing(AbstractStore):

@@ -217,7 +217,6 @@ def fresh_store(
     template_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], AbstractContextManager[str]]:
     """Opens a database for what several tests look at and one run records; MLflow has no past before or after."""
-
     from langchain_mlflow_cost.limits import replaced
 
     @contextmanager

@@ -383,7 +383,7 @@ def test_private_text_stays_private_at_rest(store: str, shrink: Shrink) -> None:
     assert private not in written
 
 
-def test_a_second_handler_counts_without_tracing(clean_mlflow: None) -> None:
+def test_a_second_handler_counts_without_tracing(store: str) -> None:
     """Where MLflow is not as expected, a run that two handlers are told of is governed by both, too."""
     policy = MlflowCostHandler({"enabled": False}).policy
     first, second = (HandlerState(None, policy, policy.price_book(), Budgets([])) for _ in range(2))

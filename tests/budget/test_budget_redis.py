@@ -570,6 +570,7 @@ def test_a_wrong_session_store_is_named_as_it_is() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.nightly
 def test_without_the_extra() -> None:
     """Without redis-py the module can be imported, and opening a store names the extra to install."""
     program = (

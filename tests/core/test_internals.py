@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -168,6 +169,7 @@ def constants(owner: type) -> dict[str, str]:
 PRIVATE = re.compile(r"_(?!_)\w+")
 
 
+@functools.cache
 def trees() -> dict[str, ast.Module]:
     """All files of the package, by their path in it."""
     root = Path(langchain_mlflow_cost.__file__).parent
@@ -222,10 +224,11 @@ def foreign_names(tree: ast.Module) -> Iterator[str]:
     own = own_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
             # `_replace` is a named tuple's, and public.
-            if PRIVATE.fullmatch(node.attr) and node.attr not in {*own, "_replace"} and owner not in {"self", "cls"}:
-                yield f"{owner}.{node.attr}"
+            if PRIVATE.fullmatch(node.attr) and node.attr not in own and node.attr != "_replace":
+                owner = ast.unparse(node.value)
+                if owner not in {"self", "cls"}:
+                    yield f"{owner}.{node.attr}"
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr", "setattr"}:
             yield from names_in_strings(node) - own
         elif isinstance(node, ast.Import):

@@ -97,6 +97,12 @@ PROGRAMS: dict[str, tuple[str, list[str]]] = {
 }
 
 
+@pytest.mark.sampled(
+    is_in=lambda name: (
+        name
+        in {"arguments", "module", "a folder", "exit status", "traceback", "killed by itself", "at exit", "missing"}
+    )
+)
 @pytest.mark.parametrize("name", list(PROGRAMS))
 def test_a_program_is_as_python_runs_it(folder: Path, name: str) -> None:
     """Arguments, path, name, input, output, errors and exit status are byte for byte those of `python`."""
@@ -144,6 +150,7 @@ def test_looking_for_a_package_loads_nothing(folder: Path) -> None:
     assert outcome([sys.executable, "app.py"]) == outcome([*RUN, "app.py"])
 
 
+@pytest.mark.nightly
 def test_modules_are_what_they_would_be(folder: Path) -> None:
     """Each watched package is loaded once, with its own spec, loader and place."""
     write(
@@ -167,6 +174,7 @@ def test_modules_are_what_they_would_be(folder: Path) -> None:
 # --- the policy -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(is_in=lambda options, variable, named: bool(options) == named.startswith("wrong"))
 @pytest.mark.parametrize(
     ("options", "variable", "named"),
     [
@@ -221,9 +229,8 @@ def test_the_experiment_of_the_environment_stays(
 CALLS = {"agent": 2, "supervisor": 6, "rag": 2, "streaming": 2, "functional": 5, "sdk": 4}
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ("agent", "sdk") else pytest.param(name, marks=pytest.mark.nightly) for name in CALLS]
-)
+@pytest.mark.sampled(is_in=lambda name: name == "agent")
+@pytest.mark.parametrize("name", list(CALLS))
 def test_an_app_that_nobody_edits(folder: Path, server: ProviderServer, name: str) -> None:
     """It says what it says by itself; all of its spans are governed, at its cost, and MLflow has nothing to warn of."""
     status, said, errors = outcome([*RUN, "--policy", "policy.yaml", str(APPS / f"{name}.py")])
@@ -303,6 +310,9 @@ ODD = {
 }
 
 
+@pytest.mark.sampled(
+    is_in=lambda name: name in {"isolated", "with another environment", "another program", "options of the program"}
+)
 @pytest.mark.parametrize("name", list(ODD))
 def test_a_child_that_is_not_governed_is_told_once(folder: Path, name: str) -> None:
     """A Python that is told to ignore its environment, or gets another, is warned of once; nothing else is."""

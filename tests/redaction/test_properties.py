@@ -269,10 +269,10 @@ def test_time_is_linear_in_a_hostile_text(unit: Any) -> None:
         return time.process_time() - start
 
     small = min(seconds(10_000) for _ in range(3))
-    large = min(seconds(100_000) for _ in range(2))
-
     # Twice the goal's twelve, since a test's machine has other work, and a floor where all is over at once.
-    assert large < max(24 * small, 0.05)
+    bound = max(24 * small, 0.05)
+
+    assert any(seconds(100_000) < bound for _ in range(2))
 
 
 # What short texts are spared is what these begin with.

@@ -26,7 +26,7 @@ os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS"] = "50"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
 HERE = Path(__file__).parent
@@ -90,7 +90,7 @@ def forget_mlflow_state() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Look for garbage among what the tests make, not among the modules and the tests themselves, over and over.
 
     They are a million objects that stay until the end: it was a third of the time of collecting, and a tenth of the tests'.

@@ -21,6 +21,7 @@ from ways import ASK, given, one_node
 
 from langchain_mlflow_cost import MlflowCostHandler, cost_summary
 from langchain_mlflow_cost.adapters.export_queue import lost_spans
+from langchain_mlflow_cost.limits import Limits, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +166,8 @@ def test_locked_database_without_a_queue(store: str, lock: sqlite3.Connection) -
     graph.invoke(ASK, given(handler))
     lock.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()
-    graph.invoke(ASK, given(handler))
+    with replaced(sync_export_wait_s=Limits().sync_export_wait_s):
+        graph.invoke(ASK, given(handler))
     seconds = time.monotonic() - began
     lock.execute("ROLLBACK")
 

@@ -12,6 +12,7 @@ from mlflow.tracing import provider as mlflow_provider
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
+from langchain_mlflow_cost.adapters.active import current_provider
 from langchain_mlflow_cost.notices import warn_or_log
 from langchain_mlflow_cost.tracking_stores import database_file_of, why_unusable
 
@@ -81,6 +82,6 @@ def redirect_to_current_provider(span: SdkSpan) -> None:
 
     A retired provider's export queue is shut down, and a span that ends there is lost without a word.
     """
-    current = mlflow_provider.provider.get()
+    current = current_provider()
     if isinstance(current, TracerProvider) and span._span_processor is not current._active_span_processor:  # noqa: SLF001
         span._span_processor = current._active_span_processor  # noqa: SLF001

@@ -20,6 +20,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, _Span
 
+from langchain_mlflow_cost.adapters.active import current_provider
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,9 +61,9 @@ def _tracer() -> Any:
     """MLflow's tracer, remembered as long as its provider is the same: making one costs as much as the span."""
     global _tracer_of  # noqa: PLW0603 - a cache of one, replaced whole
     provider, tracer = _tracer_of
-    if provider is None or provider is not mlflow_provider.provider.get():
+    if provider is None or provider is not current_provider():
         tracer = mlflow_provider._get_tracer(__name__)  # noqa: SLF001
-        _tracer_of = (mlflow_provider.provider.get(), tracer)
+        _tracer_of = (current_provider(), tracer)
     return tracer
 
 

@@ -14,7 +14,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.active import active_span, attach, detach
+from langchain_mlflow_cost.adapters.active import active_in_trace, active_span, attach, detach, look_up_context
 from langchain_mlflow_cost.adapters.async_string_models import tell_all_handlers
 from langchain_mlflow_cost.adapters.attachments import may_hold_file
 from langchain_mlflow_cost.adapters.autolog import (
@@ -368,6 +368,7 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     parent = RUNS.parent(parent_run_id)
     if parent is not None:
         return parent, True
+    look_up_context()
     active = active_now()
     state = guard.state_of(active)
     if state is None:
@@ -472,7 +473,7 @@ def _parent_span(parent: Run) -> Any:
     """
     if parent.span is None:
         return None
-    active = active_span()
+    active = active_in_trace()
     if type(active) is ActiveRun and active.is_of(parent):
         return parent.span
     active = resolved(active)
@@ -624,7 +625,7 @@ def _write_error(run: Run, error: BaseException) -> str | None:
 
 def _detach(run: Run) -> None:
     """Give the context back to what was active before, unless somebody else is active by now."""
-    active = active_span()
+    active = active_in_trace()
     if run.place.token is not None and type(active) is ActiveRun and active.is_of(run):
         detach(run.place.token)
 

@@ -33,6 +33,9 @@ from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.client import TracingClient
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking.default_experiment import registry as experiments
+from mlflow.tracking.default_experiment.databricks_notebook_experiment_provider import (
+    DatabricksNotebookExperimentProvider,
+)
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
 from opentelemetry import trace as otel_trace
@@ -61,7 +64,7 @@ from langchain_mlflow_cost.tracing import recorder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOTEBOOK_IS_AROUND = inspect.unwrap(default_experiment.DatabricksNotebookExperimentProvider.in_context)
+NOTEBOOK_IS_AROUND = inspect.unwrap(DatabricksNotebookExperimentProvider.in_context)
 """As MLflow has it, also where a handler was made before."""
 
 OWN = {"_lmc_yields", "lmc_backlog"}
@@ -72,14 +75,17 @@ NAMES: dict[str, tuple[str, ...]] = {
     "context": ("_USER_TRACE_CONTEXT",),
     "propagation": ("_SPAN_KEY",),
     "mlflow_provider": (
+        "MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT",
+        "MLFLOW_USE_DEFAULT_TRACER_PROVIDER",
         "_get_span_processors",
         "_get_tracer",
         "detach_span_from_context",
         "get_current_context",
+        "mlflow_runtime_context",
         "provider",
         "set_span_in_context",
     ),
-    "holder": ("get",),
+    "holder": ("_isolated_tracer_provider", "get"),
     "provider": ("_active_span_processor",),
     "composite": ("_lock", "_span_processors"),
     "live": ("_attachments", "_links", "_span"),
@@ -290,6 +296,48 @@ def test_private_names_stand_in_the_adapters() -> None:
     assert BELOW_ADAPTERS == {
         path: names for path, names in found.items() if names and path.split("/")[0] != "adapters"
     }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT": "true"},
+        {"MLFLOW_USE_DEFAULT_TRACER_PROVIDER": "false"},
+        {"MLFLOW_USE_DEFAULT_TRACER_PROVIDER": "perhaps"},
+    ],
+)
+def test_active_span_is_where_mlflow_looks(variables: dict[str, str], store: str) -> None:
+    """What is attached is active for MLflow and in our short way to it, and so is MLflow's own; taken back, it is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        active.look_up_context()
+        span = otel_trace.NonRecordingSpan(otel_trace.INVALID_SPAN_CONTEXT)
+        if "perhaps" in variables.values():
+            with pytest.raises(ValueError, match="perhaps"):
+                active.active_in_trace()
+            return
+
+        token = active.attach(span)
+        assert active.active_in_trace() is active.active_span() is provider.get_current_otel_span() is span
+        is_told = otel_trace.get_current_span() is span
+        provider.detach_span_from_context(token)
+        assert active.active_in_trace() is active.active_span() is otel_trace.INVALID_SPAN
+
+        token = provider.set_span_in_context(SimpleNamespace(_span=span))  # type: ignore[arg-type]
+        assert active.active_in_trace() is span
+        active.detach(token)
+        assert active.active_in_trace() is provider.get_current_otel_span() is otel_trace.INVALID_SPAN
+    assert is_told == bool(variables)
+    active.look_up_context()
+
+
+def test_provider_is_mlflows(store: str) -> None:
+    """MLflow's provider can be had without a look at the environment."""
+    active.look_up_context()
+    with mlflow.start_span("a"):
+        assert active.current_provider() is provider.provider.get() is not None
 
 
 def test_tiktoken_knows_its_loaded_tables() -> None:
@@ -650,7 +698,7 @@ def test_notebooks_are_looked_for_in_a_runtime_alone(store: str, monkeypatch: py
     """Where no experiment was chosen, MLflow asks its provider for notebooks at each trace."""
     asked = []
     monkeypatch.setattr("mlflow.utils.databricks_utils.is_in_databricks_notebook", lambda: bool(asked.append(1)))
-    monkeypatch.setattr(default_experiment.DatabricksNotebookExperimentProvider, "in_context", NOTEBOOK_IS_AROUND)
+    monkeypatch.setattr(DatabricksNotebookExperimentProvider, "in_context", NOTEBOOK_IS_AROUND)
 
     experiments.get_experiment_id()
     assert len(asked) == 1

@@ -47,8 +47,17 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     name_kind,
     plain_name,
 )
-from langchain_mlflow_cost.redaction.detectors.view import NAME_ANCHORS, SHORT, SIGNS, STARTS, Found, Span, View
-from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
+from langchain_mlflow_cost.redaction.detectors.view import (
+    NAME_ANCHORS,
+    NUMBER_RUN,
+    SHORT,
+    SIGNS,
+    STARTS,
+    Found,
+    Span,
+    View,
+)
+from langchain_mlflow_cost.redaction.re2_search import any_of, byte_pattern, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -157,9 +166,9 @@ NATIONAL_ENTITIES: dict[str, Entity] = {
     name: Entity(row.what, finder(name), row.examples, ()) for name, row in NATIONAL.items()
 }
 
-# What many searches look for, in two: a short text rarely has any of it. In a long one all together are slower than
-# each by itself, and all in one are slower in any: what has been seen so far of each makes one state.
-_ANCHORS = any_of(STARTS, SIGNS)
+# What all searches look for but that for names: a short text rarely has any of it. In a long one all together are
+# slower than each by itself, and with the names slower in any: what has been seen so far of each makes one state.
+_ANCHORS = any_of(STARTS, SIGNS, NUMBER_RUN, byte_pattern("@|%40|-----BEGIN "))
 _OTHER_LETTERS = OtherLetters(OTHER_PASSWORDS)
 
 _RANK = {name: rank for rank, name in enumerate((*NATIONAL_ENTITIES, *ENTITIES))}
@@ -199,6 +208,7 @@ class Scanner:
         self._tokens = tokens
         chosen = frozenset(entities)
         self._short = short
+        self._has_national = not chosen.isdisjoint(NATIONAL_ENTITIES)
         self._finders = [
             entity.find for name, entity in (*ENTITIES.items(), *NATIONAL_ENTITIES.items()) if name in chosen
         ]
@@ -239,13 +249,19 @@ class Scanner:
     def _find(
         self, text: str, reasons: dict[tuple[int, int], str] | None = None, *, marked: bool = True, foreign: bool = True
     ) -> list[Span]:
+        is_plain, has_names = False, True
+        if len(text) <= self._short:
+            data = text.encode("ascii", "replace")
+            is_plain = not is_in(_ANCHORS, data)
+            has_names = is_in(NAME_ANCHORS, data)
+            if is_plain and not (has_names or foreign or self._has_national):
+                return []  # most texts
         view = View(text, self._short)
+        view.is_plain = is_plain
+        view.has_names = has_names
         view.has_foreign = foreign
         view.tokens = self._tokens
         view.reasons = reasons
-        if len(text) <= self._short:
-            view.is_plain = not is_in(_ANCHORS, view.bytes)
-            view.has_names = is_in(NAME_ANCHORS, view.bytes)
         found: list[Span] = []
         for find in self._finders:
             find(view, found)

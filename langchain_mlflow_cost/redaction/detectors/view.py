@@ -94,7 +94,7 @@ class View:
         self.tokens: re.Pattern[bytes] | None = None
         """What stands for a value that went before: it says nothing of what stands beside it."""
         self.is_plain = False
-        """Whether it is known that neither an account nor a group, a command or a key of a known shape is in it."""
+        """Whether it is known that there is nothing in it but what a name may announce, here or in another script."""
         self.has_names = True
         """Whether a name that announces a credential may be in it, or one of a column."""
         self.has_foreign = True
@@ -119,7 +119,7 @@ class View:
             data = self.bytes
             # In a short text, counting digits takes less time than to look once more for nothing.
             left = len(data) - len(data.translate(None, _DIGITS)) if len(data) <= self.short else len(data)
-            for span in spans(_NUMBER_RUN, data) if left >= _FEWEST_DIGITS else ():
+            for span in spans(NUMBER_RUN, data) if left >= _FEWEST_DIGITS and not self.is_plain else ():
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
                 digits, dotted, card, social = _known_shape(shape) if end - start < _LONG_RUN else _shape(shape)
@@ -298,7 +298,7 @@ _LONGEST_TOKEN = 64 + 20
 _DIGITS = b"0123456789"
 # An IPv4 address has no more, all else at least seven.
 _FEWEST_DIGITS = 4
-_NUMBER_RUN = byte_pattern(r"[0-9][0-9 ().\-/]{5,}[0-9]")
+NUMBER_RUN = byte_pattern(r"[0-9][0-9 ().\-/]{5,}[0-9]")
 # Every digit as 0: what a stretch looks like is told faster than what it is, and most look alike.
 _SHAPE = bytes.maketrans(b"123456789", b"000000000")
 _CARD_SHAPE = re.compile(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 _FOREIGN = text_pattern(f"(?:{OTHER_PASSWORDS})")
 
 _NAME_AT = re.compile(rf"(?:--?[a-z0-9_-]*?)?(?:{CODES}|{NAME_WORDS})(?![a-z0-9_]|-[a-z0-9])", re.ASCII | re.IGNORECASE)
+# Longer ones end in values, of which no two are alike.
+_SHORT_NAME = 24
+
+
+def _size_of_name(piece: str) -> int:
+    """Say how much of an anchor is the name; 0 if it begins with none."""
+    at = _NAME_AT.match(piece)
+    return at.end() if at else 0
+
+
+_name_size = functools.lru_cache(maxsize=4096)(_size_of_name)
 _IDENTIFIER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _HOST = _IDENTIFIER + "*"
 _WORD_BEFORE = re.compile(r"(?<![\w.-])([A-Za-z][A-Za-z0-9]{1,20})[ ](?:([A-Za-z]{2,12}) )?$", re.ASCII)
@@ -163,8 +175,8 @@ _Found = tuple[int, int, str, str]
 def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     """Find the value behind a name such as `db_password =`."""
     text = view.ascii
-    at = _NAME_AT.match(text, start, anchor_end)
-    if not at:
+    size = _name_size(text[start:anchor_end]) if anchor_end - start <= _SHORT_NAME else _size_of_name(text[start:anchor_end])
+    if not size:
         match = _NETRC.match(text, start)
         if match and b"machine" in view.before(start, 80):
             return _value(view, match, PASSWORD, "netrc")
@@ -180,7 +192,7 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
         return None
     low = max(0, start - 48)
     first = low + len(text[low:start].rstrip(_IDENTIFIER)) if text[start] != "-" else start
-    name_end = at.end()
+    name_end = start + size
     name = view.text[first:name_end]
     kind = name_kind(name)
     if kind is None or kind is MAYBE:

@@ -50,6 +50,7 @@ def find_columns(view: View) -> list[Cell]:
     text = view.ascii
     cells: list[Cell] = []
     done = 0
+    opening, is_insert = -1, False
     for start, anchor_end in view.cells:
         if start < done:
             continue
@@ -57,7 +58,10 @@ def find_columns(view: View) -> list[Cell]:
         first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
         first = first or low
         end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
-        if inserted := _inserted(text, start, cells):
+        before, opening = opening, text.rfind("(", max(0, start - _LONGEST_HEADER), start)
+        if opening != before:
+            is_insert = opening >= 0 and _is_insert(text, opening)
+        if is_insert and (inserted := _inserted(text, opening, start, cells)):
             done = inserted
             continue
         if end < 0 or (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
@@ -86,11 +90,16 @@ def find_columns(view: View) -> list[Cell]:
     return cells
 
 
-def _inserted(text: str, start: int, cells: list[Cell]) -> int:
+def _is_insert(text: str, opening: int) -> bool:
+    """Say whether a bracket is that of `INSERT INTO table (`."""
+    low = max(0, opening - 200)
+    return "into" in text[low:opening].lower() and _INTO.search(text, low, opening) is not None
+
+
+def _inserted(text: str, opening: int, start: int, cells: list[Cell]) -> int:
     """Add the cells of `INSERT INTO table (names) VALUES (row), (row)`, which names one here; give their end."""
-    opening = text.rfind("(", max(0, start - _LONGEST_HEADER), start)
-    closing = text.find(")", start, start + _LONGEST_HEADER) if opening >= 0 else -1
-    if closing < 0 or not _INTO.search(text, max(0, opening - 200), opening):
+    closing = text.find(")", start, start + _LONGEST_HEADER)
+    if closing < 0:
         return 0
     names = [name.strip().strip('`"[]') for name in text[opening + 1 : closing].split(",")]
     row = _VALUES.match(text, closing + 1)

@@ -230,11 +230,10 @@ class View:
             data = self.bytes
             for span in spans(NAME_ANCHORS, data) if self.has_names else ():
                 piece = data[span[0] : span[1]]
-                # Most end in an equals sign or a colon, and have no cell's end before it.
-                cell = _CELL.match(piece) if _CELL_MARKS.search(piece) else None
+                cell, is_name = _known_name(piece) if len(piece) <= _SHORT_NAME else _name_or_cell(piece)
                 if cell:
-                    self._cells.append((span[0], span[0] + cell.end()))
-                if not cell or cell.end() < len(piece) or piece.rstrip(b", ").endswith((b'"', b"'")):
+                    self._cells.append((span[0], span[0] + cell))
+                if is_name:
                     self._names.append(span)
         return self._names
 
@@ -343,6 +342,21 @@ SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}")
 NAME_ANCHORS = byte_pattern(NAMES)
 _CELL = re.compile(rf"(?:{'|'.join(CELL_NAMES)}){CELL_END}".encode(), re.IGNORECASE)
 _CELL_MARKS = re.compile(rb"[,;|\t\r\n)]")
+# Longer ones end in values, of which no two are alike.
+_SHORT_NAME = 24
+
+
+def _name_or_cell(piece: bytes) -> tuple[int, bool]:
+    """Say how far what may be a name is a cell that may head a column, and whether a value may follow it."""
+    # Most end in an equals sign or a colon, and have no cell's end before it.
+    cell = _CELL.match(piece) if _CELL_MARKS.search(piece) else None
+    if cell is None:
+        return 0, True
+    return cell.end(), cell.end() < len(piece) or piece.rstrip(b", ").endswith((b'"', b"'"))
+
+
+_known_name = functools.lru_cache(maxsize=4096)(_name_or_cell)
+
 STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
 # With what no key's mark ends, and what no account begins with: most places need no second look.
 _COLON = ord(":")

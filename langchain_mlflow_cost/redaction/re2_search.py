@@ -7,7 +7,7 @@ not do what it did, the public methods are used, which give the same: slower, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import re2
 
@@ -59,9 +59,9 @@ def text_set(*patterns: str) -> Any:
     return together
 
 
-def public_spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
-    """Give where a pattern is found, one place after the other; offsets count bytes."""
-    return (match.span() for match in pattern.finditer(data))
+def public_spans(pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]:
+    """Give where a pattern is found from a position on, one place after the other; offsets count bytes."""
+    return (match.span() for match in pattern.finditer(data, position))
 
 
 def public_is_in(pattern: Any, data: bytes) -> bool:
@@ -78,10 +78,9 @@ def public_first_start(pattern: Any, data: bytes, position: int) -> int:
 _UNANCHORED = getattr(getattr(re2, "_Anchor", None), "UNANCHORED", None)
 
 
-def private_spans(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
+def private_spans(pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]:
     """Give what `public_spans` gives, for patterns that do not find the empty text."""
     match = pattern._regexp.Match  # noqa: SLF001 - see above
-    position = 0
     end = len(data)
     while True:
         span = match(_UNANCHORED, data, position, end)[0]
@@ -116,7 +115,11 @@ def private_search_works() -> bool:
         return False
 
 
-spans: Callable[[Any, bytes], Iterator[tuple[int, int]]] = public_spans
+class _Spans(Protocol):
+    def __call__(self, pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]: ...
+
+
+spans: _Spans = public_spans
 is_in: Callable[[Any, bytes], bool] = public_is_in
 first_start: Callable[[Any, bytes, int], int] = public_first_start
 if private_search_works():

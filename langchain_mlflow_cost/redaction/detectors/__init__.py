@@ -168,7 +168,7 @@ NATIONAL_ENTITIES: dict[str, Entity] = {
 
 # What all searches look for but that for names: a short text rarely has any of it. In a long one all together are
 # slower than each by itself, and with the names slower in any: what has been seen so far of each makes one state.
-_ANCHORS = any_of(STARTS, SIGNS, NUMBER_RUN, byte_pattern("@|%40|-----BEGIN "))
+_ANCHORS = any_of(STARTS, SIGNS, NUMBER_RUN, byte_pattern("@"))
 _OTHER_LETTERS = OtherLetters(OTHER_PASSWORDS)
 
 _RANK = {name: rank for rank, name in enumerate((*NATIONAL_ENTITIES, *ENTITIES))}

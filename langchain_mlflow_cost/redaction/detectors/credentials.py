@@ -49,9 +49,9 @@ def find_secrets(view: View, found: list[Span]) -> None:
     """Find credentials in all the ways that there are: what a shape or a URL says first, then what a name says."""
     if not view.is_plain:
         _provider_keys(view, found)
-    if b"-----BEGIN " in view.bytes:
+    if view.has_pem:
         _pem_blocks(view, found)
-    if b"@" in view.bytes and b"://" in view.bytes:
+    if b"@" in view.bytes:
         find_url_secrets(view, found)
     if view.at_signs:
         find_driver_secrets(view, found)

@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.redaction.detectors.secret_names import KEY, PLACEHOLDER, is_key, is_wordy
-from langchain_mlflow_cost.redaction.detectors.view import positions
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.redaction.detectors.view import Span, View
@@ -45,28 +44,31 @@ def _secret_of(user: str, password: str | None) -> tuple[str, str]:
 def find_url_secrets(view: View, found: list[Span]) -> None:
     """Find passwords and tokens in front of the host of a URL."""
     text = view.ascii
-    done = at = -1
-    for start in positions(view.bytes, b"://"):
-        if start < done:
-            continue
-        # Most URLs have no at sign, nor has what follows them: to see that takes less time than to try them.
-        if at < start:
-            at = text.find("@", start)
-            if at < 0:
-                return
-        if at - start > _LONGEST_USER:
-            continue
-        match = _user_at(text, start)
-        if match is None:
-            continue
-        user, password = match["user"], match["password"]
-        if password is not None and (_PORT.match(password) and "/" in password + "/" and _is_port(password)):
-            continue
-        done = match.end()
-        group, why = _secret_of(user, password)
-        if why:
-            found.append((*match.span(group), "SECRET"))
-            view.because(*match.span(group), why)
+    done = before = 0
+    # Most URLs have no at sign: to look before each sign takes less time than to look behind each scheme.
+    at = text.find("@")
+    while at >= 0:
+        start = text.find("://", max(before, done, at - _LONGEST_USER), at)
+        while start >= 0:
+            done = max(done, _secret_at(view, start, found))
+            start = text.find("://", max(start + 1, done), at)
+        before = at + 1
+        at = text.find("@", before)
+
+
+def _secret_at(view: View, start: int, found: list[Span]) -> int:
+    """Find what is in front of the host of the URL that goes on there; give where its user ends, or 0."""
+    match = _user_at(view.ascii, start)
+    if match is None:
+        return 0
+    user, password = match["user"], match["password"]
+    if password is not None and (_PORT.match(password) and "/" in password + "/" and _is_port(password)):
+        return 0
+    group, why = _secret_of(user, password)
+    if why:
+        found.append((*match.span(group), "SECRET"))
+        view.because(*match.span(group), why)
+    return match.end()
 
 
 _LONGEST_DRIVER = 200

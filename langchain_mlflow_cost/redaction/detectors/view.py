@@ -61,6 +61,8 @@ class View:
         "_cells",
         "_columns",
         "_commands",
+        "_has_encoded",
+        "_has_pem",
         "_hex_groups",
         "_inner_keys",
         "_key_starts",
@@ -100,6 +102,7 @@ class View:
         self.has_foreign = True
         """Whether a word for "password" in another script may be in it."""
         self._runs: Runs | None = None
+        self._has_encoded = self._has_pem = False
         self._at_signs: list[int] | None = None
         self._accounts: list[int] = []
         self._hex_groups: list[int] | None = None
@@ -140,10 +143,19 @@ class View:
     def at_signs(self) -> list[int]:
         """Give where an at sign is between what can stand beside one, also where it is written as in a URL (`%40`)."""
         if self._at_signs is None:
-            # Most texts have none: looking for one is a hundred times faster than any pattern.
-            some = b"@" in self.bytes or b"%40" in self.bytes
-            self._at_signs = [start + 1 for start, _ in spans(_AT_SIGNS, self.bytes)] if some else []
+            _ = self.hex_groups
+            if self._has_encoded:
+                self._at_signs = [start + 1 for start, _ in spans(_AT_SIGNS, self.bytes)]
+            else:
+                # Most texts have none: looking for one is a hundred times faster than any pattern.
+                self._at_signs = _signs_at(self.bytes)
         return self._at_signs
+
+    @property
+    def has_pem(self) -> bool:
+        """Say whether the first line of a private key, or of a certificate, is in it."""
+        _ = self.hex_groups
+        return self._has_pem
 
     @property
     def accounts(self) -> list[int]:
@@ -157,10 +169,19 @@ class View:
         if self._hex_groups is None:
             self._hex_groups = []
             data = self.bytes
-            for span in () if self.is_plain else spans(SIGNS, data):
-                if data[span[0]] in _MARK_STARTS:
-                    self._marks.append(span[0])
-                elif data[span[1] - 1] == _COLON or _HEX_GROUP.match(data, span[0]):
+            searched = iter(()) if self.is_plain else spans(SIGNS, data)
+            while span := next(searched, None):
+                first, last = data[span[0]], data[span[1] - 1]
+                if first in _MARK_STARTS:
+                    if first != _PERCENT or last != _ZERO:
+                        self._marks.append(span[0])
+                        continue
+                    # What follows may begin in the middle of it.
+                    self._has_encoded = True
+                    searched = spans(SIGNS, data, span[0] + 1)
+                elif last == _BLANK:
+                    self._has_pem = True
+                elif last == _COLON or _HEX_GROUP.match(data, span[0]):
                     self._hex_groups.append(span[0])
                 else:
                     self._inner_keys.append(span)
@@ -329,6 +350,23 @@ _ACCOUNTS = (
     # A card in pieces, a telephone number in letters.
     r"|\b[0-9]{4}(?:_[0-9]{4}|[ .-]?\r?\n[ \t>|*#/-]*[0-9]{4})|\b1-8[0-9][0-9]-[A-Z0-9]"
 )
+_BEFORE_AT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+'&~!#$\"?-")
+_BEHIND_AT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789[?")
+
+
+def _signs_at(data: bytes) -> list[int]:
+    """Give what `_AT_SIGNS` finds where none is written as in a URL."""
+    result = []
+    at, done, last = data.find(b"@", 1), 0, len(data) - 1
+    while 0 < at < last:
+        # What stands behind one is not before the next: a@b@c.
+        if at > done and data[at - 1] in _BEFORE_AT and data[at + 1] in _BEHIND_AT:
+            result.append(at)
+            done = at + 2
+        at = data.find(b"@", at + 1)
+    return result
+
+
 ACCOUNTS = byte_pattern(_ACCOUNTS)
 _ACCOUNT = re.compile(_ACCOUNTS.encode())
 _LONGEST_ACCOUNT = 40
@@ -338,7 +376,7 @@ _HEX = (
     r"|\b[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-|\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b"
 )
 _HEX_GROUP = re.compile(_HEX.encode())
-SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}")
+SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}|%40|-----BEGIN ")
 NAME_ANCHORS = byte_pattern(NAMES)
 _CELL = re.compile(rf"(?:{'|'.join(CELL_NAMES)}){CELL_END}".encode(), re.IGNORECASE)
 _CELL_MARKS = re.compile(rb"[,;|\t\r\n)]")
@@ -362,4 +400,6 @@ STARTS = byte_pattern(rf"{_ACCOUNTS}|\b(?:{KEY_STARTS})|{COMMAND}")
 _COLON = ord(":")
 _NO_ACCOUNT = frozenset(b"acdefghijkmnopqrsuvwxyz")
 _MARK_STARTS = frozenset(b"&\\=%")
+# How an at sign begins and ends as it is in a URL, and how what begins a private key ends; nothing else does.
+_PERCENT, _ZERO, _BLANK = b"%0 "
 _COMMAND_ENDS = frozenset(b" \t")

@@ -59,9 +59,9 @@ def text_set(*patterns: str) -> Any:
     return together
 
 
-def public_spans(pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]:
-    """Give where a pattern is found from a position on, one place after the other; offsets count bytes."""
-    return (match.span() for match in pattern.finditer(data, position))
+def public_spans(pattern: Any, data: bytes, position: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Give where a pattern is found between two positions, one place after the other; offsets count bytes."""
+    return (match.span() for match in pattern.finditer(data, position, len(data) if end is None else end))
 
 
 def public_is_in(pattern: Any, data: bytes) -> bool:
@@ -78,10 +78,10 @@ def public_first_start(pattern: Any, data: bytes, position: int) -> int:
 _UNANCHORED = getattr(getattr(re2, "_Anchor", None), "UNANCHORED", None)
 
 
-def private_spans(pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]:
+def private_spans(pattern: Any, data: bytes, position: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
     """Give what `public_spans` gives, for patterns that do not find the empty text."""
     match = pattern._regexp.Match  # noqa: SLF001 - see above
-    end = len(data)
+    end = len(data) if end is None else end
     while True:
         span = match(_UNANCHORED, data, position, end)[0]
         position = span[1]
@@ -116,7 +116,9 @@ def private_search_works() -> bool:
 
 
 class _Spans(Protocol):
-    def __call__(self, pattern: Any, data: bytes, position: int = 0) -> Iterator[tuple[int, int]]: ...
+    def __call__(
+        self, pattern: Any, data: bytes, position: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, int]]: ...
 
 
 spans: _Spans = public_spans

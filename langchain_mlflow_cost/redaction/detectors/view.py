@@ -22,7 +22,7 @@ from langchain_mlflow_cost.redaction.detectors.tables import CELL_END, CELL_NAME
 from langchain_mlflow_cost.redaction.re2_search import byte_pattern, first_start, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from langchain_mlflow_cost.redaction.detectors.tables import Cell
 
@@ -249,7 +249,10 @@ class View:
         if self._names is None:
             self._names = []
             data = self.bytes
-            for span in spans(NAME_ANCHORS, data) if self.has_names else ():
+            stretches: Iterable[tuple[int, int]] = ()
+            if self.has_names:
+                stretches = _without_blobs(data) if len(data) > self.short else ((0, len(data)),)
+            for span in (span for first, last in stretches for span in spans(NAME_ANCHORS, data, first, last)):
                 piece = data[span[0] : span[1]]
                 cell, is_name = _known_name(piece) if len(piece) <= _SHORT_NAME else _name_or_cell(piece)
                 if cell:
@@ -378,6 +381,33 @@ _HEX = (
 _HEX_GROUP = re.compile(_HEX.encode())
 SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}|%40|-----BEGIN ")
 NAME_ANCHORS = byte_pattern(NAMES)
+# Letters of base64 of both kinds as one letter, all else as a blank.
+_OF_BLOBS = bytes(0x61 if chr(code).isalnum() and code < 128 or code in b"+/_-" else 0x20 for code in range(256))
+_BLOB = 4_096
+"""Bytes of base64 that are passed over where names are looked for, which something else must follow."""
+_INTO_BLOB, _LONGEST_NAME = 600, 256
+
+
+def _without_blobs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Give the stretches of a text but for the middle of pictures, files and the like: no name can be there."""
+    start = first = last = 0
+    for position in range(0, len(data) - _BLOB, _BLOB):
+        end = position + _BLOB
+        # Most texts have a blank: to see one takes a tenth of a microsecond.
+        if data.find(b" ", position, end) >= 0 or b" " in data[position:end].translate(_OF_BLOBS):
+            continue
+        if position != last:
+            if last:
+                yield start, first + _INTO_BLOB
+                start = last - _LONGEST_NAME
+            first = position
+        last = end
+    if last:
+        yield start, first + _INTO_BLOB
+        start = last - _LONGEST_NAME
+    yield start, len(data)
+
+
 _CELL = re.compile(rf"(?:{'|'.join(CELL_NAMES)}){CELL_END}".encode(), re.IGNORECASE)
 _CELL_MARKS = re.compile(rb"[,;|\t\r\n)]")
 # Longer ones end in values, of which no two are alike.

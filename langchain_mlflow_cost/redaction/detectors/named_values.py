@@ -197,7 +197,8 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     kind = name_kind(name)
     if kind is None or kind is MAYBE:
         # "API key", "Access token": the words before it say more.
-        words = _WORD_BEFORE.search(text, max(0, first - 36), first) if text[first - 1 : first] == " " else None
+        is_after_word = text[first - 1 : first] == " " and text[first - 2 : first - 1].isalnum()
+        words = _WORD_BEFORE.search(text, max(0, first - 36), first) if is_after_word else None
         if words:
             longer = name_kind(f"{words[1]} {words[2] or ''} {name}")
             if longer is not None and longer is not PASSWORD:

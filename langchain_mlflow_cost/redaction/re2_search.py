@@ -101,6 +101,16 @@ def private_first_start(pattern: Any, data: bytes, position: int) -> int:
     return start
 
 
+def public_which(patterns: Any, data: bytes) -> list[int]:
+    """Give the numbers of those of a `text_set` that are found anywhere."""
+    return patterns.Match(data) or []
+
+
+def private_which(patterns: Any, data: bytes) -> list[int]:
+    """Give what `public_which` gives."""
+    return patterns._set.Match(data)  # type: ignore[no-any-return]  # noqa: SLF001 - see above
+
+
 def private_search_works() -> bool:
     """Say whether the private call is there and gives what the public methods give."""
     pattern, data = byte_pattern(r"\b[0-9]+(?:-(x))?"), b"a 12-x \xff 3 b4 56"
@@ -110,6 +120,7 @@ def private_search_works() -> bool:
             and [private_first_start(pattern, data, position) for position in (0, 3, 15)] == [2, 9, -1]
             and private_is_in(pattern, data)
             and not private_is_in(pattern, b"b4")
+            and private_which(several := text_set("a", "b", "c"), b"cab") == public_which(several, b"cab")
         )
     except Exception:  # noqa: BLE001 - whatever another version does instead
         return False
@@ -123,6 +134,7 @@ class _Spans(Protocol):
 
 spans: _Spans = public_spans
 is_in: Callable[[Any, bytes], bool] = public_is_in
+which: Callable[[Any, bytes], list[int]] = public_which
 first_start: Callable[[Any, bytes, int], int] = public_first_start
 if private_search_works():
-    spans, is_in, first_start = private_spans, private_is_in, private_first_start
+    spans, is_in, first_start, which = private_spans, private_is_in, private_first_start, private_which

@@ -55,6 +55,7 @@ _FILE_AFTER = re.compile(
     r"[.-](?:jar|war|nupkg|dll|exe|msi|zip|tgz|tar|gz|whl|deb|rpm|apk|dmg|pkg|so|egg|gem|crate|vsix|xpi|crx|iso|img|bin|snap|ebuild|pom|min|js|css)\b",
     re.ASCII,
 )
+_BEFORE_FILE = frozenset(".-")
 _HEADING = re.compile(r"\](?:\(|[ ]*-[ ]*(?:[0-9]{4}|unreleased))", re.IGNORECASE | re.ASCII)
 
 
@@ -81,7 +82,8 @@ def find_ip_addresses(view: View, found: list[Span]) -> None:
 def _is_version(view: View, start: int, end: int) -> bool:
     """Say whether four numbers are a version, a section or an amount of money."""
     text = view.ascii
-    if _FILE_AFTER.match(text, end) or _HEADING.match(text, end):
+    after = text[end : end + 1]
+    if (after in _BEFORE_FILE and _FILE_AFTER.match(text, end)) or (after == "]" and _HEADING.match(text, end)):
         return True
     before = view.before(start, 40)
     if _THOUSANDS.fullmatch(text, start, end) and (_MONEY_AFTER.match(view.text, end) or is_in(_MONEY_BEFORE, before)):

@@ -122,7 +122,7 @@ _ENDS = re.compile(r"&(?:amp;)?[A-Za-z_][\w.%-]{0,40}=|\\[nrt]|\}\}|\)\s*$", re.
 
 def find_named_values(view: View, found: list[Span]) -> None:
     """Find what a name announces, wherever the value stands."""
-    taken = sorted((start, end) for start, end, _ in found)
+    taken = sorted((start, end) for start, end, _ in found) if view.names else []
     done = number = 0
     for start, anchor_end in view.names:
         if start < done:

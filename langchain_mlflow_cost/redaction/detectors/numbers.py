@@ -71,8 +71,11 @@ def find_cards(view: View, found: list[Span]) -> None:
             here, stop = match.span()
             if not _is_card(view, here, stop):
                 # The group behind may be no part of it.
+                last = stop
                 stop = here + _FOUR_GROUPS
                 if stop >= match.end() or text[stop] not in " .-/" or not _is_card(view, here, stop):
+                    if last == end and end - here <= _FOUR_GROUPS:
+                        break  # too little is left behind the first group
                     position = here + 1
                     continue
             found.append((here, stop, "CREDIT_CARD"))

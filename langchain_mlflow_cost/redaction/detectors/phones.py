@@ -11,7 +11,7 @@ from langchain_mlflow_cost.redaction.detectors.addresses import IPV4
 from langchain_mlflow_cost.redaction.detectors.data.phone_lengths import PHONE_LENGTHS
 from langchain_mlflow_cost.redaction.detectors.secret_names import plain_name
 from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View, in_row
-from langchain_mlflow_cost.redaction.re2_search import is_in, spans, text_pattern, text_set
+from langchain_mlflow_cost.redaction.re2_search import is_in, spans, text_pattern, text_set, which
 
 _EXTENSION = r"(?:[ ,;]{0,2}(?:extension|ext\.?|x|#)[ .:]?[0-9]{1,6}(?![0-9]))?"
 # Shapes that are a phone number's and hardly anything else's.
@@ -197,8 +197,9 @@ def _phones_in(view: View, start: int, end: int) -> list[tuple[int, int]]:
         hint = _hint(view, low)
     if hint >= 0 and (stop := _dashed(text, start, end)) > 0:
         return [(start, stop)]
-    strong = hint > 1 or _AFTER.match(text, end) is not None
-    return _hinted_phone(view, low, start, end, strong=strong) if hint > 0 else []
+    if hint <= 0:
+        return []
+    return _hinted_phone(view, low, start, end, strong=hint > 1 or _AFTER.match(text, end) is not None)
 
 
 # Ring 410 1334 back, cell 9176-8683 (evenings).
@@ -233,6 +234,8 @@ _DASHED = re.compile(r"([1-9][0-9]{0,2})-([0-9]{1,3}-[0-9]{3,4}-[0-9]{3,4})(?![\
 
 
 def _dashed(text: str, start: int, end: int) -> int:
+    if text.find("-", start, start + 4) < 0:
+        return -1
     match = _DASHED.match(text, start, end + 1)
     limits = PHONE_LENGTHS.get(match[1]) if match else None
     if not match or not limits or _DATE.match(match.group()):
@@ -290,7 +293,7 @@ def _hint(view: View, start: int) -> int:
         before = before[line + 1 :] if before[line + 1 :].strip() else before.rstrip()
     if before.endswith(_NO_PHONE_AFTER):
         return -1
-    kinds = _KINDS_OF_WORDS.Match(before)
+    kinds = which(_KINDS_OF_WORDS, before)
     if not kinds:
         return 0
     strong = _last_end(_PHONE_WORDS, before) if 0 in kinds else -1

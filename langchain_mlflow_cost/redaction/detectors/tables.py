@@ -51,20 +51,25 @@ def find_columns(view: View) -> list[Cell]:
     cells: list[Cell] = []
     done = 0
     opening, is_insert = -1, False
+    has_lines = "\n" in text
     for start, anchor_end in view.cells:
         if start < done:
             continue
         low = max(0, start - _LONGEST_HEADER)
-        first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
-        first = first or low
-        end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
         before, opening = opening, text.rfind("(", max(0, start - _LONGEST_HEADER), start)
         if opening != before:
             is_insert = opening >= 0 and _is_insert(text, opening)
         if is_insert and (inserted := _inserted(text, opening, start, cells)):
             done = inserted
             continue
-        if end < 0 or (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
+        if not has_lines:
+            continue
+        end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
+        if end < 0:
+            continue
+        first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
+        first = first or low
+        if (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
             continue
         # Whatever comes of it, the line is looked at once.
         done = end

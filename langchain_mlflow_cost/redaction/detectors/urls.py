@@ -46,7 +46,7 @@ def find_url_secrets(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = before = 0
     # Most URLs have no at sign: to look before each sign takes less time than to look behind each scheme.
-    at = text.find("@")
+    at = text.find("@") if "://" in text else -1
     while at >= 0:
         start = text.find("://", max(before, done, at - _LONGEST_USER), at)
         while start >= 0:

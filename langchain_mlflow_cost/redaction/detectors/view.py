@@ -63,6 +63,7 @@ class View:
         "_commands",
         "_has_encoded",
         "_has_pem",
+        "_has_tokens",
         "_hex_groups",
         "_inner_keys",
         "_key_starts",
@@ -103,6 +104,7 @@ class View:
         """Whether a word for "password" in another script may be in it."""
         self._runs: Runs | None = None
         self._has_encoded = self._has_pem = False
+        self._has_tokens = b"[" in self.bytes
         self._at_signs: list[int] | None = None
         self._accounts: list[int] = []
         self._hex_groups: list[int] | None = None
@@ -121,7 +123,8 @@ class View:
             runs = self._runs = Runs(numbers, [], [], [])
             data = self.bytes
             # In a short text, counting digits takes less time than to look once more for nothing.
-            left = len(data) - len(data.translate(None, _DIGITS)) if len(data) <= self.short else len(data)
+            is_short = len(data) <= self.short
+            left = len(data) - len(data.translate(None, _DIGITS)) if is_short else len(data)
             for span in spans(NUMBER_RUN, data) if left >= _FEWEST_DIGITS and not self.is_plain else ():
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
@@ -134,9 +137,10 @@ class View:
                     runs.cards.append(span)
                 if social:
                     runs.social.append(span)
-                left -= digits
-                if left < _FEWEST_DIGITS:
-                    break
+                if is_short:
+                    left -= digits
+                    if left < _FEWEST_DIGITS:
+                        break
         return self._runs
 
     @property
@@ -269,8 +273,8 @@ class View:
     def before(self, start: int, length: int) -> bytes:
         """Give what stands before a place in the same text, in lower case, as UTF-8, without tokens of our own."""
         if self.text is self.ascii:
-            piece = self.bytes[max(0, start - length) : start]
-            if b"]" in piece or b"[" in piece:
+            piece = self.bytes[start - length if start > length else 0 : start]
+            if self._has_tokens and (b"]" in piece or b"[" in piece):
                 piece = self._without_tokens(self.bytes[max(0, start - length - _LONGEST_TOKEN) : start])[-length:]
             cut = piece.rfind(b"\x1f")
             return (piece[cut + 1 :] if cut >= 0 else piece).lower()

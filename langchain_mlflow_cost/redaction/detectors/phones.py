@@ -42,6 +42,11 @@ _DATE = re.compile(
     rf"|(?<![0-9]){_DAY}([-/. ]){_DAY}\2(?:{_YEAR}|[0-9]{{2}}(?!\2[0-9]))(?![0-9])",
     re.ASCII,
 )
+# A card that no issuer has, whatever stands before it: no country writes its numbers so.
+_DIGITS_OF_CARD = 16
+# The sign itself, and the end of it as it is in a URL.
+_PLUS = frozenset("+Bb")
+_CARD = re.compile(r"[1-9][0-9]{3}(?:[ .-][1-9][0-9]{3}){3}", re.ASCII)
 _ONLY_DATES = re.compile(
     rf"{_YEAR}([-/. ])[01]?[0-9]\1[0-3]?[0-9](?:[ -]+[0-9]{{1,2}})?"
     rf"|[0-3]?[0-9]([-/.])[0-3]?[0-9]\2{_YEAR}(?: +[0-9]{{1,2}})?"
@@ -102,6 +107,8 @@ def find_phones(view: View, found: list[Span]) -> None:
         if end - start < 20 and _ONLY_DATES.fullmatch(text, start, end):
             continue
         if digits == end - start and not _may_be_bare(view, start, digits):
+            continue
+        if digits == _DIGITS_OF_CARD and _CARD.fullmatch(text, start, end) and text[start - 1 : start] not in _PLUS:
             continue
         for here, stop in _phones_in(view, start, end):
             found.append((here, stop, "PHONE_NUMBER"))

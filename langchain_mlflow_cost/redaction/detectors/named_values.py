@@ -74,6 +74,9 @@ _PAIR = re.compile(
     + _TAIL,
     re.ASCII | re.IGNORECASE,
 )
+# With what these three begin.
+_BEFORE_PAIR = frozenset("\"'\\ \t,\r\n-vV<")
+_BEFORE_LINE = frozenset(" \t:*_\r\n")
 # Routers: the type of the encryption, and what is encrypted.
 _NUMBERED = re.compile(r"[ \t](?:7[ \t]([0-9A-F]{6,120})|0[ \t]([^\s\x1f]{4,80}))(?![\w])", re.ASCII)
 _TWO = r"[\"'][^\"'\n\x1f]{0,128}[\"'],[ ]*(?P<sep>)(?P<quote>[\"'])(?P<quoted>[^\"'\s\x1f]{4,200})(?P=quote)"
@@ -225,7 +228,8 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
         return _value(view, match, PASSWORD, name, strong=True)
     if kind is PASSWORD and (match := _NUMBERED.match(text, name_end)):
         return (*match.span(match.lastindex or 0), "SECRET", f"value of the name {name!r}, by its type")
-    match = _PAIR.match(source, name_end)
+    behind = source[name_end : name_end + 1]
+    match = _PAIR.match(source, name_end) if behind in _BEFORE_PAIR else None
     if match:
         return _value(view, match, kind, name, strong=True)
     match = _VALUE.match(source, name_end)
@@ -233,8 +237,10 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
         one = _assigned(view, match, kind, name)
         if one:
             return one
+    if behind not in _BEFORE_LINE or (kind is not PASSWORD and kind is not KEY):
+        return None
     match = _BLOCK.match(source, name_end) or _NEXT_LINE.match(source, name_end)
-    if match and (kind is PASSWORD or kind is KEY):
+    if match:
         return _beside(view, match, kind, name, first)
     return None
 
@@ -477,13 +483,14 @@ def _your_code(view: View, start: int) -> _Found | None:
     return (*match.span(1), "SECRET", "code before 'is your'") if match else None
 
 
+_SCHEMES = frozenset("abdstABDST")
 _AUTHORIZATION = re.compile(r"(?i:bearer|basic|token|digest|apikey|ssws) +([A-Za-z0-9+/_.~-]{12,}=*)", re.ASCII)
 
 
 def _authorization(view: View, start: int) -> _Found | None:
     """Find what follows `Bearer` and the like, with or without the name of the header."""
     text = view.ascii
-    match = _AUTHORIZATION.match(text, start)
+    match = _AUTHORIZATION.match(text, start) if text[start] in _SCHEMES else None
     if not match or (start > 0 and (text[start - 1] in WORD or text[start - 1] in "-./")):
         return None
     value = match.group(1).rstrip(".")

@@ -197,6 +197,8 @@ def is_wordy(value: str) -> bool:
 
 def is_secret_value(kind: Kind, value: str, *, quoted: bool, spoken: bool = False, separator: str = "=") -> bool:
     """Tell a secret from a placeholder, a piece of code or a word of a sentence."""
+    if kind is MAYBE and (value.islower() or value.isupper() or value.isalpha()):
+        return False  # most of what is called a key: see `_is_mixed`
     if PLACEHOLDER.fullmatch(value) or PLACEHOLDER.fullmatch(value.strip("`*_'\"")):
         return False
     if not quoted and kind is not PLACE and CODE_VALUE.fullmatch(value) and not _is_dotted_key(value):

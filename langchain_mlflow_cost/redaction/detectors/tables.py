@@ -51,7 +51,7 @@ def find_columns(view: View) -> list[Cell]:
     cells: list[Cell] = []
     done = 0
     opening, is_insert = -1, False
-    has_lines = "\n" in text
+    has_lines, has_others = "\n" in text, "\x1f" in text
     for start, anchor_end in view.cells:
         if start < done:
             continue
@@ -67,9 +67,11 @@ def find_columns(view: View) -> list[Cell]:
         end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
         if end < 0:
             continue
-        first = max(text.rfind("\n", low, start), text.rfind("\x1f", low, start)) + 1
+        first = text.rfind("\n", low, start) + 1
+        if has_others:
+            first = max(first, text.rfind("\x1f", low, start) + 1)
         first = first or low
-        if (first == low and low > 0) or text.find("\x1f", start, end) >= 0:
+        if (first == low and low > 0) or (has_others and text.find("\x1f", start, end) >= 0):
             continue
         # Whatever comes of it, the line is looked at once.
         done = end

@@ -50,24 +50,16 @@ _THEN = (
 _BELOW = r"[ \t:*_]*\r?\n[ \t]*[^\s\x1f(]*[0-9][^\s\x1f(]*[ \t]*(?:[\r\n\x1f]|$)"
 
 
-def _by_letter(*rows: tuple[Iterable[str], str]) -> str:
-    """Put together what begins with the same letter, of words and what must follow them.
+def _any_of(*rows: tuple[Iterable[str], str]) -> str:
+    """Put together words and what must follow them.
 
-    RE2 keeps, of all that may begin at a letter, what is still possible: how long its first look at a text takes grows
-    with the square of the number of beginnings.
+    In the order of the alphabet, so that RE2 makes one beginning of what begins alike; what follows is there once for
+    all words of a row, so that what RE2 has seen behind one of them is known behind the others.
     """
-    groups: dict[str, list[str]] = {}
-    for words, then in rows:
-        rests: dict[str, list[str]] = {}
-        for word in sorted(words):
-            first = word[:2] if word[0] == "\\" else word[0]
-            rests.setdefault(first, []).append(word[len(first) :])
-        for first, some in rests.items():
-            groups.setdefault(first, []).append(f"(?:{'|'.join(some)})(?:{then})")
-    return "|".join(f"{first}(?:{'|'.join(alternatives)})" for first, alternatives in sorted(groups.items()))
+    return "|".join(f"(?:{'|'.join(sorted(words))})(?:{then})" for words, then in rows)
 
 
-_NAMES = _by_letter(
+_NAMES = _any_of(
     # With nothing between: in SQL, in chats, in configuration.
     ((*_PASSWORDS, "pwd"), rf"s?{_THEN}|{_BELOW}|[ \t]+(?:N?'|[^\s(\x1f]*[0-9])"),
     (("key", "secret", "token"), rf"s?{_THEN}|{_BELOW}|[ \t]+[A-Za-z0-9/+_-]{{20}}"),
@@ -78,7 +70,7 @@ _NAMES = _by_letter(
     (CELL_NAMES, CELL_END),
     (_CODE_WORDS, rf"{_CODE}[^\w\n\x1f]*(?:(?:is|was)[: ]+)?[a-z-]*[0-9]"),
 )
-_WHOLE_WORDS = _by_letter(
+_WHOLE_WORDS = _any_of(
     (("login",), r"[ \t]+[^\s\x1f]+[ \t]+password[ \t]+[^\s\x1f]"),
     (("identified",), r"[ \t\r\n]+(?:with[ \t]+[^\s\x1f]+[ \t]+)?by[ \t]+(?:password[ \t]+)?[\"']"),
     (("apikey", "basic", "bearer", "digest", "ssws", "token"), "[ ]+[A-Za-z0-9+/_.~-]{12}"),

@@ -287,3 +287,29 @@ ANCHORED = st.lists(
 def test_short_texts_are_searched_as_long_ones(text: Any) -> None:
     """What is found in a short text, of which one look may say that it has nothing, is what each search finds."""
     assert detectors.Scanner(ENTITIES).find(text) == detectors.Scanner(ENTITIES, short=0).find(text)
+
+
+BLOB = "iVBx0KGgoAAAANSUhEUgAAABQAAAAUCAYAAACNiR0NAAAAAXNSR0IArs4c6QAAAARn/+Zz9JREFUOE9jZKAQMFKon4H"
+BESIDE_BLOBS = (
+    "&password=Zx8fz27k!",
+    "; api_key: 'aB3dE6gH9jK2mN5pQ8rS1tU4'",
+    " --token aB3dE6gH9jK2mN5pQ8rS1tU4 ",
+    "\nname,password\nbob,Zx8fz27k\namy,Qw3rty99\n",
+    "?sig=aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA&x=",
+    " my password is Zx8fz27k. ",
+    "\x1fsecret\nZx8fz27kaB3dE6gH9jK2mN5p\n\x1f",
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(BESIDE_BLOBS), st.integers(0, 20_000)), min_size=1, max_size=5),
+    st.integers(0, 9_000),
+)
+def test_names_beside_base64_are_found(parts: Any, first: Any) -> None:
+    """Where the middle of base64 is passed over, the names before and behind it are found as if it were not."""
+    text = (BLOB * 100)[:first] + "".join(name + (BLOB * 220)[:size] for name, size in parts)
+    found = detectors.Scanner(ENTITIES).find(text)
+
+    assert found == detectors.Scanner(ENTITIES, short=len(text)).find(text)
+    assert found

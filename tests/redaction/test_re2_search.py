@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost.redaction import re2_search
-from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, SIGNS
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern
+from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, AT_SIGNS, SIGNS, signs_at
+from langchain_mlflow_cost.redaction.re2_search import byte_pattern, text_set
 
 PATTERNS = {
     "accounts": ACCOUNTS,
@@ -31,16 +31,36 @@ def test_the_private_call_is_used() -> None:
     assert re2_search.spans is re2_search.private_spans
     assert re2_search.is_in is re2_search.private_is_in
     assert re2_search.first_start is re2_search.private_first_start
+    assert re2_search.which is re2_search.private_which
 
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
-@given(data=BYTES, position=st.integers(0, 70))
-def test_both_ways_find_the_same(pattern: Any, data: Any, position: Any) -> None:
+@given(data=BYTES, position=st.integers(0, 70), size=st.integers(0, 70))
+def test_both_ways_find_the_same(pattern: Any, data: Any, position: Any, size: Any) -> None:
     """What is found does not depend on which of the two is used."""
     position = min(position, len(data))
+    end = min(position + size, len(data))
 
     assert list(re2_search.private_spans(pattern, data)) == list(re2_search.public_spans(pattern, data))
+    assert list(re2_search.private_spans(pattern, data, position, end)) == list(
+        re2_search.public_spans(pattern, data, position, end)
+    )
     assert re2_search.private_is_in(pattern, data) == re2_search.public_is_in(pattern, data)
     assert re2_search.private_first_start(pattern, data, position) == re2_search.public_first_start(
         pattern, data, position
     )
+
+
+@given(data=BYTES)
+def test_both_ways_tell_which_are_there(data: Any) -> None:
+    """Of several patterns, the same are there whichever of the two is asked."""
+    patterns = text_set("a+b", "[0-9]", ":$")
+
+    assert sorted(re2_search.private_which(patterns, data)) == sorted(re2_search.public_which(patterns, data))
+
+
+@given(data=st.text(alphabet="@a1.%4 [?-", max_size=40).map(str.encode))
+def test_at_signs_are_found_by_themselves_as_by_their_pattern(data: Any) -> None:
+    """Where none is written as in a URL, to go from sign to sign gives what the pattern gives."""
+    if b"%40" not in data:
+        assert signs_at(data) == [start + 1 for start, _ in re2_search.spans(AT_SIGNS, data)]

@@ -178,7 +178,11 @@ _Found = tuple[int, int, str, str]
 def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     """Find the value behind a name such as `db_password =`."""
     text = view.ascii
-    size = _name_size(text[start:anchor_end]) if anchor_end - start <= _SHORT_NAME else _size_of_name(text[start:anchor_end])
+    size = (
+        _name_size(text[start:anchor_end])
+        if anchor_end - start <= _SHORT_NAME
+        else _size_of_name(text[start:anchor_end])
+    )
     if not size:
         match = _NETRC.match(text, start)
         if match and b"machine" in view.before(start, 80):

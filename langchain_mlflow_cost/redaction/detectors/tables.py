@@ -55,24 +55,16 @@ def find_columns(view: View) -> list[Cell]:
     for start, anchor_end in view.cells:
         if start < done:
             continue
-        low = max(0, start - _LONGEST_HEADER)
         before, opening = opening, text.rfind("(", max(0, start - _LONGEST_HEADER), start)
         if opening != before:
             is_insert = opening >= 0 and _is_insert(text, opening)
         if is_insert and (inserted := _inserted(text, opening, start, cells)):
             done = inserted
             continue
-        if not has_lines:
+        line = _line_around(text, start, anchor_end, has_others=has_others) if has_lines else None
+        if line is None:
             continue
-        end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
-        if end < 0:
-            continue
-        first = text.rfind("\n", low, start) + 1
-        if has_others:
-            first = max(first, text.rfind("\x1f", low, start) + 1)
-        first = first or low
-        if (first == low and low > 0) or (has_others and text.find("\x1f", start, end) >= 0):
-            continue
+        first, end = line
         # Whatever comes of it, the line is looked at once.
         done = end
         header = text[first:end].rstrip("\r")
@@ -95,6 +87,18 @@ def find_columns(view: View) -> list[Cell]:
             continue
         done = _rows(text, end + 1, mark, [header[a:b].strip("*") for a, b in names], cells)
     return cells
+
+
+def _line_around(text: str, start: int, anchor_end: int, *, has_others: bool) -> tuple[int, int] | None:
+    """Give where the line of a cell begins and ends, if it may be a header; `has_others`: if texts are joined here."""
+    end = text.find("\n", anchor_end - 1, anchor_end + _LONGEST_HEADER)
+    if end < 0 or (has_others and text.find("\x1f", start, end) >= 0):
+        return None
+    low = max(0, start - _LONGEST_HEADER)
+    first = text.rfind("\n", low, start) + 1
+    if has_others:
+        first = max(first, text.rfind("\x1f", low, start) + 1)
+    return (first, end) if first or not low else None
 
 
 def _is_insert(text: str, opening: int) -> bool:

@@ -149,10 +149,10 @@ class View:
         if self._at_signs is None:
             _ = self.hex_groups
             if self._has_encoded:
-                self._at_signs = [start + 1 for start, _ in spans(_AT_SIGNS, self.bytes)]
+                self._at_signs = [start + 1 for start, _ in spans(AT_SIGNS, self.bytes)]
             else:
                 # Most texts have none: looking for one is a hundred times faster than any pattern.
-                self._at_signs = _signs_at(self.bytes)
+                self._at_signs = signs_at(self.bytes)
         return self._at_signs
 
     @property
@@ -349,7 +349,7 @@ def _shape(shape: bytes) -> tuple[int, bool, bool, bool]:
 
 _known_shape = functools.lru_cache(maxsize=4096)(_shape)
 
-_AT_SIGNS = byte_pattern(r"[A-Za-z0-9._%+'&~!#$\"?\-](?:@|%40)[A-Za-z0-9\[?]")
+AT_SIGNS = byte_pattern(r"[A-Za-z0-9._%+'&~!#$\"?\-](?:@|%40)[A-Za-z0-9\[?]")
 _ACCOUNTS = (
     r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{3}"
     r"|\b(?:bc1|tb1|ltc1)[02-9ac-hj-np-z]{11}|\b(?:BC1|LTC1)[02-9AC-HJ-NP-Z]{11}"
@@ -361,8 +361,8 @@ _BEFORE_AT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _BEHIND_AT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789[?")
 
 
-def _signs_at(data: bytes) -> list[int]:
-    """Give what `_AT_SIGNS` finds where none is written as in a URL."""
+def signs_at(data: bytes) -> list[int]:
+    """Give what `AT_SIGNS` finds where none is written as in a URL."""
     result = []
     at, done, last = data.find(b"@", 1), 0, len(data) - 1
     while 0 < at < last:
@@ -386,7 +386,7 @@ _HEX_GROUP = re.compile(_HEX.encode())
 SIGNS = byte_pattern(rf"{_HEX}|{MARKS}|{INNER}|%40|-----BEGIN ")
 NAME_ANCHORS = byte_pattern(NAMES)
 # Letters of base64 of both kinds as one letter, all else as a blank.
-_OF_BLOBS = bytes(0x61 if chr(code).isalnum() and code < 128 or code in b"+/_-" else 0x20 for code in range(256))
+_OF_BLOBS = bytes(0x61 if (chr(code).isalnum() and code < 128) or code in b"+/_-" else 0x20 for code in range(256))
 _BLOB = 4_096
 """Bytes of base64 that are passed over where names are looked for, which something else must follow."""
 _INTO_BLOB, _LONGEST_NAME = 600, 256

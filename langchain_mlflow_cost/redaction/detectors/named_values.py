@@ -208,7 +208,8 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
         words = _WORD_BEFORE.search(text, max(0, first - 36), first) if is_after_word else None
         if words:
             longer = name_kind(f"{words[1]} {words[2] or ''} {name}")
-            if longer is not None and longer is not PASSWORD:
+            # `tool --token x` says no more than `--token x`, and is no option's name.
+            if longer is not None and longer is not PASSWORD and not (longer is kind and name.startswith("-")):
                 kind = longer
                 first = words.start()
                 name = view.text[first:name_end]

@@ -301,7 +301,7 @@ BESIDE_BLOBS = (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(BESIDE_BLOBS), st.integers(0, 20_000)), min_size=1, max_size=5),
     st.integers(0, 9_000),

@@ -41,6 +41,9 @@ GONE = {
     "inserted": row(f"INSERT INTO users (id, name, password) VALUES (17, 'Bob', '{PASSWORD}'),\n  (18, 'Ann, J.', MD5('opensesame'));", PASSWORD, "opensesame", stay=("(17, 'Bob', '", "'Ann, J.', MD5('")),
     "inserted, quoted names": row(f"insert into `app`.`users` (`password`, `age`)\nvalues ('it''s {PASSWORD}', 31), (NULL, 32);", PASSWORD, stay=(", 31), (NULL, 32);",)),
     "Spanish clave": row("Hola, mi clave es Gato77negro y no entra", "Gato77negro", stay=("Hola, mi clave es ", " y no entra")),
+    "Spanish clave in a form": row("servidor: db1\nusuario: ana\nclave: Gato-Negro-77\nbase: tienda", "Gato-Negro-77", stay=("usuario: ana\nclave: ", "\nbase: tienda")),
+    "Spanish clave in JSON": row('{"usuario": "ana", "clave": "Gato-Negro-77"}', "Gato-Negro-77", stay=('"usuario": "ana"',)),
+    "option behind a command": row(f"mycli --token {KEY} deploy", KEY, stay=("mycli --token ", " deploy")),
     "Spanish label": row("Clave de acceso: Gato77negro\nUsuario: ana", "Gato77negro", stay=("Usuario: ana",)),
     # Headers and addresses of pages
     "basic": row("> Authorization: Basic dXNlcjpTM2NyZXRQdzk=\n> Accept: */*", "dXNlcjpTM2NyZXRQdzk=", stay=("> Accept: */*",)),
@@ -219,6 +222,7 @@ GONE = {
 
 STAY = (
     "La clave del exito es trabajar 8 horas; palabras clave: python3, fastapi; clave primaria: id_2",
+    "La clave: Paciencia, 3 amigos y 10 horas; palabra clave: Covid19Test; clave: MAT-101; clave: obtenerClave2(); clave: ${Clave1X}",
     "INSERT INTO u (name, password) VALUES (:name, :password), (?, ?), (%s, %s), ($1, crypt($2, gen_salt('bf'))), ('a', NULL)",
     # Times, ids, hashes
     "Tue Jun 02 20:17:00 CST 2026", "hosted-eu-20260812-09", "20240506T101112Z 2024-05-06/2024-06-07 10:11:12.123456+00:00",

@@ -29,7 +29,7 @@ _MORE_NAMES = (
     "_session", "assertion", "auth(?:orization)?", "bearer", "conn(?:ection)?[ _]?str(?:ing)?s?", r"connect\.sid", "cookies?",
     "credentials?", "cvc2?", "cvn", "cvv2?", "dockerconfigjson", "dsn", "hmac", "jwt", "key[_-]data", "masterauth", "mdp",
     "mnemonic(?:[ _]phrase)?", "otp", "pass", "pat", "pin", "psk", "pw", "requirepass", "samlresponse", "sas",
-    "backup[ _-]?(?:phrase|words)", "recovery[ _-]?(?:phrase|words)", "secret[ _-]?(?:phrase|words)", "seed[ _-]?(?:phrase|words)",
+    "clave", "backup[ _-]?(?:phrase|words)", "recovery[ _-]?(?:phrase|words)", "secret[ _-]?(?:phrase|words)", "seed[ _-]?(?:phrase|words)",
     "sess(?:ion)?_?id", "webhook(?:[ _]ur[il])?", "wpa",
 )  # fmt: skip
 NAME_WORDS = rf"(?:(?:{'|'.join(_PASSWORDS)})s?|pwd|keys?|secrets?|token|[a-z0-9]_session|{'|'.join(_MORE_NAMES[1:])})[0-9]{{0,2}}"

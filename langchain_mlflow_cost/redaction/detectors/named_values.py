@@ -17,6 +17,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     PASSWORD,
     PLACEHOLDER,
     VERBS,
+    WEAK,
     Kind,
     is_key,
     is_label,
@@ -263,6 +264,11 @@ def _password_file(view: View, colon: int) -> _Found | None:
     return (*line.span(1), "SECRET", "line of a password file") if good else None
 
 
+# Spanish for keyword.
+_KEYWORDS = (b"palabra clave", b"palabras clave")
+_LONGEST_PHRASE = len(_KEYWORDS[1])
+
+
 def _assigned(view: View, match: re.Match[str], kind: Kind, name: str) -> _Found | None:
     separator = match["sep"].strip(" \t\"'`])\\*_~")
     quoted = match["quoted"] or match["long"]
@@ -271,6 +277,8 @@ def _assigned(view: View, match: re.Match[str], kind: Kind, name: str) -> _Found
         is_option = kind is PASSWORD  # -storepass x, -password x
     if not separator and not is_option:
         return _beside_name(view, match, kind, name)
+    if kind is WEAK and view.before(match.start(), _LONGEST_PHRASE).endswith(_KEYWORDS):
+        return None
     if separator == "," and (quoted is None or not any(map(str.isdigit, quoted))):
         return None  # getenv("API_TOKEN", "a1b2...")
     value = match["bare"].rstrip(_TRAILING) if quoted is None else quoted

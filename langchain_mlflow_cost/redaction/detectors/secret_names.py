@@ -23,6 +23,8 @@ class Kind(NamedTuple):
 
 
 PASSWORD, KEY, MAYBE, PLACE = Kind(3), Kind(2), Kind(1), Kind(0)
+# A word that is a password's and many another thing's: only what nobody takes for a word goes.
+WEAK = Kind(1)
 
 # Words for "password" in letters that ASCII has, or nearly: a `?` is a letter that it has not.
 LATIN_PASSWORDS = (
@@ -79,6 +81,8 @@ _KEY_NAME = text_pattern(
     r"|(?:auth|authentication|oauth|access|api|secret|session|refresh)_?tokens?[0-9]{0,2}$|_pat$|(?:^|_)(?:[a-z0-9]+)_session$"
 )
 _PLACE_NAME = re.compile(r"(?:connection_?strings?|conn_?str(?:ing)?|dsn|webhooks?(?:_?ur[il]s?)?)$")
+# Spanish: a password, a key, a code, and of `palabras clave` the keyword.
+_WEAK_NAME = re.compile(r"(?<!palabra_)(?<!palabras_)(?<![a-z])clave$")
 _MAYBE_NAME = re.compile(r"(?:key|token|secret|auth|pin|credentials?)[0-9]{0,2}$")
 _NOT_SECRET_NAME = text_pattern(
     r"public|publishable|pub_?key|authenticity_?token|(?:^|_)(?:max|min|total|num|n|count|input|output|prompt|completion|reasoning|cached?|"
@@ -119,6 +123,8 @@ def name_kind(name: str) -> Kind | None:
         return KEY
     if _MAYBE_NAME.search(plain):
         return MAYBE
+    if _WEAK_NAME.search(plain):
+        return WEAK
     return PLACE if _PLACE_NAME.search(plain) else None
 
 
@@ -203,11 +209,30 @@ def is_secret_value(kind: Kind, value: str, *, quoted: bool, spoken: bool = Fals
         return False
     if not quoted and kind is not PLACE and CODE_VALUE.fullmatch(value) and not _is_dotted_key(value):
         return False
+    if kind is WEAK:
+        return separator in _OF_CONFIGURATION and _is_mixed_password(value)
     if kind is PLACE:
         return _is_place_with_secret(value)
     if kind is PASSWORD:
         return _is_password(value, quoted=quoted, weak=spoken or (not quoted and separator != "="))
     return is_key(kind, value, spoken=spoken)
+
+
+_OF_CONFIGURATION = frozenset({":", "=", ":=", "=>"})
+_FEWEST_MIXED = 8
+
+
+def _is_mixed_password(value: str) -> bool:
+    """Say whether a value has all that a form asks of a password, and is no file, place or number of a thing."""
+    return (
+        _FEWEST_MIXED <= len(value)
+        and value[0].isalnum()
+        and any(map(str.isupper, value))
+        and any(map(str.islower, value))
+        and any(map(str.isdigit, value))
+        and not any(one in value for one in (" ", "/", "(", "="))
+        and not (FILE.fullmatch(value) or UUID.fullmatch(value) or _DATE.fullmatch(value) or _ULID.fullmatch(value))
+    )
 
 
 # user:password@tcp(host:3306)/db, user/password@host:1521/service; an address whose last part nobody can guess.

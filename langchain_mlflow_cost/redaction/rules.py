@@ -183,12 +183,14 @@ class Rules:
                 self._find_custom(without_surrogates(text), here)
         if self._scanner:
             for text, here in zip(scanned, found, strict=True):
-                if here or len(text) not in detectors.LENGTHS_OF_BASE64 or " " in text:
+                if " " in text or here or len(text) not in detectors.LENGTHS_OF_BASE64:
                     continue
                 if (meant := detectors.from_base64(text)) is not None:
                     here.extend(_of_the_whole(len(text), len(meant), self._scanner.find(meant)))
         # Most payloads have no token in them: look for one only where there is something to protect it from.
-        return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
+        if any(found):
+            return [self._spare_tokens(text, here) if here else here for text, here in zip(texts, found, strict=True)]
+        return found
 
     def _find_custom(self, text: str, here: list[Span]) -> None:
         """Add what the policy's own patterns and the optional engine find."""
@@ -219,13 +221,17 @@ class Rules:
                 return True
         return False
 
-    def redact_all(self, texts: Sequence[str]) -> list[Leaf]:
+    def redact_all(self, texts: list[str]) -> list[Leaf]:
         """Redact each of many texts, until nothing more is found in them."""
         leaves = [CLEAN] * len(texts)
-        current = [without_surrogates(text) for text in texts]
+        current = [text if text.isascii() else without_surrogates(text) for text in texts]
+        found = self.find_all(current)
+        if not any(found) and current == texts:
+            return leaves  # most of them
         todo = list(range(len(texts)))
-        for _ in range(_MAX_ROUNDS):
-            found = self.find_all([current[i] for i in todo])
+        for rounds in range(_MAX_ROUNDS):
+            if rounds:
+                found = self.find_all([current[i] for i in todo])
             again = []
             for i, here in zip(todo, found, strict=True):
                 if not here:

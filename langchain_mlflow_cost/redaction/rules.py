@@ -223,12 +223,23 @@ class Rules:
 
     def redact_all(self, texts: list[str]) -> list[Leaf]:
         """Redact each of many texts, until nothing more is found in them."""
-        leaves = [CLEAN] * len(texts)
         current = [text if text.isascii() else without_surrogates(text) for text in texts]
         found = self.find_all(current)
-        if not any(found) and current == texts:
-            return leaves  # most of them
-        todo = list(range(len(texts)))
+        if any(found):
+            leaves = self._redact_found(current, found)
+        elif current == texts:
+            return [CLEAN] * len(texts)  # most of them
+        else:
+            leaves = [CLEAN] * len(texts)
+        return [
+            Leaf(shown, {}) if leaf is CLEAN and shown != text else leaf
+            for text, shown, leaf in zip(texts, current, leaves, strict=True)
+        ]
+
+    def _redact_found(self, current: list[str], found: list[list[Span]]) -> list[Leaf]:
+        """Replace what was found in each of many texts, and what is found then."""
+        leaves = [CLEAN] * len(current)
+        todo = list(range(len(current)))
         for rounds in range(_MAX_ROUNDS):
             if rounds:
                 found = self.find_all([current[i] for i in todo])
@@ -251,9 +262,6 @@ class Rules:
         for i in todo:
             # Still something after all rounds (a pattern that finds its own token's parts): nothing may stay.
             leaves[i] = Leaf(f"[{FIELD}]", leaves[i].counts)
-        for i, text in enumerate(texts):
-            if leaves[i] is CLEAN and current[i] != text:
-                leaves[i] = Leaf(current[i], {})
         return leaves
 
     def _may_find_more(self, text: str, parts: Sequence[str]) -> bool:

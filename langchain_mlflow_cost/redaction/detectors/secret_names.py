@@ -225,7 +225,7 @@ _FEWEST_MIXED = 8
 def _is_mixed_password(value: str) -> bool:
     """Say whether a value has all that a form asks of a password, and is no file, place or number of a thing."""
     return (
-        _FEWEST_MIXED <= len(value)
+        len(value) >= _FEWEST_MIXED
         and value[0].isalnum()
         and any(map(str.isupper, value))
         and any(map(str.islower, value))

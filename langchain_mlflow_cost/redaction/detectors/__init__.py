@@ -57,7 +57,7 @@ from langchain_mlflow_cost.redaction.detectors.view import (
     Span,
     View,
 )
-from langchain_mlflow_cost.redaction.re2_search import any_of, byte_pattern, is_in
+from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,9 +166,13 @@ NATIONAL_ENTITIES: dict[str, Entity] = {
     name: Entity(row.what, finder(name), row.examples, ()) for name, row in NATIONAL.items()
 }
 
-# What all searches look for but that for names: a short text rarely has any of it. In a long one all together are
+# What all patterns look for but that for names: a short text rarely has any of it. In a long one all together are
 # slower than each by itself, and with the names slower in any: what has been seen so far of each makes one state.
-_ANCHORS = any_of(STARTS, SIGNS, NUMBER_RUN, byte_pattern("@"))
+_ANCHORS_BUT_NUMBERS = any_of(STARTS, SIGNS)
+_ANCHORS = any_of(STARTS, SIGNS, NUMBER_RUN)
+_OF_NUMBERS = frozenset({"CREDIT_CARD", "IP_ADDRESS", "US_SSN", "PHONE_NUMBER"})
+"""Those that are looked for where digits stand in a row: where none of them is asked for, an order's number, as in most
+messages to a support, is none of what all others begin with."""
 _OTHER_LETTERS = OtherLetters(OTHER_PASSWORDS)
 
 _RANK = {name: rank for rank, name in enumerate((*NATIONAL_ENTITIES, *ENTITIES))}
@@ -209,6 +213,7 @@ class Scanner:
         chosen = frozenset(entities)
         self._short = short
         self._has_national = not chosen.isdisjoint(NATIONAL_ENTITIES)
+        self._anchors = _ANCHORS_BUT_NUMBERS if chosen.isdisjoint(_OF_NUMBERS) else _ANCHORS
         self._finders = [
             entity.find for name, entity in (*ENTITIES.items(), *NATIONAL_ENTITIES.items()) if name in chosen
         ]
@@ -252,9 +257,9 @@ class Scanner:
         is_plain, has_names = False, True
         if len(text) <= self._short:
             data = text.encode("ascii", "replace")
-            is_plain = not is_in(_ANCHORS, data)
+            is_plain = not is_in(self._anchors, data)
             has_names = is_in(NAME_ANCHORS, data)
-            if is_plain and not (has_names or foreign or self._has_national):
+            if is_plain and not (has_names or foreign or self._has_national or b"@" in data):
                 return []  # most texts
         view = View(text, self._short)
         view.is_plain = is_plain

@@ -97,7 +97,7 @@ class View:
         self.tokens: re.Pattern[bytes] | None = None
         """What stands for a value that went before: it says nothing of what stands beside it."""
         self.is_plain = False
-        """Whether it is known that there is nothing in it but what a name may announce, here or in another script."""
+        """Whether it is known that nothing is in it but at signs, and what a name may announce in any script."""
         self.has_names = True
         """Whether a name that announces a credential may be in it, or one of a column."""
         self.has_foreign = True

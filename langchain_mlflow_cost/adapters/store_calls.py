@@ -201,9 +201,9 @@ class StoreCalls:
             for span in spans:
                 self._pending.setdefault(span.trace_id, set()).add(number)
 
-    def log_spans(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
-        """In the exporter's place: store spans."""
-        self._make(self._batch(spans, partial(self._store_spans, experiment_id, spans, workspace)))
+    def log_spans(self, experiment_id: str, spans: list[Any], *further: Any, **named: Any) -> None:
+        """In the exporter's place: store spans, with whatever else it hands over (3.18: which traces are remote)."""
+        self._make(self._batch(spans, partial(self._store_spans, experiment_id, spans, *further, **named)))
 
     def log_again(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
         """Store spans of one trace that were changed after they had ended.
@@ -226,13 +226,13 @@ class StoreCalls:
         number = self._expected.pop(id(spans))
         return _Call(make, len(spans), list({span.trace_id for span in spans}), number)
 
-    def log_trace(self, trace: Any, prompts: Any, workspace: str | None = None) -> None:
-        """In the exporter's place: store the end of a trace, after its spans."""
+    def log_trace(self, trace: Any, *further: Any, **named: Any) -> None:
+        """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
         trace_id = trace.info.trace_id
 
         def in_order() -> None:
             self._wait_for_spans(trace_id, before=sys.maxsize)
-            self._store_end(trace, prompts, workspace)
+            self._store_end(trace, *further, **named)
 
         self._make(_Call(in_order, 0, [trace_id]))
 

@@ -31,6 +31,7 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.client import TracingClient
+from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking.default_experiment import registry as experiments
 from mlflow.tracking.default_experiment.databricks_notebook_experiment_provider import (
@@ -528,6 +529,32 @@ def test_export_names_exist(exported_in_threads: str) -> None:
 def test_version_of_a_server_is_remembered() -> None:
     """What a server did not say is remembered too, until it is forgotten on purpose."""
     assert callable(RestStore._get_server_version.cache_clear)
+
+
+def test_what_the_exporter_hands_over(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a later MLflow's exporter hands its own functions reaches them: 3.18 also says which traces are remote."""
+    told: list[Any] = []
+
+    def taking_more(original: Any) -> Any:
+        def call(self: Any, *args: Any, later: Any = None, **named: Any) -> None:
+            told.append(later)
+            original(self, *args, **named)
+
+        return call
+
+    for name in ("_log_spans", "_log_trace"):
+        monkeypatch.setattr(MlflowV3SpanExporter, name, taking_more(getattr(MlflowV3SpanExporter, name)))
+    mlflow.tracing.reset()
+    with mlflow.start_span("a") as span:
+        export_queue.backlogs_of(spans.otel(span))
+    exporter = provider.provider.get()._active_span_processor._span_processors[-1].span_exporter
+    stored = mlflow.get_trace(span.trace_id)
+    exporter._log_spans(stored.info.experiment_id, [span], later=span.trace_id)
+    exporter._log_trace(stored, [], later="end")
+    exporter.lmc_calls.drain()
+
+    assert exporter._log_spans == exporter.lmc_calls.log_spans
+    assert told == [None, None, span.trace_id, "end"]
 
 
 def test_limits_of_the_queues(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,15 @@ class Marks:
             _cover(steps, firsts[self._found(_UNIT, whole)], length)
         return np.cumsum(steps[:-1], dtype=np.int32) > 0
 
+    @property
+    def knows_files(self) -> bool:
+        """Whether there may be pieces of files among them."""
+        return len(self._known) > 0
+
     def found_files(self, codes: Codes) -> Positions:
         """Letters at which a piece of a file begins."""
         short = hashes_of(codes, SHINGLE)
-        shared = np.nonzero(short % np.uint64(_FILE_SHARE) == 0)[0]
+        shared = np.nonzero(short % np.uint64(FILE_SHARE) == 0)[0]
         return shared[self._found(_FILE, short[shared])]
 
 
@@ -145,7 +150,7 @@ class Index:
         self.lengths: set[int] = set()
         """How long those are."""
         self.files = Known()
-        """One in `_FILE_SHARE` of the runs of `SHINGLE` letters of files in base64."""
+        """One in `FILE_SHARE` of the runs of `SHINGLE` letters of files in base64."""
         self.short: dict[int, Known] = {}
         """Whole strings shorter than `SHINGLE`, by their length."""
 
@@ -155,9 +160,14 @@ class Index:
     def add_file(self, text: str) -> None:
         """Remember a file by its base64."""
         short = hashes_of(letters_of(characters(text))[0].codes, SHINGLE)
-        shared = short[short % np.uint64(_FILE_SHARE) == 0]
+        shared = short[short % np.uint64(FILE_SHARE) == 0]
         self.files.add(shared)
         self.marks.add(_FILE, shared)
+
+    @property
+    def knows_files(self) -> bool:
+        """Whether it was given any."""
+        return len(self.files) > 0
 
     def found_files(self, codes: Codes) -> Positions:
         """Letters at which a piece of a file begins."""
@@ -366,7 +376,7 @@ def _cover_widely(steps: NDArray[np.int32], starts: Positions, length: int, marg
     np.add.at(steps, np.minimum(starts + length + margin, len(steps) - 1), -1)
 
 
-_FILE_SHARE: Final = 16
+FILE_SHARE: Final = 16
 BREAK: Final = 0xE001
 """Stands between letters that are not neighbours."""
 _BETWEEN = re.compile(r"</?[A-Za-z!][^<>]{0,200}>|(?<![^\W_])\d+(?:[.,]\d+)*(?![^\W_])")

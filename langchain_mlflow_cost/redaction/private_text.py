@@ -38,6 +38,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.redaction.json_tokens import json_tokens
 from langchain_mlflow_cost.redaction.letters import DENSE_FROM, Letters, characters, letters_of, text_of
 from langchain_mlflow_cost.redaction.ordinary import is_program_name
+from langchain_mlflow_cost.redaction.private_files import is_mostly_known, written_files
 from langchain_mlflow_cost.redaction.private_index import BREAK, SHORTEST, Index, Marks, Spans, without_breaks
 from langchain_mlflow_cost.redaction.shingles import SHINGLE
 
@@ -78,9 +79,8 @@ class _View(NamedTuple):
     """Which of them each letter is."""
 
 
-def _views(text: str, keys: Spans | None) -> Iterator[_View]:
+def _views(seen: Letters, keys: Spans | None) -> Iterator[_View]:
     """A text as its letters; those around tags and numbers without these; and what it says in base64."""
-    seen = characters(text)
     letters, at = letters_of(seen)
     main = _view(seen, letters, at)
     yield main
@@ -253,6 +253,13 @@ class PrivateText:
                 self._forget_answers()
                 self._index.add_file(text)
 
+    def holds_file(self, content: bytes) -> bool:
+        """Whether most of a file is of private ones: such a one with other words about it, or a piece of one."""
+        with self._lock:
+            self._index.settle()
+            known = _with_files(self._index, self._marks)
+        return bool(known) and is_mostly_known(content, known)
+
     def add_variants(self, variant_of: Callable[[str], str | None]) -> None:
         """Remember each text also as it looks after something was done to it, such as a redaction."""
         for text in list(self._seen):
@@ -326,7 +333,8 @@ def _letters_before_cut(text: str, view: _View) -> int:
 
 
 def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) -> Spans:
-    views = list(_views(text, keys))
+    seen = characters(text)
+    views = list(_views(seen, keys))
     # One search for all: each has a price of its own.
     codes = np.concatenate([part for view in views for part in (view.codes, [BREAK])]).astype(np.uint32)
     starts, ends = (np.concatenate([part for view in views for part in (view[field], [0])]) for field in (1, 2))
@@ -345,7 +353,11 @@ def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) 
     inside = index.covered(codes, is_open, is_bounded, _letters_before_cut(text, views[0]))
     for each in marks:
         inside |= each.covered(codes)
-    files = _files(text, starts, [*index.found_files(codes), *(at for each in marks for at in each.found_files(codes))])
+    known = _with_files(index, marks)
+    files: Spans = []
+    if known:
+        files += _files(text, starts, [at for each in known for at in each.found_files(codes)])
+        files += written_files(seen, views[0].plain, known)
     if not inside.any() and not files:
         return []
     inside &= codes != BREAK
@@ -359,6 +371,11 @@ def _found(text: str, index: Index, marks: Sequence[Marks], keys: Spans | None) 
         else:
             apart.append((first, last))
     return apart
+
+
+def _with_files(index: Index, marks: Sequence[Marks]) -> list[Index | Marks]:
+    sources: tuple[Index | Marks, ...] = (index, *marks)
+    return [each for each in sources if each.knows_files]
 
 
 _SAME_SENTENCE: Final = frozenset("'\u2019-/&")

@@ -128,6 +128,11 @@ def _hear(state: SpanState, key: str, value: Any) -> None:
         state.trace.declared.update(declared_names(value if key in _DEFINITIONS else {"tools": value["tools"]}))
     if isinstance(value, dict) and key == SpanAttributeKey.INPUTS:
         value = list(value.values())  # else by the names of a function's parameters
+    hear(state, value)
+
+
+def hear(state: SpanState, value: Any) -> None:
+    """Remember what a span in a private node holds, but for what the node was given: see `settle_hearing`."""
     given = frozenset() if state.owner is None else state.owner.was_given
     session_of(state).remember_private(value, given=given, unsure=state.unsure)
 

@@ -29,7 +29,7 @@ from langchain_mlflow_cost.adapters.spans import (
 from langchain_mlflow_cost.adapters.trace_info import exports_metrics
 from langchain_mlflow_cost.redaction.private_json import FIELD_NAMES, without_private_text
 from langchain_mlflow_cost.tracing import other_libraries, outliving
-from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, settle_hearing
+from langchain_mlflow_cost.tracing.admission import admit_attributes, admit_value, hear, settle_hearing
 from langchain_mlflow_cost.tracing.beside import clean_name, clean_trace_info, without_private
 from langchain_mlflow_cost.tracing.judging import JUDGING
 from langchain_mlflow_cost.tracing.late import ending_late
@@ -67,6 +67,7 @@ def end(span: GuardedSpan, end_time: int | None) -> None:
             other_libraries.count_span(span)
         except Exception as error:  # noqa: BLE001 - a call that cannot be counted must not cost its span
             log.warning("langchain_mlflow_cost could not price a call of another library (%s)", type(error).__name__)
+    _hear_files(span)
     settle_hearing(state)
     with trace.lock:
         if state.is_held or state.is_final:
@@ -107,6 +108,7 @@ def release(trace: Trace, *, last: GuardedSpan | None = None, end_time: int | No
         still_open = [span for span in trace.open_spans if not span.lmc_state.is_held and span is not last]
     for span in still_open:
         # One that nobody ends: another library's stream that was left half read.
+        _hear_files(span)
         settle_hearing(span.lmc_state)
     sessions = list(trace.private_sessions())
     if sessions:
@@ -123,6 +125,16 @@ def release(trace: Trace, *, last: GuardedSpan | None = None, end_time: int | No
         _hand_on(last, end_time)
     for session in sessions:
         session.text.forget_answers()
+
+
+def _hear_files(span: GuardedSpan) -> None:
+    """What a span in a private node has as files is private, too: MLflow takes them out before the guard sees them."""
+    state = span.lmc_state
+    if state.policy.log_prompts or not state.is_foreign:
+        return
+    live = live_span(span)
+    if live is not None:
+        hear(state, [attachment.content_bytes for attachment in attachments_of(live).values()])
 
 
 def _remember_redacted(private: PrivateText, spans: Sequence[GuardedSpan]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from base64 import b64encode
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,13 @@ _NOTHING: frozenset[str] = frozenset()
 def given_strings(value: Any) -> frozenset[str]:
     """The strings in what a node was given; none if it cannot be read, so that all that it returns is new."""
     try:
-        return frozenset(told.text for told in private_strings(value))
+        texts = set()
+        for told in private_strings(value):
+            texts.add(told.text)
+            if told.kind == "file":
+                # It is known again however it is written.
+                texts.add(b64encode(told.data).decode())
+        return frozenset(texts)
     except Exception:  # noqa: BLE001 - objects of the user's may raise anything
         return _NOTHING
 
@@ -138,8 +145,8 @@ class Session:
                 self.text.add(each)
 
     def holds_file(self, content: bytes) -> bool:
-        """Whether a model in a private node was told or gave this file."""
-        return bool(self._files) and _digest(content) in self._files
+        """Whether a model in a private node was told or gave this file, or another worker says so of most of it."""
+        return (bool(self._files) and _digest(content) in self._files) or self.text.holds_file(content)
 
 
 def _digest(content: bytes) -> bytes:

@@ -40,6 +40,7 @@ from langchain_mlflow_cost.redaction.letters import DENSE_FROM, Letters, charact
 from langchain_mlflow_cost.redaction.ordinary import is_program_name
 from langchain_mlflow_cost.redaction.private_files import is_mostly_known, written_files
 from langchain_mlflow_cost.redaction.private_index import BREAK, SHORTEST, Index, Marks, Spans, without_breaks
+from langchain_mlflow_cost.redaction.private_values import written_values
 from langchain_mlflow_cost.redaction.shingles import SHINGLE
 
 if TYPE_CHECKING:
@@ -238,8 +239,12 @@ class PrivateText:
             tokens = json_tokens(text)
             if tokens is None:
                 self._index.add(text)
-                return
-            self._index.add_json(text, tokens)
+            else:
+                self._index.add_json(text, tokens)
+        if tokens is None:
+            for value in written_values(text):
+                self.add(value)
+            return
         for token in tokens:
             said = token.said(text)
             if token.kind == "value" or (token.kind == "key" and not is_program_name(said)):

@@ -48,6 +48,8 @@ _DIGITS_ONLY = frozenset({"PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE", 
 _HIDES_HALF = 9
 _KEEPS_LAST_FOUR = frozenset({"PHONE_NUMBER", "CREDIT_CARD"})
 _LONGEST_TOKEN = 64 + 20
+# No entity is so few letters and nothing else.
+_LONGEST_WORD = 12
 # Names of fields that are remembered, so that ids which are used as names do not pile up.
 _LONGEST_NAME, _MOST_NAMES = 64, 10_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -174,9 +176,15 @@ class Rules:
 
     def find_all(self, texts: Sequence[str]) -> list[list[Span]]:
         """Find everything in each of many texts, which costs less than one by one; as plain tuples."""
-        # Of a graph's strings, most that are new are ids.
+        # Of a graph's strings, most that are new are ids, and words such as a role's name.
         lengths, is_id = detectors.LENGTHS_OF_IDS, detectors.is_id
-        scanned = ["" if len(text) in lengths and is_id(text) else text for text in texts]
+        scanned = [
+            ""
+            if (len(text) in lengths and is_id(text))
+            or (len(text) <= _LONGEST_WORD and text.isalpha() and text.isascii())
+            else text
+            for text in texts
+        ]
         found = _found_in_each(self._scanner, scanned) if self._scanner else [[] for _ in texts]
         if self._patterns or self._more:
             for text, here in zip(texts, found, strict=True):

@@ -47,6 +47,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     name_kind,
     plain_name,
 )
+from langchain_mlflow_cost.redaction.detectors.urls import may_name_user
 from langchain_mlflow_cost.redaction.detectors.view import (
     NAME_ANCHORS,
     NUMBER_RUN,
@@ -213,6 +214,7 @@ class Scanner:
         chosen = frozenset(entities)
         self._short = short
         self._has_national = not chosen.isdisjoint(NATIONAL_ENTITIES)
+        self._has_at_signs: Callable[[bytes], bool] = _has_at_sign if "EMAIL_ADDRESS" in chosen else may_name_user
         self._anchors = _ANCHORS_BUT_NUMBERS if chosen.isdisjoint(_OF_NUMBERS) else _ANCHORS
         self._finders = [
             entity.find for name, entity in (*ENTITIES.items(), *NATIONAL_ENTITIES.items()) if name in chosen
@@ -259,7 +261,7 @@ class Scanner:
             data = text.encode("ascii", "replace")
             is_plain = not is_in(self._anchors, data)
             has_names = is_in(NAME_ANCHORS, data)
-            if is_plain and not (has_names or foreign or self._has_national or b"@" in data):
+            if is_plain and not (has_names or foreign or self._has_national or self._has_at_signs(data)):
                 return []  # most texts
         view = View(text, self._short)
         view.is_plain = is_plain
@@ -275,6 +277,10 @@ class Scanner:
         if found and may_be_in_picture(found, view.ascii, view.bytes) and (kept := pictures(view.ascii, view.bytes)):
             found = outside(found, kept)
         return without_overlaps(found) if found else []
+
+
+def _has_at_sign(data: bytes) -> bool:
+    return b"@" in data
 
 
 # A name that holds more, such as a `=`, is a text that was made a key.

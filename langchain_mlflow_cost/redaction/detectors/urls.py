@@ -71,6 +71,11 @@ def _secret_at(view: View, start: int, found: list[Span]) -> int:
     return match.end()
 
 
+def may_name_user(data: bytes) -> bool:
+    """Say whether a user and a password may stand before an at sign: in a URL, or in a driver's address."""
+    return b"@" in data and (b"://" in data or b"@tcp(" in data or b"@unix(" in data)
+
+
 _LONGEST_DRIVER = 200
 _BEFORE_DRIVER = " \t\r\n\x1f\"'`=(/"
 

@@ -260,9 +260,11 @@ class Scanner:
         if len(text) <= self._short:
             data = text.encode("ascii", "replace")
             is_plain = not is_in(self._anchors, data)
-            has_names = is_in(NAME_ANCHORS, data)
-            if is_plain and not (has_names or foreign or self._has_national or self._has_at_signs(data)):
-                return []  # most texts
+            if is_plain:
+                # In another text they are looked for in any case, once.
+                has_names = is_in(NAME_ANCHORS, data)
+                if not (has_names or foreign or self._has_national or self._has_at_signs(data)):
+                    return []  # most texts
         view = View(text, self._short)
         view.is_plain = is_plain
         view.has_names = has_names

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from decimal import Decimal
 from typing import Any
 
+import anthropic
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
@@ -164,14 +166,18 @@ def test_priority_tier_costs_the_standard_price() -> None:
     assert Decimal("0.0045") == till.total()
 
 
-# langchain-anthropic 1.0 does not know the parameter, passes it on all the same, and warns.
-@pytest.mark.filterwarnings("ignore:.*inference_geo")
+ONLY_US: dict[str, Any] = {"inference_geo": "us"}
+if "inference_geo" not in inspect.signature(anthropic.resources.Messages.create).parameters:
+    # How it is said with a client that does not know the parameter.
+    ONLY_US = {"model_kwargs": {"extra_body": ONLY_US}}
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_us_only_inference_costs_a_tenth_more(stream: bool) -> None:
     """`inference_geo: us` multiplies the tokens' price by 1.1; a stream does not tell it, the request does."""
     body = message(OPUS, usage(1000, 100, inference_geo="us"))
     with replay(Reply(events=events(body)) if stream else Reply(body)) as url:
-        till = say(ChatAnthropic(model=OPUS, base_url=url, api_key="x", inference_geo="us"), "Hi", stream=stream)
+        till = say(ChatAnthropic(model=OPUS, base_url=url, api_key="x", **ONLY_US), "Hi", stream=stream)
 
     # Opus 4.8: 5 in, 25 out. (1000 * 5e-6 + 100 * 25e-6) * 1.1
     assert Decimal("0.00825") == till.total()

@@ -31,6 +31,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"),
 ]
 
+tells_of_errors_in_streams = pytest.mark.skipif(
+    'metadata["body"] = None' not in inspect.getsource(chat_models._generate_response_from_error),
+    reason="this langchain-core fails itself where an answer that breaks off is being streamed, and tells nobody of the end",
+)
+
 
 class Weather(pydantic.BaseModel):
     """The weather in a town."""
@@ -244,10 +249,7 @@ def test_cancelled_call_keeps_what_was_reported() -> None:
     assert (50_000, True, Decimal("0.042")) == (call.input_tokens, call.estimated, call.input_usd)
 
 
-@pytest.mark.skipif(
-    'metadata["body"] = None' not in inspect.getsource(chat_models._generate_response_from_error),
-    reason="this langchain-core fails itself where an answer that breaks off is being streamed, and tells nobody of the end",
-)
+@tells_of_errors_in_streams
 def test_stream_left_after_its_end_is_not_estimated() -> None:
     """A stream that had told its usage and its end is exact, whoever lets go of it."""
     stop = {"stop_reason": "end_turn", "stop_sequence": None}
@@ -389,25 +391,42 @@ def test_call_that_breaks_before_its_answer_costs_its_prompt(streams: bool, sent
     assert 250 <= call.input_tokens <= 400
 
 
-def test_stream_that_fails_after_its_first_event_costs_its_prompt() -> None:
-    """A stream that has begun without a word and then says that it failed: the prompt was read."""
-    role = chunks("gpt-4o", None).events[0]
-    failed = {"error": {"message": "The server had an error", "type": "server_error"}}
-    with replay(Reply(events=[role, failed])) as url:
-        (first,) = fail(gpt(url, stream_usage=True), openai.APIError, PROMPT, stream=True).calls
-    with replay(Reply(events=[START, BLOCK, OVERLOADED])) as url:
-        (second,) = fail(claude(url), anthropic.APIStatusError, PROMPT, stream=True).calls
+FAILED_LATER = [
+    pytest.param(
+        lambda url: gpt(url, stream_usage=True),
+        [chunks("gpt-4o", None).events[0], {"error": {"message": "The server had an error", "type": "server_error"}}],
+        openai.APIError,
+        id="openai",
+    ),
+    pytest.param(claude, [START, BLOCK, OVERLOADED], anthropic.APIStatusError, id="anthropic", marks=tells_of_errors_in_streams),
+]  # fmt: skip
 
-    for call in (first, second):
-        assert (True, 0) == (call.estimated, call.output_tokens)
-        assert 250 <= call.input_tokens <= 400
+
+@pytest.mark.parametrize(("client", "events", "error"), FAILED_LATER)
+def test_stream_that_fails_after_its_first_event_costs_its_prompt(
+    client: Any, events: list[Any], error: type[BaseException]
+) -> None:
+    """A stream that has begun without a word and then says that it failed: the prompt was read."""
+    with replay(Reply(events=events)) as url:
+        (call,) = fail(client(url), error, PROMPT, stream=True).calls
+
+    assert (True, 0) == (call.estimated, call.output_tokens)
+    assert 250 <= call.input_tokens <= 400
+
+
+@pytest.mark.parametrize(("client", "events", "error"), FAILED_LATER)
+def test_stream_whose_first_event_is_an_error_costs_nothing(
+    client: Any, events: list[Any], error: type[BaseException]
+) -> None:
+    """Nobody read the prompt."""
+    with replay(Reply(events=events[-1:])) as url:
+        assert [] == fail(client(url), error, PROMPT, stream=True).calls
 
 
 def test_refused_stream_costs_nothing() -> None:
-    """An error instead of the first event, a refused connection, a status of 4xx or 5xx: nobody read the prompt."""
+    """A refused connection, a status of 4xx or 5xx: nobody read the prompt."""
     calls = []
     for reply in (
-        Reply(events=[OVERLOADED]),
         Reply({"error": {"message": "slow down"}}, status=429),
         Reply({"error": {"message": "no"}}, status=500),
     ):

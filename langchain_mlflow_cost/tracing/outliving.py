@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import Future
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,21 +62,35 @@ def _is_at_work_in(trace: Trace, innermost: FrameType) -> bool:
         stack.append(frame)
         frame = frame.f_back
     started = False
-    for frame in reversed(stack[-_OUTERMOST:]):
+    outermost = stack[-_OUTERMOST:]
+    for frame in reversed(outermost):
         if not frame.f_globals.get("__name__", "").startswith(_STARTERS):
             # The work itself: not the pool's own business before and after it.
             return started
         started = started or any(map(functools.partial(_leads_to, trace), _held_by(frame)))
-    return False
+    # The work is not on the stack: it has not begun, or is over.
+    return started and any(_is_to_come(trace, value) for frame in outermost for value in list(frame.f_locals.values()))
+
+
+def _is_to_come(trace: Trace, value: Any) -> bool:
+    """Whether a thread, or a pool's item, has work in a trace's context in hand: both let go of it afterwards."""
+    future = getattr(value, "future", None)
+    if not isinstance(value, threading.Thread) and (not isinstance(future, Future) or future.done()):
+        return False
+    return any(map(functools.partial(_leads_to, trace), _parts_of(value)))
 
 
 def _held_by(frame: FrameType) -> Iterator[Any]:
     """What a function that starts a thread's work has in its hands, one step inside its objects."""
     for value in list(frame.f_locals.values()):
         yield value
-        for name in ("fn", "args", "kwargs", "task", "_target", "_args", "_otel_context"):
-            with contextlib.suppress(Exception):  # any object may stand there
-                yield getattr(value, name)
+        yield from _parts_of(value)
+
+
+def _parts_of(value: Any) -> Iterator[Any]:
+    for name in ("fn", "args", "kwargs", "task", "_target", "_args", "_otel_context"):
+        with contextlib.suppress(Exception):  # any object may stand there
+            yield getattr(value, name)
 
 
 def _leads_to(trace: Trace, value: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from langchain_mlflow_cost import MlflowCostHandler, limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from leaks import Sinks
 
@@ -98,11 +100,36 @@ def _in_langchains_pool(work: Callable[[], None]) -> None:
     pool.shutdown(wait=False)
 
 
+def _in_hand(story: Story, config: Any) -> None:
+    """A pool's thread has taken the work, and not begun it, when the invocation ends: it waits for the future's lock."""
+    pool, go_on = ThreadPoolExecutor(1), threading.Event()
+
+    def hold(future: Future[None]) -> None:
+        with future._condition:
+            go_on.set()
+            story.over.wait(20)
+
+    def quiet(_: Any) -> Any:
+        pool.submit(go_on.wait, 20)
+        threading.Thread(target=hold, args=(pool.submit(copy_context().run, story.late),)).start()
+        assert within(10, lambda: any(_is_taking(frame) for frame in sys._current_frames().values()))
+        return {}
+
+    graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+    story.over.set()
+    pool.shutdown(wait=False)
+
+
+def _is_taking(frame: FrameType | None) -> bool:
+    return frame is not None and (frame.f_code.co_name == "set_running_or_notify_cancel" or _is_taking(frame.f_back))
+
+
 WAYS: dict[str, Callable[[Story, Any], None]] = {
     "cancelled ainvoke": cancelled_ainvoke,
     "thread": _left_behind(_in_a_thread),
     "pool": _left_behind(_in_a_pool),
     "LangChain's pool": _left_behind(_in_langchains_pool),
+    "in a pool's hands": _in_hand,
 }
 
 

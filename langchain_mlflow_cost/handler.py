@@ -470,8 +470,11 @@ class MlflowCostHandler(BaseCallbackHandler):
             return
         generations = response.generations
         self._recorder.remember_private(run, response)
-        result = call_result(run.call.request, generations, response.llm_output)
-        self._recorder.write_call(run, run.call.settle_answer(result, generations))
+        call = run.call
+        if call is None:
+            return  # another thread has ended it meanwhile, with the invocation above it, and counted it
+        result = call_result(call.request, generations, response.llm_output)
+        self._recorder.write_call(run, call.settle_answer(result, generations))
         self._recorder.end(run, error=None, outputs=response, has_outputs=True)
 
     @_open_to_failure

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import sys
 import threading
 import time
 import weakref
 from concurrent.futures import Future
 from contextvars import Context, ContextVar
+from itertools import islice
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.limits import limits
@@ -31,6 +34,8 @@ _inside: ContextVar[weakref.ref[Trace] | None] = ContextVar("langchain_mlflow_co
 _LOOK_EVERY_S: Final = 0.05
 _OUTERMOST: Final = 8
 """So many functions at the bottom of a stack may be those that started the thread's work."""
+_MOST_QUEUED: Final = 1_000
+"""Of what waits in a pool's queue, so much is looked at."""
 _STARTERS: Final = ("threading", "concurrent.futures", "opentelemetry.instrumentation.threading", "wrapt")
 """Modules of those functions."""
 
@@ -69,7 +74,7 @@ def _is_at_work_in(trace: Trace, innermost: FrameType) -> bool:
             return started
         started = started or any(map(functools.partial(_leads_to, trace), _held_by(frame)))
     # The work is not on the stack: it has not begun, or is over.
-    return started and any(_is_to_come(trace, value) for frame in outermost for value in list(frame.f_locals.values()))
+    return started and any(_is_to_come(trace, value) for frame in outermost for value in _objects_of(frame))
 
 
 def _is_to_come(trace: Trace, value: Any) -> bool:
@@ -82,9 +87,20 @@ def _is_to_come(trace: Trace, value: Any) -> bool:
 
 def _held_by(frame: FrameType) -> Iterator[Any]:
     """What a function that starts a thread's work has in its hands, one step inside its objects."""
-    for value in list(frame.f_locals.values()):
+    for value in _objects_of(frame):
         yield value
         yield from _parts_of(value)
+
+
+def _objects_of(frame: FrameType) -> Iterator[Any]:
+    """Its variables, and what waits in a pool's queue, whose thread may be new, or busy, or not awake yet."""
+    for value in list(frame.f_locals.values()):
+        yield value
+        for queue in (value, *getattr(value, "_args", ())) if isinstance(value, threading.Thread) else (value,):
+            if isinstance(queue, SimpleQueue):
+                # It cannot be read without taking from it: a list up to Python 3.12, its items from then on.
+                for inside in gc.get_referents(queue):
+                    yield from islice(inside, _MOST_QUEUED) if isinstance(inside, list) else (inside,)
 
 
 def _parts_of(value: Any) -> Iterator[Any]:

@@ -120,6 +120,20 @@ def _in_hand(story: Story, config: Any) -> None:
     pool.shutdown(wait=False)
 
 
+def _in_a_queue(story: Story, config: Any) -> None:
+    """A pool's only thread is busy with something else when the invocation ends."""
+    pool = ThreadPoolExecutor(1)
+
+    def quiet(_: Any) -> Any:
+        pool.submit(lambda: story.over.wait(20))
+        pool.submit(copy_context().run, story.late)
+        return {}
+
+    graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+    story.over.set()
+    pool.shutdown(wait=False)
+
+
 def _is_taking(frame: FrameType | None) -> bool:
     return frame is not None and (frame.f_code.co_name == "set_running_or_notify_cancel" or _is_taking(frame.f_back))
 
@@ -130,6 +144,7 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
     "pool": _left_behind(_in_a_pool),
     "LangChain's pool": _left_behind(_in_langchains_pool),
     "in a pool's hands": _in_hand,
+    "in a pool's queue": _in_a_queue,
 }
 
 

@@ -16,7 +16,7 @@ import time
 import weakref
 from concurrent.futures import Future
 from contextvars import Context, ContextVar
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,24 +57,26 @@ def has_threads(trace: Trace, *, but_daemons: bool = False) -> bool:
     if but_daemons:
         left_out |= {thread.ident for thread in threading.enumerate() if thread.daemon and thread.ident is not None}
     frames = sys._current_frames()  # noqa: SLF001 - CPython's documented way to other threads
-    return any(ident not in left_out and _is_at_work_in(trace, frame) for ident, frame in frames.items())
+    queues: set[int] = set()
+    return any(ident not in left_out and _is_at_work_in(trace, frame, queues) for ident, frame in frames.items())
 
 
-def _is_at_work_in(trace: Trace, innermost: FrameType) -> bool:
+def _is_at_work_in(trace: Trace, innermost: FrameType, queues: set[int]) -> bool:
     stack: list[FrameType] = []
     frame: FrameType | None = innermost
     while frame is not None:
         stack.append(frame)
         frame = frame.f_back
-    started = False
-    outermost = stack[-_OUTERMOST:]
-    for frame in reversed(outermost):
+    started, objects = False, list[Any]()
+    for frame in reversed(stack[-_OUTERMOST:]):
         if not frame.f_globals.get("__name__", "").startswith(_STARTERS):
             # The work itself: not the pool's own business before and after it.
             return started
-        started = started or any(map(functools.partial(_leads_to, trace), _held_by(frame)))
+        held = list(_held_by(frame, queues))
+        started = started or any(map(functools.partial(_leads_to, trace), chain(held, *map(_parts_of, held))))
+        objects += held
     # The work is not on the stack: it has not begun, or is over.
-    return started and any(_is_to_come(trace, value) for frame in outermost for value in _objects_of(frame))
+    return started and any(map(functools.partial(_is_to_come, trace), objects))
 
 
 def _is_to_come(trace: Trace, value: Any) -> bool:
@@ -85,25 +87,25 @@ def _is_to_come(trace: Trace, value: Any) -> bool:
     return any(map(functools.partial(_leads_to, trace), _parts_of(value)))
 
 
-def _held_by(frame: FrameType) -> Iterator[Any]:
-    """What a function that starts a thread's work has in its hands, one step inside its objects."""
-    for value in _objects_of(frame):
-        yield value
-        yield from _parts_of(value)
+def _held_by(frame: FrameType, queues: set[int]) -> Iterator[Any]:
+    """What a function that starts a thread's work has in its hands, and what waits in its pool's queue.
 
-
-def _objects_of(frame: FrameType) -> Iterator[Any]:
-    """Its variables, and what waits in a pool's queue, whose thread may be new, or busy, or not awake yet."""
+    Args:
+        frame: Of that function; the pool's thread may be new, or busy, or not awake yet.
+        queues: Those that were looked into for other threads; this one's is added.
+    """
     for value in list(frame.f_locals.values()):
         yield value
         for queue in (value, *getattr(value, "_args", ())) if isinstance(value, threading.Thread) else (value,):
-            if isinstance(queue, SimpleQueue):
+            if isinstance(queue, SimpleQueue) and id(queue) not in queues:
+                queues.add(id(queue))
                 # It cannot be read without taking from it: a list up to Python 3.12, its items from then on.
                 for inside in gc.get_referents(queue):
                     yield from islice(inside, _MOST_QUEUED) if isinstance(inside, list) else (inside,)
 
 
 def _parts_of(value: Any) -> Iterator[Any]:
+    """What it leads to, one step inside."""
     for name in ("fn", "args", "kwargs", "task", "_target", "_args", "_otel_context"):
         with contextlib.suppress(Exception):  # any object may stand there
             yield getattr(value, name)

@@ -254,7 +254,11 @@ def _generation_info(text: str) -> None:
 
 @hearing("said, llm_output")
 def _llm_output(text: str) -> None:
-    Answering(generation=ChatGeneration(message=AIMessage("fine")), output={"note": text}).invoke("x")
+    # A stream has none, also where somebody else reads the graph's tokens.
+    answering = Answering(
+        generation=ChatGeneration(message=AIMessage("fine")), output={"note": text}, disable_streaming=True
+    )
+    answering.invoke("x")
 
 
 @hearing("said, key of response_metadata", identifier)

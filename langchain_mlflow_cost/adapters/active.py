@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from mlflow.environment_variables import MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT, MLFLOW_USE_DEFAULT_TRACER_PROVIDER
 from mlflow.tracing import provider as mlflow_provider
 from opentelemetry import trace as otel_trace
 from opentelemetry.context import get_value
@@ -31,8 +32,7 @@ def look_up_context() -> None:
     global _stands_apart  # noqa: PLW0603 - one for the process, as the variables are
     try:
         _stands_apart = bool(
-            mlflow_provider.MLFLOW_USE_DEFAULT_TRACER_PROVIDER.get()
-            and not mlflow_provider.MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT.get()
+            MLFLOW_USE_DEFAULT_TRACER_PROVIDER.get() and not MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT.get()
         )
     except ValueError:  # neither true nor false: whatever MLflow makes of it
         _stands_apart = False

@@ -26,4 +26,4 @@ def look_for_runtime_first() -> None:
         return is_in_databricks_runtime() and bool(asked(self))
 
     in_context.lmc_looks_first = True  # type: ignore[attr-defined]
-    DatabricksNotebookExperimentProvider.in_context = in_context
+    DatabricksNotebookExperimentProvider.in_context = in_context  # type: ignore[method-assign]

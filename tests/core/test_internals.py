@@ -76,8 +76,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "context": ("_USER_TRACE_CONTEXT",),
     "propagation": ("_SPAN_KEY",),
     "mlflow_provider": (
-        "MLFLOW_TRACE_PROPAGATE_TO_OTEL_CONTEXT",
-        "MLFLOW_USE_DEFAULT_TRACER_PROVIDER",
         "_get_span_processors",
         "_get_tracer",
         "detach_span_from_context",
@@ -326,7 +324,7 @@ def test_active_span_is_where_mlflow_looks(variables: dict[str, str], store: str
         provider.detach_span_from_context(token)
         assert active.active_in_trace() is active.active_span() is otel_trace.INVALID_SPAN
 
-        token = provider.set_span_in_context(SimpleNamespace(_span=span))  # type: ignore[arg-type]
+        token = provider.set_span_in_context(SimpleNamespace(_span=span))
         assert active.active_in_trace() is span
         active.detach(token)
         assert active.active_in_trace() is provider.get_current_otel_span() is otel_trace.INVALID_SPAN
@@ -723,8 +721,13 @@ def test_mlflow_keeps_its_own_links(store: str) -> None:
 
 def test_notebooks_are_looked_for_in_a_runtime_alone(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no experiment was chosen, MLflow asks its provider for notebooks at each trace."""
-    asked = []
-    monkeypatch.setattr("mlflow.utils.databricks_utils.is_in_databricks_notebook", lambda: bool(asked.append(1)))
+    asked: list[bool] = []
+
+    def is_in_notebook() -> bool:
+        asked.append(True)
+        return False
+
+    monkeypatch.setattr("mlflow.utils.databricks_utils.is_in_databricks_notebook", is_in_notebook)
     monkeypatch.setattr(DatabricksNotebookExperimentProvider, "in_context", NOTEBOOK_IS_AROUND)
 
     experiments.get_experiment_id()

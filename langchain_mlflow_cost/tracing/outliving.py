@@ -32,6 +32,8 @@ _inside: ContextVar[weakref.ref[Trace] | None] = ContextVar("langchain_mlflow_co
 """The held trace that began last in this context or in the one that it is a copy of."""
 
 _LOOK_EVERY_S: Final = 0.05
+_STEP_S: Final = 0.001
+_LOOKS_AFTER_CANCELLATION: Final = 5
 _OUTERMOST: Final = 8
 """So many functions at the bottom of a stack may be those that started the thread's work."""
 _MOST_QUEUED: Final = 1_000
@@ -183,6 +185,20 @@ class _Waiting:
 _waiting = _Waiting()
 
 
+def _goes_on(trace: Trace) -> bool:
+    """Whether threads are at work in a trace, by more than one look: they change hands between two instructions."""
+    if has_threads(trace):
+        # A pool's thread may have handed its result over and be about to go back.
+        time.sleep(_STEP_S)
+        return has_threads(trace)
+    for _ in range(_LOOKS_AFTER_CANCELLATION if trace.was_cancelled else 0):
+        # A pool's thread may have taken what was cancelled from its queue, and wait for its turn to lay hands on it.
+        time.sleep(_STEP_S)
+        if has_threads(trace):
+            return True
+    return False
+
+
 def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
     """Put off the end of a held trace while threads are at work in it; False if there are none.
 
@@ -190,13 +206,10 @@ def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
         trace: Nothing else keeps it open.
         release: Called with it, in another thread, when they are done or `Limits.outliving_s` has passed.
     """
-    if trace.home_threads and has_threads(trace):
-        # A pool's thread may have handed its result over and be about to go back.
-        time.sleep(0.001)
-        if has_threads(trace):
-            trace.is_waiting = True
-            _waiting.add(trace, release)
-            return True
+    if trace.home_threads and _goes_on(trace):
+        trace.is_waiting = True
+        _waiting.add(trace, release)
+        return True
     trace.is_waiting = False
     _waiting.drop(trace)
     return False

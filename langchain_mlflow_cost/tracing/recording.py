@@ -124,6 +124,7 @@ class Recorder:
         """End a run, what is below it first."""
         if error is not None:
             run.note_failure()
+            run.trace.was_cancelled |= isinstance(error, CancelledError)
         below = self._under_way_below(run)
         if run.parent is None:
             for child in below:

@@ -88,6 +88,7 @@ class Trace:
         "roots",
         "stopped_by",
         "trace_id",
+        "was_cancelled",
         "when_at_rest",
     )
 
@@ -115,6 +116,8 @@ class Trace:
         """Its invocations have ended, and threads are still at work in it."""
         self.home_threads: set[int] = set()
         """Where its invocations began."""
+        self.was_cancelled = False
+        """A run of it was told of its cancellation: the thread of a sync node goes on, or has not begun."""
         self.declared: set[str] = set()
         """Names that the program declares: of its nodes, its tools, and the fields of their schemas."""
         self.own_names: set[str] = set()

@@ -139,8 +139,16 @@ _PLACEHOLDER_RUN = byte_pattern(
 )
 
 
+# In what is no longer than a key, it takes less time than RE2 to begin, which lets go of the interpreter's lock: with a
+# hundred threads, each has to wait for its turn again.
+_MAY_BE_FILLED = re.compile(rf"(.)\1{{7}}|{_PLACEHOLDER_WORDS.pattern.decode()}", re.IGNORECASE | re.DOTALL)
+_LONGEST_KEY = 200
+
+
 def is_placeholder_run(value: str) -> bool:
     """Say whether a value is filled up: with equal characters for a third of it, or with words that say so."""
+    if len(value) <= _LONGEST_KEY and not _MAY_BE_FILLED.search(value):
+        return False
     data = value.encode(errors="replace")
     if not is_in(_PLACEHOLDER_RUN, data):
         return False

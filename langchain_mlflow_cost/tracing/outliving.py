@@ -98,12 +98,16 @@ def _held_by(frame: FrameType, queues: set[int]) -> Iterator[Any]:
     """
     for value in list(frame.f_locals.values()):
         yield value
-        for queue in (value, *getattr(value, "_args", ())) if isinstance(value, threading.Thread) else (value,):
+        for queue in (value, *_arguments_of(value)) if isinstance(value, threading.Thread) else (value,):
             if isinstance(queue, SimpleQueue) and id(queue) not in queues:
                 queues.add(id(queue))
                 # It cannot be read without taking from it: a list up to Python 3.12, its items from then on.
                 for inside in gc.get_referents(queue):
                     yield from islice(inside, _MOST_QUEUED) if isinstance(inside, list) else (inside,)
+
+
+def _arguments_of(thread: threading.Thread) -> Iterator[Any]:
+    return chain.from_iterable(part for part in _parts_of(thread) if isinstance(part, tuple))
 
 
 def _parts_of(value: Any) -> Iterator[Any]:

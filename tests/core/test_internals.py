@@ -276,7 +276,7 @@ STANDARD_LIBRARY = {
 """CPython's own, documented for those who need them."""
 BELOW_ADAPTERS = {
     # Read in google-re2 1.1.20251105; `tests/redaction/test_re2_search.py` asks whether they are there.
-    "redaction/re2_search.py": {"_Anchor", "pattern._regexp"},
+    "redaction/re2_search.py": {"_Anchor", "pattern._regexp", "patterns._set"},
     # Read in tiktoken 0.12.
     "pricing/tokenizer.py": {"tiktoken.registry"},
 }

@@ -73,9 +73,10 @@ def _secret_at(view: View, start: int, found: list[Span]) -> int:
 
 def may_name_user(data: bytes) -> bool:
     """Say whether a user and a password may stand before an at sign: in a URL, or in a driver's address."""
-    return b"@" in data and (b"://" in data or b"@tcp(" in data or b"@unix(" in data)
+    return b"@" in data and (b"://" in data or any(driver.encode() in data for driver in _DRIVERS))
 
 
+_DRIVERS = ("@tcp(", "@unix(")
 _LONGEST_DRIVER = 200
 _BEFORE_DRIVER = " \t\r\n\x1f\"'`=(/"
 
@@ -85,7 +86,7 @@ def find_driver_secrets(view: View, found: list[Span]) -> None:
     text = view.ascii
     done = 0
     for at in view.at_signs:
-        if not text.startswith(("@tcp(", "@unix("), at):
+        if not text.startswith(_DRIVERS, at):
             continue
         low = max(done, at - _LONGEST_DRIVER)
         start = max(low, *(text.rfind(one, low, at) + 1 for one in _BEFORE_DRIVER))

@@ -20,6 +20,7 @@ from itertools import chain, islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from langchain_mlflow_cost.adapters.futures import is_done
 from langchain_mlflow_cost.limits import limits
 
 if TYPE_CHECKING:
@@ -28,12 +29,10 @@ if TYPE_CHECKING:
 
     from langchain_mlflow_cost.tracing.trace import Trace
 
-_inside: ContextVar[weakref.ref[Trace] | None] = ContextVar("langchain_mlflow_cost_inside", default=None)
-"""The held trace that began last in this context or in the one that it is a copy of."""
+_inside: ContextVar[tuple[weakref.ref[Trace], ...]] = ContextVar("langchain_mlflow_cost_inside", default=())
+"""The traces that began in this context or in one that it is a copy of, and have not left yet."""
 
 _LOOK_EVERY_S: Final = 0.05
-_STEP_S: Final = 0.001
-_LOOKS_AFTER_CANCELLATION: Final = 5
 _OUTERMOST: Final = 8
 """So many functions at the bottom of a stack may be those that started the thread's work."""
 _MOST_QUEUED: Final = 1_000
@@ -43,9 +42,14 @@ _STARTERS: Final = ("threading", "concurrent.futures", "opentelemetry.instrument
 
 
 def enter(trace: Trace) -> None:
-    """Note that what is started from here on, in this context and in copies of it, is inside a held trace."""
+    """Note that what is started from here on, in this context and in copies of it, is inside a trace."""
+    known = _inside.get()
+    if any(each() is trace for each in known):
+        return  # This is home, or one of the threads that the trace waits for.
     trace.home_threads.add(threading.get_ident())
-    _inside.set(weakref.ref(trace))
+    # A thread that outlives one trace may begin another.
+    before = [each for each in known if (other := each()) is not None and not other.is_released]
+    _inside.set((*before, weakref.ref(trace)))
 
 
 def has_threads(trace: Trace, *, but_daemons: bool = False) -> bool:
@@ -84,7 +88,10 @@ def _is_at_work_in(trace: Trace, innermost: FrameType, queues: set[int]) -> bool
 def _is_to_come(trace: Trace, value: Any) -> bool:
     """Whether a thread, or a pool's item, has work in a trace's context in hand: both let go of it afterwards."""
     future = getattr(value, "future", None)
-    if not isinstance(value, threading.Thread) and (not isinstance(future, Future) or future.done()):
+    if isinstance(future, Future):
+        if is_done(future):
+            return False
+    elif not isinstance(value, threading.Thread):
         return False
     return any(map(functools.partial(_leads_to, trace), _parts_of(value)))
 
@@ -124,8 +131,7 @@ def _leads_to(trace: Trace, value: Any) -> bool:
         value = pending.pop()
         looked_at += 1
         if isinstance(value, Context):
-            known = value.get(_inside)
-            if known is not None and known() is trace:
+            if any(known() is trace for known in value.get(_inside, ())):
                 return True
         elif isinstance(value, functools.partial):
             pending += [value.func, *value.args]
@@ -189,20 +195,6 @@ class _Waiting:
 _waiting = _Waiting()
 
 
-def _goes_on(trace: Trace) -> bool:
-    """Whether threads are at work in a trace, by more than one look: they change hands between two instructions."""
-    if has_threads(trace):
-        # A pool's thread may have handed its result over and be about to go back.
-        time.sleep(_STEP_S)
-        return has_threads(trace)
-    for _ in range(_LOOKS_AFTER_CANCELLATION if trace.was_cancelled else 0):
-        # A pool's thread may have taken what was cancelled from its queue, and wait for its turn to lay hands on it.
-        time.sleep(_STEP_S)
-        if has_threads(trace):
-            return True
-    return False
-
-
 def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
     """Put off the end of a held trace while threads are at work in it; False if there are none.
 
@@ -210,10 +202,13 @@ def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
         trace: Nothing else keeps it open.
         release: Called with it, in another thread, when they are done or `Limits.outliving_s` has passed.
     """
-    if trace.home_threads and _goes_on(trace):
-        trace.is_waiting = True
-        _waiting.add(trace, release)
-        return True
+    if trace.home_threads and has_threads(trace):
+        # A pool's thread may have handed its result over and be about to go back.
+        time.sleep(0.001)
+        if has_threads(trace):
+            trace.is_waiting = True
+            _waiting.add(trace, release)
+            return True
     trace.is_waiting = False
     _waiting.drop(trace)
     return False

@@ -115,17 +115,18 @@ class Place:
     def is_over(self) -> bool | None:
         """Whether the function that the run began in has been left, whoever asks; None where nobody knows.
 
-        A cancelled call of a model is told no end. A generator may be read on, as long as somebody has it.
+        A cancelled call of a model is told no end. A generator that nobody reads now may be read on, as long as
+        somebody has it.
         """
         frame = self.frame
         if frame is None:
             return True if self._has_returned else None
         if frame.f_code.co_flags & _GENERATOR:
-            return None
+            return False if self._is_on_stack(frame) else None
         if self.is_here():
             return not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
         if self._task is None:
-            return not _is_on(frame, sys._current_frames().get(self._thread))  # noqa: SLF001 - documented, as above
+            return not self._is_on_stack(frame)
         task = self._task()
         return task is None or task.done() or not _is_awaited_in(frame, task)
 
@@ -134,8 +135,12 @@ class Place:
         frame = self.frame
         if frame is None or frame.f_code.co_flags & _RESUMABLE:
             return
-        if not _is_on(frame, sys._current_frames().get(self._thread)):  # noqa: SLF001 - documented, as above
+        if not self._is_on_stack(frame):
             self.frame, self._has_returned = None, True
+
+    def _is_on_stack(self, frame: FrameType) -> bool:
+        """Whether the thread that the run began in is inside a function."""
+        return _is_on(frame, sys._current_frames().get(self._thread))  # noqa: SLF001 - documented, as above
 
     def is_paused_generator(self) -> bool:
         """Whether the run is a generator that waits for its consumer.

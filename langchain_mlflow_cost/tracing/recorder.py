@@ -376,8 +376,10 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
         stale = active if isinstance(active, SdkSpan) else active_span()
         return None, not (isinstance(stale, SdkSpan) and (ended(stale) or guard.state_of(stale) is not None))
     if state.is_final or state.is_held:
-        # A thread that outlives its invocation goes on in the same trace.
-        return None, state.is_held and state.trace.is_waiting
+        # A thread that outlives its node or its invocation goes on in the same trace.
+        around = _lineage_from(state.owner, parent_run_id)
+        above = next((run for run in around if run.is_open), None)
+        return above, above is not None or (state.is_held and (bool(around) or state.trace.is_past_its_end))
     owner = state.owner
     if owner is None:
         # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
@@ -388,6 +390,12 @@ def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     here = find_caller()
     parent = next((run for run in owner.lineage() if run.place.frame != here), None)
     return parent, parent is not None
+
+
+def _lineage_from(owner: Run | None, run_id: UUID | None) -> list[Run]:
+    """A run and those above it, if it is a span's owner or one that the owner is in."""
+    lineage = [] if owner is None or run_id is None else list(owner.lineage())
+    return next((lineage[at:] for at, run in enumerate(lineage) if run.run_id == run_id), [])
 
 
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
@@ -435,11 +443,10 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
     if isinstance(inner, GuardedSpan):
         trace.root = trace.root or inner
         trace.keepers.add(inner)
-        if trace.holds and not trace.is_waiting:
-            outliving.enter(trace)
+        # Whether it is held is not known yet: another handler may make it so.
+        outliving.enter(trace)
     policy, around = run.policy_at(()), []
-    # Spans that are held have not ended for MLflow.
-    ancestors = [] if trace.is_waiting else open_ancestors(inner)
+    ancestors = [live for live in open_ancestors(inner) if not _is_of_run(guard.state_of(otel(live)))]
     if ancestors and trace.root is inner and types_in_trace(inner) & keys.MODEL_TYPES:
         # The user's own calls, before anything was governed: the store prices them, and must go on adding up.
         trace.is_shared = True
@@ -459,6 +466,14 @@ def _open_trace(run: Run, inner: SdkSpan) -> None:
             around.append(above.lmc_state.totals)
     if run.state is not None:
         run.state.around = tuple(around)
+
+
+def _is_of_run(state: SpanState | None) -> bool:
+    """Whether a span above a root is one that only a thread can be below which outlived it.
+
+    Such a one is held, and has not ended for MLflow, or is a run's own, which is about to end.
+    """
+    return state is not None and (state.is_held or (state.owner is not None and not state.is_foreign))
 
 
 def _spanless_state(run: Run) -> SpanState:

@@ -124,11 +124,11 @@ class Recorder:
         """End a run, what is below it first."""
         if error is not None:
             run.note_failure()
-            run.trace.was_cancelled |= isinstance(error, CancelledError)
         below = self._under_way_below(run)
-        if run.parent is None:
+        if run.parent is None or run in run.trace.late:
+            outliving = {child for child in below if child.is_under_way_elsewhere()}
             for child in below:
-                if child.is_under_way_elsewhere():
+                if not outliving.isdisjoint(child.lineage()):
                     # A task or thread that outlives the root ends with its own cost. Till then the sum is not final.
                     run.trace.late.add(child)
                 elif child.call is not None:

@@ -88,7 +88,6 @@ class Trace:
         "roots",
         "stopped_by",
         "trace_id",
-        "was_cancelled",
         "when_at_rest",
     )
 
@@ -116,8 +115,6 @@ class Trace:
         """Its invocations have ended, and threads are still at work in it."""
         self.home_threads: set[int] = set()
         """Where its invocations began."""
-        self.was_cancelled = False
-        """A run of it was told of its cancellation: the thread of a sync node goes on, or has not begun."""
         self.declared: set[str] = set()
         """Names that the program declares: of its nodes, its tools, and the fields of their schemas."""
         self.own_names: set[str] = set()
@@ -387,6 +384,11 @@ class Trace:
             waiting, self.when_at_rest = self.when_at_rest, []
         for each in waiting:
             each()
+
+    @property
+    def is_past_its_end(self) -> bool:
+        """Whether its invocations have ended and it is held all the same: threads go on in it, or are looked for."""
+        return self.is_waiting or bool(self.held and not self.keepers)
 
     @property
     def is_at_rest(self) -> bool:

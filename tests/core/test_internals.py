@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import uuid
+from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,7 @@ from langchain_mlflow_cost.adapters import (
     chat_form,
     default_experiment,
     export_queue,
+    futures,
     self_test,
     spans,
     trace_fields,
@@ -108,6 +110,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "tool": ("_parse_input",),
     "tracer": ("_run_span_mapping",),
     "thread": ("_target",),
+    "future": ("_state",),
     "patched": ("_gorilla_active_patch___init__",),
     "gorilla": ("get_original_attribute",),
     "fluent": ("_active_run_stack",),
@@ -297,6 +300,21 @@ def test_private_names_stand_in_the_adapters() -> None:
     }
 
 
+def test_done_without_the_lock() -> None:
+    """A future is done when it says so itself, in each of its states."""
+    made: list[Future[None]] = [Future() for _ in range(5)]
+    _, running, cancelled, told, finished = made
+    running.set_running_or_notify_cancel()
+    cancelled.cancel()
+    told.cancel()
+    told.set_running_or_notify_cancel()
+    finished.set_result(None)
+
+    assert (
+        [futures.is_done(each) for each in made] == [each.done() for each in made] == [False, False, True, True, True]
+    )
+
+
 @pytest.mark.parametrize(
     "variables",
     [
@@ -370,6 +388,7 @@ def test_names_exist(owner: str, store: str) -> None:
             "tool": BaseTool,
             "tracer": MlflowLangchainTracer(),
             "thread": threading.Thread(target=print),
+            "future": Future(),
             "patched": BaseCallbackManager,
             "gorilla": gorilla,
             "catalogue": catalogue,

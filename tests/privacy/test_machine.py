@@ -210,7 +210,8 @@ def _private(story: Story, text: str, heard: threading.Event) -> Callable[[State
     }
 
     def quiet(_: State) -> Any:
-        heard.set()
+        if not _is_told_late(story):
+            heard.set()
         acts[story.heard]()
         if story.fails:
             raise BrokenError(f"failed on {text}")
@@ -220,8 +221,19 @@ def _private(story: Story, text: str, heard: threading.Event) -> Callable[[State
     return quiet
 
 
+def _is_told_late(story: Story) -> bool:
+    """Whether the node's own words may reach nobody: LangGraph throws away what a thread returns after a cancellation."""
+    return story.heard == "update" and story.way == "cancelled"
+
+
 def _built(story: Story, text: str, other: str, heard: threading.Event, checkpointer: Any) -> Any:
-    before, after = _public(story.before, text, other), _public(story.after, text, other)
+    before, behind = _public(story.before, text, other), _public(story.after, text, other)
+
+    def after(state: State) -> Any:
+        # It begins once the update of the node before it has been taken.
+        heard.set()
+        return behind(state)
+
     quiet = _private(story, text, heard)
     if story.shape == "branches":
         builder: Any = StateGraph(State)

@@ -48,11 +48,7 @@ class Story:
         return {"extra": self.text}
 
 
-def cancelled_ainvoke(story: Story, config: Any) -> None:
-    def quiet(_: Any) -> Any:
-        story.late()
-        return {}
-
+def _cancelled(quiet: Callable[[Any], Any], story: Story, config: Any) -> None:
     async def main() -> None:
         running = asyncio.ensure_future(
             graph(("loud", story.loud), ("quiet", quiet)).ainvoke({"messages": [("user", "hi")]}, config)
@@ -64,6 +60,47 @@ def cancelled_ainvoke(story: Story, config: Any) -> None:
         story.over.set()
 
     asyncio.run(main())
+
+
+def cancelled_ainvoke(story: Story, config: Any) -> None:
+    def quiet(_: Any) -> Any:
+        story.late()
+        return {}
+
+    _cancelled(quiet, story, config)
+
+
+def _cancelled_around_a_graph(story: Story, config: Any) -> None:
+    """The node's own graph goes on: its next node begins after the end."""
+
+    def first(_: Any) -> Any:
+        story.started.set()
+        story.over.wait(20)
+        return {}
+
+    def second(_: Any) -> Any:
+        story.late()
+        return {}
+
+    def quiet(_: Any) -> Any:
+        graph(("first", first), ("second", second)).invoke({"messages": [("user", "hi")]})
+        return {}
+
+    _cancelled(quiet, story, config)
+
+
+def _cancelled_before_a_graph(story: Story, config: Any) -> None:
+    """The node's own graph begins after the end."""
+
+    def quiet(_: Any) -> Any:
+        story.started.set()
+        story.over.wait(20)
+        graph(("first", lambda _: Chat().invoke("x") and {}), ("second", lambda _: story.late() or {})).invoke(
+            {"messages": [("user", "hi")]}
+        )
+        return {}
+
+    _cancelled(quiet, story, config)
 
 
 def _left_behind(start: Callable[[Callable[[], None]], None]) -> Callable[[Story, Any], None]:
@@ -102,21 +139,25 @@ def _in_langchains_pool(work: Callable[[], None]) -> None:
 
 def _in_hand(story: Story, config: Any) -> None:
     """A pool's thread has taken the work, and not begun it, when the invocation ends: it waits for the future's lock."""
-    pool, go_on = ThreadPoolExecutor(1), threading.Event()
+    pool, go_on, ends_meanwhile = ThreadPoolExecutor(1), threading.Event(), list[bool]()
+    holding: list[threading.Thread] = []
 
     def hold(future: Future[None]) -> None:
         with future._condition:
             go_on.set()
-            story.over.wait(20)
+            ends_meanwhile.append(story.over.wait(20))
 
     def quiet(_: Any) -> Any:
         pool.submit(go_on.wait, 20)
-        threading.Thread(target=hold, args=(pool.submit(copy_context().run, story.late),)).start()
+        holding.append(threading.Thread(target=hold, args=(pool.submit(copy_context().run, story.late),)))
+        holding[0].start()
         assert within(10, lambda: any(_is_taking(frame) for frame in sys._current_frames().values()))
         return {}
 
     graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
     story.over.set()
+    holding[0].join()
+    assert ends_meanwhile == [True], "the graph's end waits for nobody's lock"
     pool.shutdown(wait=False)
 
 
@@ -140,6 +181,8 @@ def _is_taking(frame: FrameType | None) -> bool:
 
 WAYS: dict[str, Callable[[Story, Any], None]] = {
     "cancelled ainvoke": cancelled_ainvoke,
+    "cancelled around a graph": _cancelled_around_a_graph,
+    "cancelled before a graph": _cancelled_before_a_graph,
     "thread": _left_behind(_in_a_thread),
     "pool": _left_behind(_in_a_pool),
     "LangChain's pool": _left_behind(_in_langchains_pool),
@@ -148,20 +191,22 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
 }
 
 
-@pytest.mark.parametrize("policy", ["private", "open"])
+@pytest.mark.parametrize("policies", [[PRIVATE], [OPEN], [OPEN, PRIVATE]], ids=["private", "open", "open first"])
 @pytest.mark.parametrize("name", WAYS)
-def test_told_after_the_end(sinks: Sinks, name: str, policy: str) -> None:
-    """The trace waits for the thread: what it is told then is in no byte, and its calls are counted."""
+def test_told_after_the_end(sinks: Sinks, name: str, policies: list[Any]) -> None:
+    """The one trace waits for the thread: what it is told then is in no byte."""
     story = Story()
-    handler = MlflowCostHandler(PRIVATE if policy == "private" else OPEN)
-    WAYS[name](story, {"callbacks": [handler]})
+    WAYS[name](story, {"callbacks": [MlflowCostHandler(policy) for policy in policies]})
     assert story.done.wait(20)
     # The spans of a held trace are stored one by one.
     within(20, lambda: story.other.encode() in folder_bytes(sinks.folder))
+    sinks.flush()
+    traces = mlflow.search_traces(return_type="list")
     stored = sinks.everything()
 
     assert story.other.encode() in stored
-    assert (spelling_in(story.text, stored) is None) == (policy == "private")
+    assert (spelling_in(story.text, stored) is None) == (PRIVATE in policies)
+    assert PRIVATE not in policies or len(traces) == 1
 
 
 def test_bounded(sinks: Sinks) -> None:

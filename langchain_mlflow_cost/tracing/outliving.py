@@ -37,7 +37,7 @@ _OUTERMOST: Final = 8
 """So many functions at the bottom of a stack may be those that started the thread's work."""
 _MOST_QUEUED: Final = 1_000
 """Of what waits in a pool's queue, so much is looked at."""
-_STARTERS: Final = ("threading", "concurrent.futures", "opentelemetry.instrumentation.threading", "wrapt")
+_STARTERS: Final = ("threading", "concurrent.futures", "anyio.", "opentelemetry.instrumentation.threading", "wrapt")
 """Modules of those functions."""
 
 

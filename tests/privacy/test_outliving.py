@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import mlflow
 import pytest
 from fakes import Chat, graph
@@ -92,12 +93,24 @@ def _cancelled_around_a_graph(story: Story, config: Any) -> None:
 def _cancelled_before_a_graph(story: Story, config: Any) -> None:
     """The node's own graph begins after the end."""
 
+    def second(_: Any) -> Any:
+        story.late()
+        return {}
+
     def quiet(_: Any) -> Any:
         story.started.set()
         story.over.wait(20)
-        graph(("first", lambda _: Chat().invoke("x") and {}), ("second", lambda _: story.late() or {})).invoke(
-            {"messages": [("user", "hi")]}
-        )
+        graph(("first", lambda _: Chat().invoke("x") and {}), ("second", second)).invoke({"messages": [("user", "hi")]})
+        return {}
+
+    _cancelled(quiet, story, config)
+
+
+def _cancelled_in_anyio(story: Story, config: Any) -> None:
+    """An async node has left its work to a thread of anyio's, which is abandoned."""
+
+    async def quiet(_: Any) -> Any:
+        await anyio.to_thread.run_sync(story.late, abandon_on_cancel=True)
         return {}
 
     _cancelled(quiet, story, config)
@@ -183,6 +196,7 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
     "cancelled ainvoke": cancelled_ainvoke,
     "cancelled around a graph": _cancelled_around_a_graph,
     "cancelled before a graph": _cancelled_before_a_graph,
+    "cancelled in anyio": _cancelled_in_anyio,
     "thread": _left_behind(_in_a_thread),
     "pool": _left_behind(_in_a_pool),
     "LangChain's pool": _left_behind(_in_langchains_pool),

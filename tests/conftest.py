@@ -55,6 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"ignore:{known}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto` is one more than there are cores: an eighth of the time tests wait, for a store, a time-out, a process."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
+
+
 def switch_autolog_off() -> None:
     """As if `mlflow.langchain.autolog()` had never been called in this process."""
     from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS

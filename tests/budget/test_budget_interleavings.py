@@ -122,11 +122,7 @@ def orders(lengths: list[int]) -> Iterator[tuple[int, ...]]:
             yield from ((who, *more) for more in orders(rest))
 
 
-BY_DAY = {("settle high", "break off", "crash")}
-"""All three ends that differ: a call that costs what was expected is one that costs more, with a smaller figure."""
-
-
-@pytest.mark.sampled(is_in=lambda ends: ends in BY_DAY)
+@pytest.mark.nightly
 @pytest.mark.parametrize("ends", list(itertools.combinations_with_replacement(STEPS, 3)), ids="-".join)
 def test_all_orders_of_three_processes(redis_server: RedisServer, client: Any, ends: tuple[str, ...]) -> None:
     """Whatever the order: a call is made exactly if there is room for it, and the sum is what the calls have cost.

@@ -34,6 +34,7 @@ def answers(folder: Path, **more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.nightly
 def test_a_month_a_user_and_a_day_a_tenant(tmp_path: Path) -> None:
     """Three calls of 0.00036 are a user's month, six a tenant's day; the other tenant's user of that name is another."""
     told = answers(tmp_path)

@@ -43,6 +43,7 @@ def saying(**answers: str) -> Any:
     return graph.compile()
 
 
+@pytest.mark.sampled(is_in=lambda way: way == "agent")
 @pytest.mark.parametrize("way", ["graph-invoke", "graph-ainvoke", "graph-in-threads", "agent"])
 def test_ways_of_running(exported_in_threads: str, way: str) -> None:
     """The spans are autolog's, and each call is priced once."""

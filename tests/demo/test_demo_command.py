@@ -245,6 +245,7 @@ def test_with_an_open_policy(tmp_path: Path) -> None:
     assert "2 of 2  texts of risk_check" in done.out
 
 
+@pytest.mark.nightly
 def test_without_its_extra(tmp_path: Path) -> None:
     """Where the clients are not installed, a line says what to install."""
     missing = "import sys; sys.modules['langchain_anthropic'] = None\n"
@@ -254,6 +255,7 @@ def test_without_its_extra(tmp_path: Path) -> None:
     assert done.err == 'mlflow-cost: the demo needs an extra: pip install "langchain-mlflow-cost[demo]"\n'
 
 
+@pytest.mark.nightly
 def test_server_that_is_away(tmp_path: Path) -> None:
     """A server that does not answer is told, and not linked to."""
     done = subprocess.run(

@@ -69,6 +69,12 @@ def public_is_in(pattern: Any, data: bytes) -> bool:
     return pattern.search(data) is not None
 
 
+def public_first_span(pattern: Any, data: bytes) -> tuple[int, int] | None:
+    """Give where a pattern is found first."""
+    match = pattern.search(data)
+    return None if match is None else match.span()
+
+
 def public_first_start(pattern: Any, data: bytes, position: int) -> int:
     """Give where a pattern is found first, from a position on; -1 if nowhere."""
     match = pattern.search(data, position)
@@ -95,6 +101,12 @@ def private_is_in(pattern: Any, data: bytes) -> bool:
     return pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0  # type: ignore[no-any-return]  # noqa: SLF001 - see above
 
 
+def private_first_span(pattern: Any, data: bytes) -> tuple[int, int] | None:
+    """Give what `public_first_span` gives."""
+    span: tuple[int, int] = pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0]  # noqa: SLF001 - see above
+    return span if span[0] >= 0 else None
+
+
 def private_first_start(pattern: Any, data: bytes, position: int) -> int:
     """Give what `public_first_start` gives."""
     start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - see above
@@ -118,6 +130,8 @@ def private_search_works() -> bool:
         return (
             list(private_spans(pattern, data)) == list(public_spans(pattern, data)) == [(2, 6), (9, 10), (14, 16)]
             and [private_first_start(pattern, data, position) for position in (0, 3, 15)] == [2, 9, -1]
+            and private_first_span(pattern, data) == (2, 6)
+            and private_first_span(pattern, b"b4") is None
             and private_is_in(pattern, data)
             and not private_is_in(pattern, b"b4")
             and private_which(several := text_set("a", "b", "c"), b"cab") == public_which(several, b"cab")
@@ -136,5 +150,7 @@ spans: _Spans = public_spans
 is_in: Callable[[Any, bytes], bool] = public_is_in
 which: Callable[[Any, bytes], list[int]] = public_which
 first_start: Callable[[Any, bytes, int], int] = public_first_start
+first_span: Callable[[Any, bytes], tuple[int, int] | None] = public_first_span
 if private_search_works():
     spans, is_in, first_start, which = private_spans, private_is_in, private_first_start, private_which
+    first_span = private_first_span

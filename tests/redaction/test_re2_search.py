@@ -31,6 +31,7 @@ def test_the_private_call_is_used() -> None:
     assert re2_search.spans is re2_search.private_spans
     assert re2_search.is_in is re2_search.private_is_in
     assert re2_search.first_start is re2_search.private_first_start
+    assert re2_search.first_span is re2_search.private_first_span
     assert re2_search.which is re2_search.private_which
 
 
@@ -46,6 +47,7 @@ def test_both_ways_find_the_same(pattern: Any, data: Any, position: Any, size: A
         re2_search.public_spans(pattern, data, position, end)
     )
     assert re2_search.private_is_in(pattern, data) == re2_search.public_is_in(pattern, data)
+    assert re2_search.private_first_span(pattern, data) == re2_search.public_first_span(pattern, data)
     assert re2_search.private_first_start(pattern, data, position) == re2_search.public_first_start(
         pattern, data, position
     )

@@ -58,7 +58,7 @@ from langchain_mlflow_cost.redaction.detectors.view import (
     Span,
     View,
 )
-from langchain_mlflow_cost.redaction.re2_search import any_of, is_in
+from langchain_mlflow_cost.redaction.re2_search import any_of, first_span, first_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -256,18 +256,18 @@ class Scanner:
     def _find(
         self, text: str, reasons: dict[tuple[int, int], str] | None = None, *, marked: bool = True, foreign: bool = True
     ) -> list[Span]:
-        is_plain, has_names = False, True
+        first_anchor, first_name = 0, None
         if len(text) <= self._short:
             data = text.encode("ascii", "replace")
-            is_plain = not is_in(self._anchors, data)
-            if is_plain:
+            first_anchor = first_start(self._anchors, data, 0)
+            if first_anchor < 0:
                 # In another text they are looked for in any case, once.
-                has_names = is_in(NAME_ANCHORS, data)
-                if not (has_names or foreign or self._has_national or self._has_at_signs(data)):
+                first_name = first_span(NAME_ANCHORS, data)
+                if first_name is None and not (foreign or self._has_national or self._has_at_signs(data)):
                     return []  # most texts
         view = View(text, self._short)
-        view.is_plain = is_plain
-        view.has_names = has_names
+        view.first_anchor = first_anchor
+        view.first_name = first_name
         view.has_foreign = foreign
         view.tokens = self._tokens
         view.reasons = reasons

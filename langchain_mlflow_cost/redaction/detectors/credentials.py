@@ -47,7 +47,7 @@ _KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 
 def find_secrets(view: View, found: list[Span]) -> None:
     """Find credentials in all the ways that there are: what a shape or a URL says first, then what a name says."""
-    if not view.is_plain:
+    if view.first_anchor >= 0:
         _provider_keys(view, found)
     if view.has_pem:
         _pem_blocks(view, found)
@@ -55,7 +55,7 @@ def find_secrets(view: View, found: list[Span]) -> None:
         find_url_secrets(view, found)
     if view.at_signs:
         find_driver_secrets(view, found)
-    if not view.is_plain:
+    if view.first_anchor >= 0:
         find_command_secrets(view, found)
     if view.has_names:
         find_named_values(view, found)

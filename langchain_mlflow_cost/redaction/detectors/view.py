@@ -22,7 +22,7 @@ from langchain_mlflow_cost.redaction.detectors.tables import CELL_END, CELL_NAME
 from langchain_mlflow_cost.redaction.re2_search import byte_pattern, first_start, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from langchain_mlflow_cost.redaction.detectors.tables import Cell
 
@@ -72,9 +72,9 @@ class View:
         "_runs",
         "ascii",
         "bytes",
+        "first_anchor",
+        "first_name",
         "has_foreign",
-        "has_names",
-        "is_plain",
         "reasons",
         "short",
         "text",
@@ -96,10 +96,10 @@ class View:
         """Where somebody asks why something is found: the rule, by the stretch."""
         self.tokens: re.Pattern[bytes] | None = None
         """What stands for a value that went before: it says nothing of what stands beside it."""
-        self.is_plain = False
-        """Whether it is known that nothing is in it but at signs, and what a name may announce in any script."""
-        self.has_names = True
-        """Whether a name that announces a credential may be in it, or one of a column."""
+        self.first_anchor = 0
+        """Where the first of the anchors may be; -1 if there is nothing but at signs and what a name may announce."""
+        self.first_name: tuple[int, int] | None = None
+        """Of such a text, the first name that may announce a credential, or head a column; None if there is none."""
         self.has_foreign = True
         """Whether a word for "password" in another script may be in it."""
         self._runs: Runs | None = None
@@ -116,6 +116,11 @@ class View:
         self._commands: list[tuple[int, int]] = []
 
     @property
+    def has_names(self) -> bool:
+        """Whether a name that announces a credential may be in it, or one of a column."""
+        return self.first_anchor >= 0 or self.first_name is not None
+
+    @property
     def runs(self) -> Runs:
         """Give the stretches that are digits and what stands between digits."""
         if self._runs is None:
@@ -125,7 +130,7 @@ class View:
             # In a short text, counting digits takes less time than to look once more for nothing.
             is_short = len(data) <= self.short
             left = len(data) - len(data.translate(None, _DIGITS)) if is_short else len(data)
-            for span in spans(NUMBER_RUN, data) if left >= _FEWEST_DIGITS and not self.is_plain else ():
+            for span in spans(NUMBER_RUN, data) if left >= _FEWEST_DIGITS and self.first_anchor >= 0 else ():
                 start, end = span
                 shape = data[start:end].translate(_SHAPE)
                 digits, dotted, card, social = _known_shape(shape) if end - start < _LONG_RUN else _shape(shape)
@@ -173,7 +178,7 @@ class View:
         if self._hex_groups is None:
             self._hex_groups = []
             data = self.bytes
-            searched = iter(()) if self.is_plain else spans(SIGNS, data)
+            searched = iter(()) if self.first_anchor < 0 else spans(SIGNS, data, self.first_anchor)
             while span := next(searched, None):
                 first, last = data[span[0]], data[span[1] - 1]
                 if first in _MARK_STARTS:
@@ -203,7 +208,7 @@ class View:
         if self._key_starts is None:
             self._key_starts = []
             data = self.bytes
-            for span in () if self.is_plain else spans(STARTS, data):
+            for span in () if self.first_anchor < 0 else spans(STARTS, data, self.first_anchor):
                 if data[span[1] - 1] in _COMMAND_ENDS:
                     self._commands.append(span)
                     continue
@@ -232,7 +237,7 @@ class View:
     def columns(self) -> list[Cell]:
         """Give the cells of tables whose header names what is looked for."""
         if self._columns is None:
-            self._columns = find_columns(self) if self.has_names and self.cells else []
+            self._columns = find_columns(self) if self.cells else []
         return self._columns
 
     @property
@@ -253,10 +258,7 @@ class View:
         if self._names is None:
             self._names = []
             data = self.bytes
-            stretches: Iterable[tuple[int, int]] = ()
-            if self.has_names:
-                stretches = _without_blobs(data) if len(data) > self.short else ((0, len(data)),)
-            for span in (span for first, last in stretches for span in spans(NAME_ANCHORS, data, first, last)):
+            for span in self._each_name():
                 piece = data[span[0] : span[1]]
                 cell, is_name = _known_name(piece) if len(piece) <= _SHORT_NAME else _name_or_cell(piece)
                 if cell:
@@ -264,6 +266,16 @@ class View:
                 if is_name:
                     self._names.append(span)
         return self._names
+
+    def _each_name(self) -> Iterator[tuple[int, int]]:
+        data = self.bytes
+        if self.first_anchor < 0:
+            if self.first_name is not None:
+                yield self.first_name
+                yield from spans(NAME_ANCHORS, data, self.first_name[1])
+            return
+        for first, last in _without_blobs(data) if len(data) > self.short else ((0, len(data)),):
+            yield from spans(NAME_ANCHORS, data, first, last)
 
     def because(self, start: int, end: int, rule: str) -> None:
         """Note which rule found a stretch, if somebody asks."""

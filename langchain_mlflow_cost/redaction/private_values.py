@@ -1,4 +1,4 @@
-"""The values of data that a private text prints: rows of a table, Python's literals, JSON in lines, cells of markup.
+"""The values of data that a private text prints: rows of a table, lines with a label each, Python's literals, markup.
 
 A database's answer is told to a model row by row and stands in a state by columns, or one value alone. As in JSON, each
 value is then private by itself. Names as programs give them, such as a column's, are not.
@@ -29,6 +29,11 @@ _FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 _RULER = re.compile(r"[ |:+=-]+")
 _COMMA_OF_PROSE = re.compile(r",\s")
 _BLANKS = re.compile(r" {2,}")
+_ITEM = re.compile(
+    r"\s{0,40}(?P<bullet>[-*+•]\s{1,4}|[0-9]{1,3}[.)]\s{1,3})?"
+    r"(?P<label>[*_`\"']{0,3}\w[\w .()/#&-]{0,40}[*_`\"']{0,3}\s?(?::|=>?|->)\s{0,40})?(?P<value>[^\s].{0,200})"
+)
+"""A line of YAML, an environment file, a letterhead or a list."""
 
 
 def written_values(text: str) -> Iterator[str]:
@@ -49,6 +54,7 @@ def _values(text: str) -> Iterator[str]:
     if len(lines) > 1:
         yield from (line for line in lines if line[:1] in ("{", "["))
         yield from _cells(lines)
+        yield from _items(lines)
 
 
 def _said(quoted: str) -> str:
@@ -70,6 +76,20 @@ def _cells(lines: list[str]) -> Iterator[str]:
                 if len(cell) <= _LONGEST_VALUE and not is_program_name(cell):
                     yield cell
         above = mark, cells
+
+
+def _items(lines: list[str]) -> Iterator[str]:
+    """What stands behind the labels or bullets of lines, of which two in a row have one: one alone may be prose."""
+    above: tuple[str, str] | None = None
+    for line in lines:
+        item = _ITEM.fullmatch(line)
+        if item is None or not (item["label"] or item["bullet"]):
+            above = None if line.strip() else above
+            continue
+        kind, value = "label" if item["label"] else "bullet", item["value"].strip(" \t\"'`*_,;")
+        if above is not None and above[0] == kind:
+            yield from (each for each in (above[1], value) if not is_program_name(each))
+        above = kind, value
 
 
 def _split(line: str) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+import yaml
 from fakes import Chat, graph
 from langchain_core.tools import tool
 from leaks import Sinks, kept, letters
@@ -28,6 +29,10 @@ TOLD: dict[str, Callable[[pd.DataFrame], str]] = {
     "records": lambda frame: str(frame.to_dict("records")),
     "JSON in lines": lambda frame: frame.to_json(orient="records", lines=True),
     "HTML": lambda frame: frame.to_html(),
+    "YAML": lambda frame: yaml.safe_dump(frame.to_dict("records"), sort_keys=False),
+    "key=value": lambda frame: "\n".join(f"NAME={name}\nCONTRACT={contract}" for name, contract in frame.to_numpy()),
+    "bullets": lambda frame: "\n".join(f"* {value}" for row in frame.to_numpy() for value in row),
+    "a form": lambda frame: "\n\n".join(f"**Full name:** {name}\n**Contract:** {it}" for name, it in frame.to_numpy()),
 }
 
 

@@ -17,7 +17,7 @@ from langchain_mlflow_cost.cli.formats import csv_cell
 from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
 from langchain_mlflow_cost.cli.progress import counter
-from langchain_mlflow_cost.cli.store import find_experiments
+from langchain_mlflow_cost.cli.store import LeftOut, find_experiments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,12 +81,20 @@ def export_costs(
     unit = per or (Per.HOUR if format_ is Format.FOCUS else Per.CALL)
     listed = Policy().price_book(catalogue_rates)
     contracted = read_policy(policy).price_book(catalogue_rates) if policy else listed
+    left_out = LeftOut()
     focus = Focus(listed, contracted, per=unit.value, account=account)
 
     def traces(on_page: Callable[[int], None]) -> Iterator[tuple[str, str, Any]]:
         for each, name in experiments.items():
-            period = {"since_ms": since_ms, "until_ms": until_ms}
-            yield from ((each, name, trace) for trace in whole_traces(uri, [each], on_page=on_page, **period))
+            found = whole_traces(
+                uri,
+                [each],
+                since_ms=since_ms,
+                until_ms=until_ms,
+                on_page=on_page,
+                on_unreadable=left_out.add,
+            )
+            yield from ((each, name, trace) for trace in found)
 
     with counter(shown=out is not None or not sys.stdout.isatty()) as on_page:
         rows = focus.rows(traces(on_page))
@@ -101,8 +109,9 @@ def export_costs(
                         count = _write_csv(file, rows, columns(unit.value))
     tell(f"{counted(count, 'row')} of {counted(focus.exported.calls, 'call')}")
     if focus.exported.unpriced:
-        left_out = counted(focus.exported.unpriced, "call")
-        tell(f"left out: {left_out} without a known price; mlflow-cost report names the models")
+        unpriced = counted(focus.exported.unpriced, "call")
+        tell(f"left out: {unpriced} without a known price; mlflow-cost report names the models")
+    left_out.fail()
 
 
 @contextmanager

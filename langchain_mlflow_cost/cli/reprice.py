@@ -22,7 +22,7 @@ from langchain_mlflow_cost.cli.app import (
 from langchain_mlflow_cost.cli.output import console, counted, rows_as_table, say, show, tell, usd_text
 from langchain_mlflow_cost.cli.periods import read_period
 from langchain_mlflow_cost.cli.progress import counter
-from langchain_mlflow_cost.cli.store import find_experiments, tell_unreadable
+from langchain_mlflow_cost.cli.store import LeftOut, find_experiments
 from langchain_mlflow_cost.notices import without_credentials
 
 if TYPE_CHECKING:
@@ -88,13 +88,12 @@ def reprice_traces(
     }
     seen = _Seen()
     with counter() as on_page:
-        for trace in TracePages(experiments, on_page=on_page, on_unreadable=seen.leave_out, **chosen).traces():
+        for trace in TracePages(experiments, on_page=on_page, on_unreadable=seen.left_out.add, **chosen).traces():
             seen.see(trace, prices)
     _show(seen)
     if dry_run or not seen.to_write:
         say(console(), f"Would change {counted(seen.to_write, 'trace')}" if seen.to_write else "Nothing to change")
-        if seen.unreadable:
-            raise CommandError(f"{counted(seen.unreadable, 'trace')} could not be read, see above")
+        seen.left_out.fail()
         return
     if not yes and not typer.confirm(f"Change {counted(seen.to_write, 'trace')}?"):
         raise CommandError("nothing was changed")
@@ -126,11 +125,7 @@ class _Seen:
     models: dict[str, _Model] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
 
-    unreadable: int = 0
-
-    def leave_out(self, trace_id: str) -> None:
-        self.unreadable += 1
-        tell_unreadable(trace_id)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def see(self, trace: Trace, prices: Prices) -> None:
         found = _correction(trace, prices)
@@ -187,5 +182,5 @@ def _write(traces: Iterator[Trace], prices: Prices, seen: _Seen) -> None:
         told = f"interrupted: {done:,} of {seen.to_write:,} traces are changed; run it again for the others"
         raise CommandInterruptedError(told) from None
     say(console(), f"Changed {counted(done, 'trace')}")
-    if failed + seen.unreadable:
-        raise CommandError(f"{counted(failed + seen.unreadable, 'trace')} could not be changed, see above")
+    if failed + seen.left_out.count:
+        raise CommandError(f"{counted(failed + seen.left_out.count, 'trace')} could not be changed, see above")

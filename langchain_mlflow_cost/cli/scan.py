@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, Poli
 from langchain_mlflow_cost.cli.output import console, counted, say, show, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
 from langchain_mlflow_cost.cli.progress import counter
-from langchain_mlflow_cost.cli.store import find_experiments
+from langchain_mlflow_cost.cli.store import LeftOut, find_experiments
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.adapters.trace_rewriting import StoredTrace, StoredTraces
@@ -173,7 +174,8 @@ def _scan_traces(
     from langchain_mlflow_cost.tracing.stored_trace import StoredPolicy
 
     rows = StoredTraces(uri) if has_tables(uri) else None
-    pages = rows.pages if rows is not None else read_pages
+    left_out = LeftOut()
+    pages = rows.pages if rows is not None else functools.partial(read_pages, on_unreadable=left_out.add)
     progress = _Progress(state, policy, experiments)
     stored = StoredPolicy(policy)
     since_ms, until_ms = period
@@ -197,6 +199,7 @@ def _scan_traces(
     fix.tell()
     if progress.attachments:
         tell(f"not read: files of {counted(progress.attachments, 'trace')}; mlflow-cost prove STORE reads every file")
+    left_out.fail()
     if progress.with_findings > fix.rewritten + fix.deleted:
         raise typer.Exit(1)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from langchain_mlflow_cost.cli.app import CommandError
-from langchain_mlflow_cost.cli.output import tell
+from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.notices import nearest, without_credentials
 from langchain_mlflow_cost.tracking_stores import (
     database_file_of,
@@ -19,17 +19,15 @@ from langchain_mlflow_cost.tracking_stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from mlflow.entities import Experiment, Trace
+    from mlflow.entities import Experiment
 
     from langchain_mlflow_cost.adapters.trace_rows import TraceRows
     from langchain_mlflow_cost.erasure.stores import ApiStore
 
 SQLITE = "sqlite:///"
 _SCHEMES: Final = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc")
-PAGE = 100
-"""Traces that are fetched or deleted at a time."""
 
 
 def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
@@ -184,26 +182,22 @@ def tell_unreadable(trace_id: str) -> None:
     tell(f"trace {trace_id} is left out: its spans cannot be read (files that are gone, or an archive that is away)")
 
 
-def traces_of(experiment: Experiment, *, most: int | None = None, **search: Any) -> Iterator[Trace]:
-    """Traces of an experiment, fetched page by page.
+class LeftOut:
+    """Traces that a command has to leave out: said at once, and the command fails when it is done with the others."""
 
-    Args:
-        experiment: Where to look.
-        most: How many at most; None for all.
-        search: As for `mlflow.MlflowClient.search_traces`: filter, order, whether with spans.
-    """
-    import mlflow
+    def __init__(self) -> None:
+        self.count = 0
 
-    client, token, left = mlflow.MlflowClient(), None, most
-    while left is None or left > 0:
-        page = client.search_traces(
-            locations=[experiment.experiment_id],
-            max_results=PAGE if left is None else min(PAGE, left),
-            page_token=token,
-            **search,
-        )
-        yield from page
-        token = page.token
-        left = None if left is None else left - len(page)
-        if not token:
-            return
+    def add(self, trace_id: str) -> None:
+        """Leave out one whose spans cannot be read."""
+        self.count += 1
+        tell_unreadable(trace_id)
+
+    def fail(self) -> None:
+        """End the command.
+
+        Raises:
+            CommandError: Any was left out.
+        """
+        if self.count:
+            raise CommandError(f"{counted(self.count, 'trace')} could not be read, see above")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.erasure.files import IN_FILES, FoundTrace, file_contents
+from langchain_mlflow_cost.trace_pages import PAGE, trace_pages
 from langchain_mlflow_cost.tracking_stores import folder_of, is_server
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
     Told = Callable[[int], None]
 
-PAGE: Final = 100
-"""Traces that are fetched or deleted at a time; MLflow's server takes no more."""
 _PLAIN: Final = re.compile(r"[\w@.+: /-]+")
 """A value that MLflow's filter language can name: it has no escapes."""
 
@@ -95,10 +95,13 @@ class ApiStore:
                     yield from self._pages(experiment, told, filter_string=f"{kind}.`{key}` = '{form}'")
 
     def _with_text(self, request: Request, experiment: str, told: Told) -> Iterator[FoundTrace]:
-        for trace in self._pages(experiment, told, include_spans=True):
+        without_spans: list[Trace] = []
+        readable = self._pages(experiment, told, with_spans=True, on_unreadable=without_spans.append)
+        for trace in itertools.chain(readable, without_spans):
             found = found_trace(trace.info)
             if request.is_in(trace.to_json().encode("utf-8", "surrogatepass")) or self.is_in_files(request, found):
                 yield found
+        self.unread += [f"spans of trace {trace.info.trace_id}" for trace in without_spans]
 
     def is_in_files(self, request: Request, trace: FoundTrace) -> bool:
         """Whether the text is in the trace's files."""
@@ -109,20 +112,11 @@ class ApiStore:
             return False
 
     def _pages(self, experiment: str, told: Told, **search: Any) -> Iterator[Trace]:
-        token, read = None, 0
-        while True:
-            page = self.client.search_traces(
-                locations=[experiment],
-                max_results=PAGE,
-                page_token=token,
-                **{"include_spans": False, **search},
-            )
+        read = 0
+        for page in trace_pages(self.client, [experiment], **{"with_spans": False, **search}):
             read += len(page)
             told(read)
             yield from page
-            token = page.token
-            if not token:
-                return
 
     def records(self, request: Request, traces: Sequence[FoundTrace]) -> dict[str, list[str]]:
         """Records of evaluation datasets that were made from these traces, or that hold the text, by dataset."""

@@ -28,6 +28,7 @@ from langchain_mlflow_cost.proof.rounds import run_rounds, words_of
 from langchain_mlflow_cost.proof.script import ScriptedModel
 from langchain_mlflow_cost.proof.search import StoreSearch
 from langchain_mlflow_cost.redaction.rules import scan
+from langchain_mlflow_cost.trace_pages import trace_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -201,14 +202,9 @@ def _flush() -> None:
 
 
 def _count_traces() -> int:
-    client, token, count = mlflow.MlflowClient(), None, 0
+    client = mlflow.MlflowClient()
     ids = [each.experiment_id for each in client.search_experiments()]
-    while True:
-        page = client.search_traces(locations=ids, include_spans=False, page_token=token)
-        count += len(page)
-        token = page.token
-        if not token:
-            return count
+    return sum(map(len, trace_pages(client, ids, with_spans=False)))
 
 
 def _stored_now(folder: Path, planter: Planter, observer: Observer) -> set[int]:

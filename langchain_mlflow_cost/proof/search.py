@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
+from langchain_mlflow_cost.trace_pages import trace_pages
 from langchain_mlflow_cost.tracking_stores import why_unusable
 
 if TYPE_CHECKING:
@@ -316,30 +317,22 @@ class StoreSearch:
         from mlflow import MlflowException  # noqa: PLC0415 - as above
         from mlflow.entities import ViewType  # noqa: PLC0415 - as above
 
-        def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-            token = None
-            while True:
-                page = ask(token)
-                yield from page
-                token = page.token
-                if not token:
-                    return
-
-        for experiment in pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token)):
-
-            def asked(token: str | None, at: str = experiment.experiment_id) -> Any:
-                # A trace whose spans are in files that are gone would fail its whole page.
-                return client.search_traces(locations=[at], max_results=100, page_token=token, include_spans=False)
-
-            try:
-                for trace in pages(asked):
-                    try:
-                        yield client.get_trace(trace.info.trace_id, display=False).to_json()
-                    except MlflowException:
-                        self.result.unread[f"{shown}: trace {trace.info.trace_id}"] = "its spans cannot be read"
-                        yield trace.to_json()
-            except MlflowException:
-                self.result.unread[f"{shown}: experiment {experiment.experiment_id}"] = "its traces are not handed out"
+        token = None
+        while True:
+            experiments = client.search_experiments(ViewType.ALL, page_token=token)
+            for each in experiments:
+                without_spans: list[Any] = []
+                try:
+                    for page in trace_pages(client, [each.experiment_id], on_unreadable=without_spans.append):
+                        yield from (trace.to_json() for trace in page)
+                except MlflowException:
+                    self.result.unread[f"{shown}: experiment {each.experiment_id}"] = "its traces are not handed out"
+                for trace in without_spans:
+                    self.result.unread[f"{shown}: trace {trace.info.trace_id}"] = "its spans cannot be read"
+                    yield trace.to_json()
+            token = experiments.token
+            if not token:
+                return
 
 
 def _as_bytes(value: Any) -> bytes:

@@ -16,17 +16,14 @@ from langchain_mlflow_cost.adapters.trace_fields import (
 )
 from langchain_mlflow_cost.reports.sums import AnsweredCall
 from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
+from langchain_mlflow_cost.trace_pages import trace_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from mlflow import MlflowClient
     from mlflow.entities import Span, Trace
 
     from langchain_mlflow_cost.reports.plain_traces import PlainSpan, PlainTrace
-
-PAGE = 100
-"""Traces that are fetched at a time."""
 
 
 class TracePages:
@@ -68,43 +65,26 @@ class TracePages:
         """Each, the latest first."""
         import mlflow  # noqa: PLC0415 - slow
 
-        client, token, read = mlflow.MlflowClient(), None, 0
-        while self._most is None or read < self._most:
-            asked: dict[str, Any] = {
-                "locations": list(self._experiments),
-                "filter_string": self._filter,
-                "max_results": PAGE if self._most is None else min(PAGE, self._most - read),
-                "order_by": ["timestamp_ms DESC"],
-                "page_token": token,
-            }
-            try:
-                page = client.search_traces(**asked, include_spans=with_spans)
-            except mlflow.MlflowException:
-                if not with_spans:
-                    raise
-                # One trace whose files are gone, or in an archive that is away, fails the page.
-                page = client.search_traces(**asked, include_spans=False)
-                yield from self._one_by_one(client, page)
-            else:
-                yield from page
+        read = 0
+        for page in trace_pages(
+            mlflow.MlflowClient(),
+            list(self._experiments),
+            with_spans=with_spans,
+            most=self._most,
+            on_unreadable=self._leave_out,
+            filter_string=self._filter,
+            order_by=["timestamp_ms DESC"],
+        ):
+            yield from page
             read += len(page)
             if self._on_page is not None:
                 self._on_page(read)
-            token = page.token
-            if not token:
-                return
 
-    def _one_by_one(self, client: MlflowClient, page: Iterable[Trace]) -> Iterator[Trace]:
-        from mlflow import MlflowException  # noqa: PLC0415 - as above
-
-        for trace in page:
-            trace_id = str(trace.info.trace_id)
-            try:
-                yield client.get_trace(trace_id)
-            except MlflowException:
-                if self._on_unreadable is not None and trace_id not in self._unreadable:
-                    self._on_unreadable(trace_id)
-                self._unreadable.add(trace_id)
+    def _leave_out(self, trace: Trace) -> None:
+        trace_id = str(trace.info.trace_id)
+        if self._on_unreadable is not None and trace_id not in self._unreadable:
+            self._on_unreadable(trace_id)
+        self._unreadable.add(trace_id)
 
     def facts(self) -> tuple[int, int | None, int | None]:
         """How many traces there are, and when the first and the last of them began (milliseconds since the epoch)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.adapters.trace_rewriting import StoredTrace, StoredTraces
 from langchain_mlflow_cost.adapters.trace_tables import has_tables
+from langchain_mlflow_cost.trace_pages import trace_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ def whole_traces(
     since_ms: int | None = None,
     until_ms: int | None = None,
     on_page: Callable[[int], None] | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> Iterator[StoredTrace]:
     """Each trace of some experiments, the earliest first.
 
@@ -28,9 +31,10 @@ def whole_traces(
         since_ms: Of traces that began then or later; milliseconds since the epoch.
         until_ms: And before then.
         on_page: Called with the number of traces read so far.
+        on_unreadable: Called with the id of a trace whose spans MLflow's API cannot read: it is left out.
     """
     rows = StoredTraces(tracking_uri) if has_tables(tracking_uri) else None
-    pages = read_pages if rows is None else rows.pages
+    pages = functools.partial(read_pages, on_unreadable=on_unreadable) if rows is None else rows.pages
     count = 0
     try:
         for page in pages(experiments, after=None, since_ms=since_ms, until_ms=until_ms):
@@ -44,7 +48,12 @@ def whole_traces(
 
 
 def read_pages(
-    experiments: Sequence[str], *, after: tuple[int, str] | None, since_ms: int | None, until_ms: int | None
+    experiments: Sequence[str],
+    *,
+    after: tuple[int, str] | None,
+    since_ms: int | None,
+    until_ms: int | None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> Iterator[list[StoredTrace]]:
     """As `StoredTraces.pages`, by MLflow's API. Of the moment that `after` names, all come again."""
     import mlflow  # noqa: PLC0415 - slow
@@ -52,19 +61,14 @@ def read_pages(
     since = since_ms if after is None else max(since_ms or 0, after[0])
     tests = [f"timestamp_ms >= {since}"] if since is not None else []
     tests += [f"timestamp_ms < {until_ms}"] if until_ms is not None else []
-    client, token = mlflow.MlflowClient(), None
-    while True:
-        page = client.search_traces(
-            locations=list(experiments),
-            filter_string=" AND ".join(tests) or None,
-            max_results=100,
-            order_by=["timestamp_ms ASC"],
-            page_token=token,
-        )
+    for page in trace_pages(
+        mlflow.MlflowClient(),
+        experiments,
+        on_unreadable=lambda trace: on_unreadable(str(trace.info.trace_id)) if on_unreadable is not None else None,
+        filter_string=" AND ".join(tests) or None,
+        order_by=["timestamp_ms ASC"],
+    ):
         yield [_stored(trace) for trace in page]
-        token = page.token
-        if not token:
-            return
 
 
 def _stored(trace: object) -> StoredTrace:

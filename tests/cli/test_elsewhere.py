@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,42 @@ def test_what_a_server_keeps_apart(cli: Cli, strict: Path, server: Server, monke
     done, told = prove(cli, server.uri, "--text-file", "texts.txt")
 
     assert done.code == 1 or any(gone.experiment_id in place for place in told["not_read"])
+
+
+def test_a_trace_that_a_server_cannot_read(
+    cli: Cli, strict: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps no other trace of its page from being searched, billed and erased; it is named, and the command fails."""
+    use(server.uri, monkeypatch)
+    record({"artifact_level": "full"})
+    record({"artifact_level": "full"})
+    archived, searched = (str(each.info.trace_id) for each in mlflow.search_traces(return_type="list"))
+    with sqlite3.connect(server.folder / "mlflow.db") as database:
+        database.execute(
+            "UPDATE trace_tags SET value = 'ARCHIVE_REPO' WHERE key = 'mlflow.trace.spansLocation' AND request_id = ?",
+            [archived],
+        )
+
+    scanned, told = scan(cli, server.uri)
+    billed = cli("export", "--tracking-uri", server.uri, "--experiment", "tests", "--out", "bill.csv")
+    proved, found = prove(cli, server.uri, "--text-file", "texts.txt")
+    erased = cli("erase", server.uri, "--text", MAIL, "--yes", "--receipt", "receipt.json")
+
+    for done in (scanned, billed):
+        assert done.code == 1
+        assert f"trace {archived} is left out: its spans cannot be read" in done.err
+        assert "mlflow-cost: 1 trace could not be read, see above" in done.err
+    assert told["traces_with_findings"] == 1
+    assert len((strict / "bill.csv").read_text().splitlines()) > 1
+    assert proved.code == 1
+    assert any(archived in place for place in found["not_read"])
+    assert {each["what"] for each in found["found"]} == {"text 1", "text 2"}
+    assert f"spans of trace {archived}" in (strict / "receipt.json").read_text()
+    assert "Traceback" not in erased.err
+    left = mlflow.MlflowClient().search_traces(
+        locations=[mlflow.set_experiment("tests").experiment_id], include_spans=False
+    )
+    assert searched not in [each.info.trace_id for each in left]
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://nobody@127.0.0.1:9/nothing", "mysql://h/x"])

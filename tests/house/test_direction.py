@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tracing", "live"),
     ("handler",),
     ("everywhere",),
-    ("configuration", "decorator", "estimates", "stored"),
+    ("configuration", "decorator", "estimates", "stored", "trace_pages"),
     ("reports", "erasure"),
     ("proof", "spark"),
     ("testing",),

@@ -35,7 +35,7 @@ def carry_into_threads(is_wanted: Callable[[ApiSpan], bool] | None) -> None:
     @functools.wraps(start)
     def carrying_start(self: threading.Thread) -> None:
         # An executor's own thread works for many: each task brings its own.
-        if not _works_for_an_executor(self) and (span := _handed_on()) is not None:
+        if not works_for_an_executor(self) and (span := _handed_on()) is not None:
             self.run = _under(span, self.run)  # type: ignore[method-assign]
         start(self)
 
@@ -49,7 +49,8 @@ def carry_into_threads(is_wanted: Callable[[ApiSpan], bool] | None) -> None:
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign, assignment]
 
 
-def _works_for_an_executor(thread: threading.Thread) -> bool:
+def works_for_an_executor(thread: threading.Thread) -> bool:
+    """Whether it is a thread of a pool, which does one thing after the other."""
     target = getattr(thread, "_target", None)
     return getattr(target, "__module__", None) == "concurrent.futures.thread"
 

@@ -47,6 +47,11 @@ class ActiveRun(otel_trace.Span):
         """Whether it stands for this run."""
         return self._lmc_run is run
 
+    def is_below_root_of(self, trace: Trace) -> bool:
+        """Whether it stands for a run of a trace that LangChain knows a parent of, though it may have ended."""
+        run = self._lmc_run
+        return run.trace is trace and (run.parent is not None or run.told_parent is not None)
+
     def resolve(self) -> ApiSpan:
         """The span that is active here and now."""
         run = self._lmc_run

@@ -1,8 +1,8 @@
-"""Threads that go on in a trace when its invocations have ended: a held trace waits for them, for a bounded time.
+"""Threads and tasks that go on in a trace when its invocations have ended: a held trace waits, for a bounded time.
 
 A sync node outlives its cancelled `ainvoke`; a node may leave a thread behind that has its context
-(`copy_context().run`, LangChain's executors, OpenTelemetry's instrumentation of threads). What a model is told there is
-private, too, and known only then.
+(`copy_context().run`, LangChain's executors, OpenTelemetry's instrumentation of threads). Where one of several branches
+of an async node raises, asyncio lets the others go on. What a model is told there is private, too, and known only then.
 """
 
 from __future__ import annotations
@@ -18,13 +18,22 @@ from concurrent.futures import Future
 from contextvars import Context, ContextVar
 from itertools import chain, islice
 from queue import SimpleQueue
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from langchain_core.callbacks import BaseCallbackManager
+
 from langchain_mlflow_cost.adapters.futures import is_done
+from langchain_mlflow_cost.adapters.tasks import active_in, tasks_with_context
+from langchain_mlflow_cost.adapters.thread_context import works_for_an_executor
 from langchain_mlflow_cost.limits import limits
+from langchain_mlflow_cost.tracing.active_run import ActiveRun
+from langchain_mlflow_cost.tracing.place import current_task
+from langchain_mlflow_cost.tracing.runs import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import asyncio
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from langchain_mlflow_cost.tracing.trace import Trace
@@ -32,11 +41,14 @@ if TYPE_CHECKING:
 _inside: ContextVar[tuple[weakref.ref[Trace], ...]] = ContextVar("langchain_mlflow_cost_inside", default=())
 """The traces that began in this context or in one that it is a copy of, and have not left yet."""
 
+_NOT_HOME: Final = object()
 _LOOK_EVERY_S: Final = 0.05
 _OUTERMOST: Final = 8
 """So many functions at the bottom of a stack may be those that started the thread's work."""
 _MOST_QUEUED: Final = 1_000
 """Of what waits in a pool's queue, so much is looked at."""
+_OF_THE_WORK: Final = 4
+"""So many functions of a thread's work may have what they go on with in their hands."""
 _STARTERS: Final = ("threading", "concurrent.futures", "anyio.", "opentelemetry.instrumentation.threading", "wrapt")
 """Modules of those functions."""
 
@@ -44,9 +56,16 @@ _STARTERS: Final = ("threading", "concurrent.futures", "anyio.", "opentelemetry.
 def enter(trace: Trace) -> None:
     """Note that what is started from here on, in this context and in copies of it, is inside a trace."""
     known = _inside.get()
-    if any(each() is trace for each in known):
-        return  # This is home, or one of the threads that the trace waits for.
-    trace.home_threads.add(threading.get_ident())
+    is_known = any(each() is trace for each in known)
+    if not trace.is_waiting:
+        # Else it is one of those that the trace waits for.
+        task = current_task()
+        if task is not None:
+            trace.home_tasks.add(task)
+        if not is_known:
+            trace.home_threads[threading.current_thread()] = _job_here()
+    if is_known:
+        return
     # A thread that outlives one trace may begin another.
     before = [each for each in known if (other := each()) is not None and not other.is_released]
     _inside.set((*before, weakref.ref(trace)))
@@ -59,30 +78,141 @@ def has_threads(trace: Trace, *, but_daemons: bool = False) -> bool:
         trace: A held one.
         but_daemons: Whether to leave out those for which the end of a process does not wait.
     """
-    left_out = set(trace.home_threads)
-    if but_daemons:
-        left_out |= {thread.ident for thread in threading.enumerate() if thread.daemon and thread.ident is not None}
-    frames = sys._current_frames()  # noqa: SLF001 - CPython's documented way to other threads
+    left_out = {thread.ident for thread in threading.enumerate() if thread.daemon} if but_daemons else set()
+    at_home = {thread.ident: job for thread, job in list(trace.home_threads.items()) if thread.is_alive()}
     queues: set[int] = set()
-    return any(ident not in left_out and _is_at_work_in(trace, frame, queues) for ident, frame in frames.items())
+    return any(
+        _is_at_work_in(trace, frame, queues, home_job=at_home.get(ident, _NOT_HOME))
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - CPython's documented way to other threads
+        if ident not in left_out
+    )
 
 
-def _is_at_work_in(trace: Trace, innermost: FrameType, queues: set[int]) -> bool:
+def _outermost(innermost: FrameType | None) -> list[FrameType]:
+    """The functions at the bottom of a stack, the outermost first."""
     stack: list[FrameType] = []
-    frame: FrameType | None = innermost
-    while frame is not None:
-        stack.append(frame)
-        frame = frame.f_back
+    while innermost is not None:
+        stack.append(innermost)
+        innermost = innermost.f_back
+    return stack[: -_OUTERMOST - 1 : -1]
+
+
+def _job_here() -> weakref.ref[Any] | None:
+    """What this thread does for an executor: it may have more to do in the same trace afterwards."""
+    if not works_for_an_executor(threading.current_thread()):
+        return None
+    return _job_of(_outermost(sys._getframe(1)))  # noqa: SLF001 - documented
+
+
+def _job_of(outermost: list[FrameType]) -> weakref.ref[Any] | None:
+    for frame in outermost:
+        item = frame.f_locals.get("work_item") if frame.f_code.co_name == "_worker" else None
+        if item is not None:
+            with contextlib.suppress(TypeError):
+                return weakref.ref(item)
+    return None
+
+
+def has_tasks(trace: Trace, *, is_ending: bool = False) -> bool:
+    """Whether a task is at work in the trace that began below one of its runs, in a loop of its invocations or threads.
+
+    A task that the program began beside its invocations, or after them, has nothing but a root in its context.
+
+    Args:
+        trace: A held one.
+        is_ending: Whether the program ends: a loop that does not run by then never will.
+    """
+    try:
+        return any(
+            _is_task_of(trace, task, context)
+            for loop in _loops_of(trace)
+            if not loop.is_closed() and (loop.is_running() or not is_ending)
+            for task, context in tasks_with_context(loop)
+        )
+    except Exception:  # noqa: BLE001 - the loop's thread changes its tasks meanwhile: look again later
+        return not is_ending
+
+
+def _loops_of(trace: Trace) -> set[asyncio.AbstractEventLoop]:
+    loops = {task.get_loop() for task in list(trace.home_tasks)}
+    for frame in sys._current_frames().values():  # noqa: SLF001 - as above
+        above: FrameType | None = frame
+        while above is not None:
+            if above.f_code.co_name == "run_forever" and above.f_globals.get("__name__") == "asyncio.base_events":
+                loops.add(above.f_locals["self"])
+            above = above.f_back
+    return loops
+
+
+def _is_task_of(trace: Trace, task: asyncio.Task[Any], context: Context) -> bool:
+    if not any(known() is trace for known in context.get(_inside, ())) or task in trace.home_tasks:
+        return False
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    if frame is not None and frame.f_globals.get("__name__", "").startswith("langchain_core.callbacks"):
+        return False  # It tells of a run's end.
+    return any(type(active) is ActiveRun and active.is_below_root_of(trace) for active in active_in(context))
+
+
+def _is_at_work_in(trace: Trace, innermost: FrameType, queues: set[int], *, home_job: Any) -> bool:
+    outermost = _outermost(innermost)
+    if home_job is not _NOT_HOME and (home_job is None or home_job == _job_of(outermost)):
+        waiting = chain.from_iterable(_queued_in(frame, queues) for frame in outermost if _is_starter(frame))
+        return any(map(functools.partial(_is_to_come, trace), waiting))
     started, objects = False, list[Any]()
-    for frame in reversed(stack[-_OUTERMOST:]):
-        if not frame.f_globals.get("__name__", "").startswith(_STARTERS):
+    for at, frame in enumerate(outermost):
+        if not _is_starter(frame):
             # The work itself: not the pool's own business before and after it.
-            return started
-        held = list(_held_by(frame, queues))
+            return started or _is_handed_over(trace, outermost[at:])
+        held = [*frame.f_locals.values(), *_queued_in(frame, queues)]
         started = started or any(map(functools.partial(_leads_to, trace), chain(held, *map(_parts_of, held))))
         objects += held
     # The work is not on the stack: it has not begun, or is over.
     return started and any(map(functools.partial(_is_to_come, trace), objects))
+
+
+def _is_starter(frame: FrameType) -> bool:
+    return bool(frame.f_globals.get("__name__", "").startswith(_STARTERS))
+
+
+def _is_handed_over(trace: Trace, frames: list[FrameType]) -> bool:
+    """Whether one of the functions that a thread's work is in has a context or a config of the trace in its hands.
+
+    Args:
+        trace: A held one.
+        frames: Of the program, the outermost first.
+    """
+    for at, frame in enumerate(frames[:_OF_THE_WORK]):
+        if at + 1 < len(frames) and frames[at + 1].f_globals.get("__name__") == "queue":
+            continue  # It waits for the next: what it has in its hands is over.
+        mine = list(frame.f_locals.values())
+        if at + 1 == len(frames) and any(isinstance(value, SimpleQueue) for value in mine):
+            continue  # Likewise.
+        if any(_is_of(trace, each) for value in mine for each in (value, *_members_of(value))):
+            return True
+    return False
+
+
+def _members_of(value: Any) -> Iterable[Any]:
+    """What a tuple or list holds; the fields of an object, such as a job's."""
+    if type(value) in (tuple, list):
+        return value[:8]  # type: ignore[no-any-return]
+    fields = getattr(type(value), "__dictoffset__", 0) and not isinstance(value, (type, ModuleType))
+    try:
+        return list(islice(object.__getattribute__(value, "__dict__").values(), 20)) if fields else ()
+    except Exception:  # noqa: BLE001 - any object may stand there
+        return ()
+
+
+def _is_of(trace: Trace, value: Any) -> bool:
+    """Whether it is a context of the trace, or a config or callbacks that LangChain made for one of its runs."""
+    if type(value) is Context:
+        return any(known() is trace for known in value.get(_inside, ()))
+    if type(value) is dict:
+        value = value.get("callbacks")
+    if isinstance(value, BaseCallbackManager):
+        run = RUNS.get(value.parent_run_id) or RUNS.ended(value.parent_run_id)
+        return run is not None and run.trace is trace
+    return False
 
 
 def _is_to_come(trace: Trace, value: Any) -> bool:
@@ -96,15 +226,14 @@ def _is_to_come(trace: Trace, value: Any) -> bool:
     return any(map(functools.partial(_leads_to, trace), _parts_of(value)))
 
 
-def _held_by(frame: FrameType, queues: set[int]) -> Iterator[Any]:
-    """What a function that starts a thread's work has in its hands, and what waits in its pool's queue.
+def _queued_in(frame: FrameType, queues: set[int]) -> Iterator[Any]:
+    """What waits in the queue of a pool whose thread is in a function that starts its work: it may be new, or busy.
 
     Args:
-        frame: Of that function; the pool's thread may be new, or busy, or not awake yet.
+        frame: Of that function.
         queues: Those that were looked into for other threads; this one's is added.
     """
     for value in list(frame.f_locals.values()):
-        yield value
         for queue in (value, *_arguments_of(value)) if isinstance(value, threading.Thread) else (value,):
             if isinstance(queue, SimpleQueue) and id(queue) not in queues:
                 queues.add(id(queue))
@@ -119,9 +248,11 @@ def _arguments_of(thread: threading.Thread) -> Iterator[Any]:
 
 def _parts_of(value: Any) -> Iterator[Any]:
     """What it leads to, one step inside."""
-    for name in ("fn", "args", "kwargs", "task", "_target", "_args", "_otel_context"):
+    for name in ("fn", "args", "kwargs", "task", "function", "_target", "_args", "_kwargs", "_otel_context"):
         with contextlib.suppress(Exception):  # any object may stand there
             yield getattr(value, name)
+    if isinstance(value, threading.Thread):
+        yield tuple(each for each in vars(value).values() if type(each) is Context)
 
 
 def _leads_to(trace: Trace, value: Any) -> bool:
@@ -130,10 +261,9 @@ def _leads_to(trace: Trace, value: Any) -> bool:
     while pending and looked_at < 20:  # noqa: PLR2004 - a starter holds a callable, and a callable a few more
         value = pending.pop()
         looked_at += 1
-        if isinstance(value, Context):
-            if any(known() is trace for known in value.get(_inside, ())):
-                return True
-        elif isinstance(value, functools.partial):
+        if _is_of(trace, value):
+            return True
+        if isinstance(value, functools.partial):
             pending += [value.func, *value.args]
         elif isinstance(value, tuple):
             pending += value[:8]
@@ -143,7 +273,16 @@ def _leads_to(trace: Trace, value: Any) -> bool:
             pending += list(value.values())[:8]
         elif callable(value) and not isinstance(value, type):
             pending.append(getattr(value, "__self__", None))
+            pending += _enclosed_in(value)
     return False
+
+
+def _enclosed_in(function: Any) -> Iterator[Any]:
+    """What a function has from the one that it was made in."""
+    for cell in (getattr(function, "__closure__", None) or ())[:8]:
+        with contextlib.suppress(ValueError):  # not filled yet
+            if isinstance(cell.cell_contents, (Context, dict, BaseCallbackManager)):
+                yield cell.cell_contents
 
 
 def _is_active_in(trace: Trace, context: Mapping[Any, Any]) -> bool:
@@ -186,6 +325,7 @@ class _Waiting:
                 # What the program's end does not wait for, nobody waits for.
                 is_ending = not threading.main_thread().is_alive()
                 is_in_use = has_threads(trace, but_daemons=is_ending) or (bool(trace.keepers) and not is_ending)
+                is_in_use = is_in_use or has_tasks(trace, is_ending=is_ending)
                 if not is_in_use or time.monotonic() >= deadline:
                     self.drop(trace)
                     release(trace)
@@ -195,20 +335,25 @@ class _Waiting:
 _waiting = _Waiting()
 
 
-def wait_for_threads(trace: Trace, release: Callable[[Trace], None]) -> bool:
-    """Put off the end of a held trace while threads are at work in it; False if there are none.
+def wait_for_work(trace: Trace, release: Callable[[Trace], None]) -> bool:
+    """Put off the end of a held trace while threads or tasks are at work in it; False if there are none.
 
     Args:
         trace: Nothing else keeps it open.
         release: Called with it, in another thread, when they are done or `Limits.outliving_s` has passed.
     """
-    if trace.home_threads and has_threads(trace):
-        # A pool's thread may have handed its result over and be about to go back.
-        time.sleep(0.001)
-        if has_threads(trace):
-            trace.is_waiting = True
-            _waiting.add(trace, release)
-            return True
+    if has_tasks(trace) or _has_threads_still(trace):
+        trace.is_waiting = True
+        _waiting.add(trace, release)
+        return True
     trace.is_waiting = False
     _waiting.drop(trace)
     return False
+
+
+def _has_threads_still(trace: Trace) -> bool:
+    if not has_threads(trace):
+        return False
+    # A pool's thread may have handed its result over and be about to go back.
+    time.sleep(0.001)
+    return has_threads(trace)

@@ -39,7 +39,8 @@ def find_caller() -> FrameType | None:
     return frame
 
 
-def _current_task() -> asyncio.Task[Any] | None:
+def current_task() -> asyncio.Task[Any] | None:
+    """The task that runs here; None where no loop runs."""
     # Asking for the task where no loop runs raises, which costs more than all the rest.
     return asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001
 
@@ -50,6 +51,11 @@ def _is_on(frame: FrameType, stack: FrameType | None) -> bool:
             return True
         stack = stack.f_back
     return False
+
+
+def _is_on_any_stack(frame: FrameType) -> bool:
+    """Whether any thread is inside a function: a generator may be read on in another than it began in."""
+    return any(_is_on(frame, stack) for stack in sys._current_frames().values())  # noqa: SLF001 - documented, as below
 
 
 def _is_awaited_in(frame: FrameType, task: asyncio.Task[Any]) -> bool:
@@ -85,7 +91,7 @@ class Place:
 
     def mark(self) -> None:
         """Take the place where the code runs now."""
-        frame, task = find_caller(), _current_task()
+        frame, task = find_caller(), current_task()
         self._thread = threading.get_ident()
         self._task = None if task is None else weakref.ref(task)
         if frame is not None and frame.f_globals.get("__name__") not in _PLACELESS:
@@ -101,6 +107,14 @@ class Place:
         """The task that it began in, as long as there is one."""
         return None if self._task is None else self._task()
 
+    def is_elsewhere(self) -> bool:
+        """Whether another thread or task is known to be inside the function that the run began in."""
+        if self.is_over() is not False:
+            return False
+        if self.frame is not None and self.frame.f_code.co_flags & _GENERATOR:
+            return not _is_on(self.frame, sys._getframe(1))  # noqa: SLF001 - as above
+        return not self.is_here()
+
     def close(self) -> None:
         """Let go of what only an open run needs; where it was is known as long as something stands for it."""
         self.frame = self.token = None
@@ -110,7 +124,7 @@ class Place:
         if self._thread != threading.get_ident():
             return False
         # Sync code that runs a loop, and with it a task, is around the task.
-        return self._task is None or self._task() is _current_task() is not None
+        return self._task is None or self._task() is current_task() is not None
 
     def is_over(self) -> bool | None:
         """Whether the function that the run began in has been left, whoever asks; None where nobody knows.
@@ -122,7 +136,7 @@ class Place:
         if frame is None:
             return True if self._has_returned else None
         if frame.f_code.co_flags & _GENERATOR:
-            return False if self._is_on_stack(frame) else None
+            return False if self._is_on_stack(frame) or _is_on_any_stack(frame) else None
         if self.is_here():
             return not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
         if self._task is None:

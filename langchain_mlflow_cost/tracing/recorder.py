@@ -14,14 +14,13 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from langchain_mlflow_cost import attributes as keys
-from langchain_mlflow_cost.adapters.active import active_in_trace, active_span, attach, detach, look_up_context
+from langchain_mlflow_cost.adapters.active import active_in_trace, attach, detach
 from langchain_mlflow_cost.adapters.async_string_models import tell_all_handlers
 from langchain_mlflow_cost.adapters.attachments import may_hold_file
 from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
     mute_tracer,
-    native_span,
     records_traces,
     stand_in_for_tracer,
     take_over_native_span,
@@ -38,9 +37,7 @@ from langchain_mlflow_cost.adapters.spans import (
     SdkSpan,
     SpanAttributeKey,
     end_span,
-    ended,
     has_span_processors,
-    is_below_local_root,
     live_span,
     log_level_of,
     open_ancestors,
@@ -60,6 +57,7 @@ from langchain_mlflow_cost.tracing.afterwards import govern_later_writes
 from langchain_mlflow_cost.tracing.calls import cost_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
+from langchain_mlflow_cost.tracing.parents import parent_of, span_above_root, trace_around
 from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.prompts import PROMPTS
 from langchain_mlflow_cost.tracing.recording import Recorder
@@ -68,7 +66,7 @@ from langchain_mlflow_cost.tracing.session import given_strings
 from langchain_mlflow_cost.tracing.span_state import SpanState
 from langchain_mlflow_cost.tracing.structure import is_snapshot_of
 from langchain_mlflow_cost.tracing.sums import sum_attributes
-from langchain_mlflow_cost.tracing.trace import Trace, call_at_rest, hand_on, known_trace, make_known
+from langchain_mlflow_cost.tracing.trace import Trace, call_at_rest, hand_on, make_known
 from langchain_mlflow_cost.tracing.unclaimed import govern_unclaimed
 
 if TYPE_CHECKING:
@@ -158,22 +156,10 @@ class GuardedRecorder(Recorder):
     # --- runs -------------------------------------------------------------------------------------------------------
 
     def _parent_of(self, parent_run_id: UUID | None) -> tuple[Run | None, bool]:
-        return _parent_of(parent_run_id)
+        return parent_of(parent_run_id)
 
     def _trace_around(self, parent_run_id: UUID | None, *, inherits: bool) -> Trace:
-        native = native_span(parent_run_id)
-        if native is None and not inherits:
-            return Trace()
-        active = active_now() if native is None else otel(native)
-        state = guard.state_of(active)
-        if state is not None:
-            return state.trace
-        context = active.get_span_context()
-        known = known_trace(context.trace_id) if context.is_valid else None
-        if known is None or (isinstance(active, SdkSpan) and is_below_local_root(active) and known.is_at_rest):
-            # An open root of a known trace is guarded: it is another trace, whose id was drawn a second time.
-            return Trace()
-        return known
+        return trace_around(parent_run_id, inherits=inherits)
 
     def _reapply_policy(self, run: Run) -> None:
         if run.state is not None and run.span is not None:
@@ -359,49 +345,14 @@ def ensure_installed() -> None:
 
 def adopting_handler(parent_run_id: UUID | None) -> Any:
     """The handler to be told of a run that only MLflow's tracer was told of; None where nobody governs it."""
-    parent, _ = _parent_of(parent_run_id)
+    parent, _ = parent_of(parent_run_id)
     return None if parent is None else parent.handlers[0].handler
-
-
-def _parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
-    """The run above, and whether a root may continue what is active in MLflow's context."""
-    parent = RUNS.parent(parent_run_id)
-    if parent is not None:
-        return parent, True
-    look_up_context()
-    active = active_now()
-    state = guard.state_of(active)
-    if state is None:
-        # A guarded span that is over is not active any more, but stands in the context all the same.
-        stale = active if isinstance(active, SdkSpan) else active_span()
-        return None, not (isinstance(stale, SdkSpan) and (ended(stale) or guard.state_of(stale) is not None))
-    if state.is_final or state.is_held:
-        # A thread that outlives its node or its invocation goes on in the same trace.
-        around = _lineage_from(state.owner, parent_run_id)
-        above = next((run for run in around if run.is_open), None)
-        return above, above is not None or (state.is_held and (bool(around) or state.trace.is_past_its_end))
-    owner = state.owner
-    if owner is None:
-        # A span of the user's own, above an invocation that was put under guard: what comes next is inside it too.
-        return None, True
-    if not owner.is_open:
-        return None, False
-    # `batch` of a sequence and `generate` start one run after the other before the first has ended: siblings.
-    here = find_caller()
-    parent = next((run for run in owner.lineage() if run.place.frame != here), None)
-    return parent, parent is not None
-
-
-def _lineage_from(owner: Run | None, run_id: UUID | None) -> list[Run]:
-    """A run and those above it, if it is a span's owner or one that the owner is in."""
-    lineage = [] if owner is None or run_id is None else list(owner.lineage())
-    return next((lineage[at:] for at, run in enumerate(lineage) if run.run_id == run_id), [])
 
 
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
     # Above a handler in a model's constructor MLflow's own tracer records the graph. In async code its spans are active
     # in contexts that the model does not see.
-    parent_span = native_span(run.told_parent) if run.parent is None else _parent_span(run.parent)
+    parent_span = span_above_root(run.told_parent) if run.parent is None else _parent_span(run.parent)
     if parent_span is None and (run.parent is not None or not records_traces()):
         guard.govern_without_span(_spanless_state(run))
         return

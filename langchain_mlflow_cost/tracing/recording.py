@@ -95,13 +95,14 @@ class Recorder:
             return None
         parent, inherits = self._parent_of(parent_run_id)
         trace = self._trace_around(parent_run_id, inherits=inherits) if parent is None else parent.trace
-        run = make_run(state, run_id, parent, kind, name, metadata, trace)
+        before = RUNS.ended(parent_run_id) if parent is None else None
+        run = make_run(state, run_id, parent, kind, name, metadata, trace, before=before)
         run.told_parent = parent_run_id
         run.declare_names()
-        before = RUNS.latest_call(run.place)
-        if before is not None and parent is not None and parent in before.lineage() and before.place.is_over():
+        latest = RUNS.latest_call(run.place)
+        if latest is not None and parent is not None and parent in latest.lineage() and latest.place.is_over():
             # Cancelled or timed out: LangChain tells nothing of it, and what begins in its node now is behind it.
-            self.break_off(before, CancelledError())
+            self.break_off(latest, CancelledError())
         opened, surplus = RUNS.add(run)
         for root in surplus:
             self._let_go(root)

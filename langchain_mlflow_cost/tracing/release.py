@@ -75,7 +75,7 @@ def end(span: GuardedSpan, end_time: int | None) -> None:
         was_keeper = span in trace.keepers
         trace.keepers.discard(span)
         is_last = was_keeper and not trace.keepers
-        if is_last and trace.holds and not trace.is_released and outliving.wait_for_threads(trace, release):
+        if is_last and trace.holds and not trace.is_released and outliving.wait_for_work(trace, release):
             is_last = False
         if trace.holds and not trace.is_released and not is_last:
             state.is_held = True

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from langchain_mlflow_cost.adapters.graph_runs import cached_nodes, graph_of, is_graph_run
 from langchain_mlflow_cost.graphs import graph_name, path_within
@@ -126,7 +127,7 @@ class Run:
 
     def is_under_way_elsewhere(self) -> bool:
         """Whether another thread or task is known to be in it."""
-        return self.place.is_over() is False and not self.place.is_here()
+        return self.place.is_elsewhere()
 
     @property
     def is_node(self) -> bool:
@@ -228,13 +229,11 @@ def session_id_of(metadata: Mapping[str, Any] | None) -> str | None:
     return None if thread is None else str(thread)
 
 
-def _place(run: Run, told: NodePath) -> None:
+def _place(run: Run, told: NodePath, parent: Run) -> None:
     """Find where in its graphs a run is.
 
     A nested graph with a thread of its own begins anew: its runs tell paths that do not begin with the outer node's.
     """
-    parent = run.parent
-    assert parent is not None
     outer, base = parent.bare, parent.base
     for prefix in (base, ()):
         bare = prefix + told
@@ -249,11 +248,10 @@ def _place(run: Run, told: NodePath) -> None:
     run.path = bare if parent.path is outer else parent.path + bare[len(outer) :]
 
 
-def _name_graph(run: Run) -> None:
+def _name_graph(run: Run, parent: Run) -> None:
     """Take the graph whose run it is into its path, if it has a name of its own."""
-    if run.parent is not None:
-        name = graph_name(graph_of(run.place.frame))
-        run.path = path_within(run.path, name, is_called=_is_called(run.parent))
+    name = graph_name(graph_of(run.place.frame))
+    run.path = path_within(run.path, name, is_called=_is_called(parent))
 
 
 def _note_nodes(run: Run) -> None:
@@ -302,6 +300,8 @@ def make_run(
     name: str,
     metadata: Mapping[str, Any] | None,
     trace: Trace,
+    *,
+    before: Run | None = None,
 ) -> Run:
     """Make the record of a run: its node, the handlers that govern it, and what holds there.
 
@@ -313,26 +313,28 @@ def make_run(
         name: Its name.
         metadata: As LangChain tells it.
         trace: The one that it is in.
+        before: Of a root: the run that it outlives, and whose part it is all the same.
     """
     told = node_path(metadata)
-    run = Run(run_id, parent, told, kind if parent or kind != "state" else "root", name)
+    above = parent or before
+    run = Run(run_id, parent, told, kind if above or kind != "state" else "root", name)
     run.trace = trace
     run.metadata = metadata
     run.place.mark()
     run.is_graph = kind == "state" and is_graph_run(run.place.frame)
-    if parent is not None:
-        _place(run, told)
+    if above is not None:
+        _place(run, told, above)
         if run.is_graph:
-            _name_graph(run)
+            _name_graph(run, above)
     else:
         run.path = _root_path(told, metadata)
-    if parent is None:
+    if above is None:
         run.session_id = session_id_of(metadata)
         run.handlers = (state,)
         trace.add_handler(state, run.session_id)
     else:
-        run.session_id = parent.session_id
-        run.handlers = parent.handlers
+        run.session_id = above.session_id
+        run.handlers = above.handlers
         if state not in run.handlers and not state.is_everywhere:
             run.handlers += (state,)
             trace.add_handler(state, run.session_id)
@@ -361,6 +363,8 @@ class Registry:
         self._roots: OrderedDict[UUID, Run] = OrderedDict()
         """The longest idle first."""
         self._let_go: OrderedDict[UUID, Run] = OrderedDict()
+        self._ended: WeakValueDictionary[UUID, Run] = WeakValueDictionary()
+        """Those that have ended in a trace that is held, as long as it is."""
         self._latest_calls: dict[tuple[int, int], Run] = {}
         """The model's call that began last in a thread and task, while it is open."""
         self._remembered_chars = 0
@@ -381,6 +385,11 @@ class Registry:
         if run_id is None:
             return None
         return self._runs.get(run_id) or self._let_go.get(run_id)
+
+    def ended(self, run_id: UUID | None) -> Run | None:
+        """A run that has ended in a trace that is held still: what begins below it goes on there."""
+        found = None if run_id is None or not self._ended else self._ended.get(run_id)
+        return None if found is None or found.trace.is_released else found
 
     def open_runs(self) -> list[Run]:
         """All of them."""
@@ -464,6 +473,8 @@ class Registry:
         with self._lock:
             if self._runs.pop(run.run_id, None) is None:
                 return
+            if run.trace.holds:
+                self._ended[run.run_id] = run
             if run.call is not None and self._latest_calls.get(run.place.where) is run:
                 del self._latest_calls[run.place.where]
             if self._roots.pop(run.run_id, None) is not None:

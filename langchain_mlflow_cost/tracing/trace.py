@@ -17,6 +17,7 @@ from langchain_mlflow_cost.redaction.walk import Redactor
 from langchain_mlflow_cost.tracing.session import SESSIONS, Session
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Collection, Iterator, Mapping
     from uuid import UUID
 
@@ -68,6 +69,7 @@ class Trace:
         "held",
         "held_chars",
         "holds",
+        "home_tasks",
         "home_threads",
         "info_policy",
         "info_seen",
@@ -113,8 +115,10 @@ class Trace:
         self.is_released = False
         self.is_waiting = False
         """Its invocations have ended, and threads are still at work in it."""
-        self.home_threads: set[int] = set()
-        """Where its invocations began."""
+        self.home_threads: weakref.WeakKeyDictionary[threading.Thread, Any] = weakref.WeakKeyDictionary()
+        """Where its invocations began; of a pool's thread, what it did then."""
+        self.home_tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        """Likewise, in async code."""
         self.declared: set[str] = set()
         """Names that the program declares: of its nodes, its tools, and the fields of their schemas."""
         self.own_names: set[str] = set()

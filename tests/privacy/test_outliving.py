@@ -15,6 +15,7 @@ import anyio.to_thread
 import mlflow
 import pytest
 from fakes import Chat, graph
+from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from leaks import folder_bytes, kept, prose, spelling_in, within
 
@@ -44,12 +45,28 @@ class Story:
         Chat().invoke(self.text)
         self.done.set()
 
+    async def late_async(self) -> None:
+        self.started.set()
+        await _until(self.over)
+        await Chat().ainvoke("are you there?")
+        await Chat().ainvoke(self.text)
+        self.done.set()
+
     def loud(self, _: Any) -> Any:
         Chat().invoke(f"{self.other} and {self.text}")
         return {"extra": self.text}
 
 
-def _cancelled(quiet: Callable[[Any], Any], story: Story, config: Any) -> None:
+class BrokenError(Exception):
+    """What one branch of a node raises."""
+
+
+async def _until(event: threading.Event) -> None:
+    while not event.is_set():  # noqa: ASYNC110 - a thread that waited for it would be one that the trace waits for
+        await asyncio.sleep(0.002)
+
+
+def _cancelled(quiet: Any, story: Story, config: Any) -> None:
     async def main() -> None:
         running = asyncio.ensure_future(
             graph(("loud", story.loud), ("quiet", quiet)).ainvoke({"messages": [("user", "hi")]}, config)
@@ -188,6 +205,148 @@ def _in_a_queue(story: Story, config: Any) -> None:
     pool.shutdown(wait=False)
 
 
+def _cancelled_in_a_subgraph(story: Story, config: Any) -> None:
+    """The node is a graph, which ends with the cancellation; what its node had begun does not."""
+
+    def second(_: Any) -> Any:
+        story.late()
+        return {}
+
+    _cancelled(graph(("first", lambda _: {}), ("second", second)), story, config)
+
+
+def _in_async_code(quiet: Callable[[Story], Callable[[Any], Any]]) -> Callable[[Story, Any], None]:
+    """The loop goes on when the graph has ended, and with it what the node has left there."""
+
+    def run(story: Story, config: Any) -> None:
+        async def main() -> None:
+            with contextlib.suppress(BrokenError):
+                built = graph(("loud", story.loud), ("quiet", quiet(story)))
+                await built.ainvoke({"messages": [("user", "hi")]}, config)
+            story.over.set()
+            await asyncio.wait_for(_until(story.done), 20)
+
+        asyncio.run(main())
+
+    return run
+
+
+def _beside_a_branch_that_raises(story: Story) -> Callable[[Any], Any]:
+    async def answers(_: Any) -> None:
+        await story.late_async()
+
+    async def raises(_: Any) -> None:
+        await _until(story.started)
+        raise BrokenError
+
+    async def quiet(_: Any) -> Any:
+        await RunnableParallel(answers=RunnableLambda(answers), raises=RunnableLambda(raises)).ainvoke("x")
+        return {}
+
+    return quiet
+
+
+def _in_a_task_of_a_task(story: Story) -> Callable[[Any], Any]:
+    tasks: list[asyncio.Task[None]] = []
+
+    async def between() -> None:
+        tasks.append(asyncio.create_task(story.late_async()))
+
+    async def quiet(_: Any) -> Any:
+        tasks.append(asyncio.create_task(between()))
+        return {}
+
+    return quiet
+
+
+def _in_another_loop(story: Story, config: Any) -> None:
+    """A sync node hands a coroutine to the loop of another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def quiet(_: Any) -> Any:
+        asyncio.run_coroutine_threadsafe(story.late_async(), loop)
+        story.started.wait(10)
+        return {}
+
+    graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+    story.over.set()
+    story.done.wait(20)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def _read_on_in_a_thread(story: Story, config: Any) -> None:
+    """A thread reads on in a graph's stream that the node began to read."""
+
+    def second(_: Any) -> Any:
+        story.late()
+        return {}
+
+    def quiet(_: Any) -> Any:
+        inner = graph(("first", lambda _: {"extra": "x"}), ("second", second))
+        stream = inner.stream({"messages": [("user", "hi")]}, stream_mode="updates")
+        next(stream)
+        threading.Thread(target=copy_context().run, args=(list, stream)).start()
+        story.started.wait(10)
+        return {}
+
+    graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+    story.over.set()
+
+
+def _with_the_config(story: Story, config: Any) -> None:
+    """A plain thread that has no context, and hands on the node's config."""
+
+    def quiet(_: Any, config: RunnableConfig) -> Any:
+        def work() -> None:
+            story.started.set()
+            story.over.wait(20)
+            Chat().invoke("are you there?", config)
+            Chat().invoke(story.text, config)
+            story.done.set()
+
+        threading.Thread(target=work).start()
+        story.started.wait(10)
+        return {}
+
+    quiet.__annotations__["config"] = RunnableConfig  # LangGraph looks at what stands there, not at its text
+    graph(("loud", story.loud), ("quiet", quiet)).invoke({"messages": [("user", "hi")]}, config)
+    story.over.set()
+
+
+def _in_the_pool_of_the_graph(story: Story, config: Any) -> None:
+    """The thread that the graph ran in takes what its node has left in its pool's queue."""
+    pool = ThreadPoolExecutor(1)
+
+    def quiet(_: Any) -> Any:
+        pool.submit(copy_context().run, story.late)
+        return {}
+
+    built = graph(("loud", story.loud), ("quiet", quiet))
+    pool.submit(built.invoke, {"messages": [("user", "hi")]}, config).result()
+    story.over.set()
+    pool.shutdown(wait=False)
+
+
+def _in_a_timer(work: Callable[[], None]) -> None:
+    threading.Timer(0.01, copy_context().run, args=(work,)).start()
+
+
+def _in_a_job(work: Callable[[], None]) -> None:
+    class Job(threading.Thread):
+        def __init__(self) -> None:
+            super().__init__()
+            self.context = copy_context()
+
+        def run(self) -> None:
+            self.context.run(work)
+
+    Job().start()
+
+
 def _is_taking(frame: FrameType | None) -> bool:
     return frame is not None and (frame.f_code.co_name == "set_running_or_notify_cancel" or _is_taking(frame.f_back))
 
@@ -202,6 +361,16 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
     "LangChain's pool": _left_behind(_in_langchains_pool),
     "in a pool's hands": _in_hand,
     "in a pool's queue": _in_a_queue,
+    "cancelled in a subgraph": _cancelled_in_a_subgraph,
+    "beside a branch that raises": _in_async_code(_beside_a_branch_that_raises),
+    "in a task of a task": _in_async_code(_in_a_task_of_a_task),
+    "in another loop": _in_another_loop,
+    "read on in a thread": _read_on_in_a_thread,
+    "with the config": _with_the_config,
+    "in the graph's pool": _in_the_pool_of_the_graph,
+    "lambda": _left_behind(_in_a_lambda),
+    "timer": _left_behind(_in_a_timer),
+    "job": _left_behind(_in_a_job),
 }
 
 
@@ -210,7 +379,8 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
 def test_told_after_the_end(sinks: Sinks, name: str, policies: list[Any]) -> None:
     """The one trace waits for the thread: what it is told then is in no byte."""
     story, began_ms = Story(), time.time_ns() // 1_000_000
-    WAYS[name](story, {"callbacks": [MlflowCostHandler(policy) for policy in policies]})
+    handlers = [MlflowCostHandler(policy) for policy in policies]
+    WAYS[name](story, {"callbacks": handlers})
     assert story.done.wait(20)
     # The spans of a held trace are stored one by one.
     within(20, lambda: story.other.encode() in folder_bytes(sinks.folder))
@@ -222,6 +392,10 @@ def test_told_after_the_end(sinks: Sinks, name: str, policies: list[Any]) -> Non
     assert story.other.encode() in stored
     assert (spelling_in(story.text, stored) is None) == (PRIVATE in policies)
     assert PRIVATE not in policies or len(traces) == 1
+    least = 4 if name == "cancelled before a graph" else 3
+    assert PRIVATE not in policies or all(each.summary().llm_calls >= least for each in handlers), (
+        "late calls cost, too"
+    )
 
 
 def test_bounded(sinks: Sinks) -> None:

@@ -15,9 +15,11 @@ Nothing here knows LangChain or MLflow. Money is `Decimal` USD.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
+import weakref
 from collections import OrderedDict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -127,6 +129,8 @@ class Budgets:
         self._once = Once(logger)
         self._plans: dict[NodePath, list[Group]] = {}
         self._traces: OrderedDict[Hashable, TraceState] = OrderedDict()
+        self._ended: weakref.WeakKeyDictionary[Hashable, TraceState] = weakref.WeakKeyDictionary()
+        """Of traces that have ended, as long as there is anything that could go on in them."""
 
     def __bool__(self) -> bool:
         """Tell whether there is any budget; without one, nothing needs to be estimated."""
@@ -221,7 +225,7 @@ class Budgets:
             task: As for `reserve`.
         """
         with self._lock:
-            state = self._traces.get(question.held.reservation.trace)
+            state = self._known(question.held.reservation.trace)
             if state is not None:
                 state.asked_in[task[0]] = task[1]
                 self._close(state, question)
@@ -232,7 +236,7 @@ class Budgets:
     def refuse_answer(self, question: Question) -> BudgetExceededError:
         """Close the trace for good, and return the error to raise."""
         with self._lock:
-            state = self._traces.get(question.held.reservation.trace)
+            state = self._known(question.held.reservation.trace)
             if state is not None:
                 self._close(state, question)
         self._tell(question.event)
@@ -244,7 +248,7 @@ class Budgets:
         with self._lock:
             held.sum.added_usd = EXACT.add(held.sum.added_usd, usd)
             held.sum.added_tokens += tokens
-            state = self._traces.get(held.reservation.trace)
+            state = self._known(held.reservation.trace)
             if state is not None:
                 state.broken = None
                 state.asked_in.clear()
@@ -272,7 +276,7 @@ class Budgets:
             return
         error = None
         with self._lock:
-            state = self._traces.get(reservation.trace)
+            state = self._known(reservation.trace)
             if state is None or reservation not in state.open:
                 return
             for each in reservation.held:
@@ -307,7 +311,7 @@ class Budgets:
             reservation.settled = True
             cost = max(reservation.estimate_usd or ZERO, reservation.running_usd) if actual is None else actual
             owed_usd, owed_tokens = self._spend(reservation, cost, actual_tokens)
-            state = self._traces.get(reservation.trace)
+            state = self._known(reservation.trace)
             if state is not None:
                 state.open.discard(reservation)
                 notices, events = reached(state, reservation.held)
@@ -321,14 +325,25 @@ class Budgets:
         self._say(notices, events)
 
     def end_trace(self, trace: Hashable) -> None:
-        """Forget the trace, and give up its calls that have not ended: a cancelled `ainvoke` never will.
+        """Give up the calls of a trace that have not ended: a cancelled `ainvoke` never will.
 
-        Of such a call, a session counts what `grow` was told; should it be settled after all, the rest as well.
+        Of such a call, a session counts what `grow` was told; should it be settled after all, the rest as well. The
+        sums stay as long as somebody has the trace: a thread that outlives it is within the same limits.
         """
         with self._lock:
-            state = self._traces.pop(trace, None)
+            state = self._known(trace)
+            if self._traces.pop(trace, None) is not None and state is not None:
+                with contextlib.suppress(TypeError):  # a name: nobody could tell when it is forgotten
+                    self._ended[trace] = state
             given_up = [] if state is None else self._give_up(state.open)
         _settle_in_stores(given_up)
+
+    def _known(self, trace: Hashable) -> TraceState | None:
+        state = self._traces.get(trace)
+        if state is None and self._ended:
+            with contextlib.suppress(TypeError):
+                state = self._ended.get(trace)
+        return state
 
     # --- which sums -------------------------------------------------------------------------------------------------
 
@@ -361,7 +376,7 @@ class Budgets:
     def _state(
         self, trace: Hashable, now_s: float, thread: str | None, resumed_by: Callable[[], Hashable] | None
     ) -> TraceState:
-        state = self._traces.get(trace)
+        state = self._known(trace)
         if state is None:
             while self._traces and next(iter(self._traces.values())).used_s < now_s - TRACE_IDLE_S:
                 self._give_up(self._traces.popitem(last=False)[1].open)
@@ -371,7 +386,8 @@ class Budgets:
             if kept is not None:
                 state.sums, state.resumed_by = dict(kept), resumed
         state.used_s = now_s
-        self._traces.move_to_end(trace)
+        if trace in self._traces:
+            self._traces.move_to_end(trace)
         return state
 
     def _held(self, state: TraceState, group: Group, reservation: Reservation, notices: list[str]) -> Held:
@@ -429,7 +445,7 @@ class Budgets:
             reservation.given_up_usd, reservation.given_up_tokens = reservation.running_usd, reservation.running_tokens
             # A store takes one figure for a name; a late one needs another.
             reservation.call += ":late"
-            state = self._traces.get(reservation.trace)
+            state = self._known(reservation.trace)
             if state is not None:
                 state.open.discard(reservation)
         return given_up

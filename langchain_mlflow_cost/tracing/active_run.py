@@ -59,6 +59,8 @@ class ActiveRun(otel_trace.Span):
             return self._lmc_span
         lineage = list(run.lineage())
         root = lineage[-1]
+        if not root.is_open and not root.place.is_here():
+            return self._lmc_span  # This thread or task is inside the invocation, and outlives it.
         if root.is_open and not root.place.has_left():
             for above in lineage:
                 if above.span is not None and above.is_open and not above.place.is_paused_generator():

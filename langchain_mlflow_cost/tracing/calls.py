@@ -478,7 +478,7 @@ def _place(run: Run, budgets: Budgets) -> dict[str, Any]:
         if owner is not None:
             owners[scope] = owner
     return {
-        "trace": run.trace,
+        "trace": run.trace.spends_in or run.trace,
         "node": run.node,
         "path": run.path,
         "session": run.session_id,

@@ -118,7 +118,8 @@ class HandlerState:
         for watching in _WATCHING:
             watching[self, trace] = None
         with self._lock:
-            self._latest = trace
+            if trace.spends_in is None:
+                self._latest = trace
             self._traces[trace] = None
             self._traces.move_to_end(trace)
             while len(self._traces) > limits().kept_summaries:

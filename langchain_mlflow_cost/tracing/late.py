@@ -46,6 +46,8 @@ def _sums_above(span: GuardedSpan) -> dict[LiveSpan, dict[str, str]]:
     found: dict[LiveSpan, dict[str, str]] = {}
     for run in () if state.owner is None else state.owner.lineage():
         above = run.state
+        if run.kind == "model":
+            continue  # Its span has its own call's cost: another task's span may be below it once it has ended.
         if run.span is not None and above is not None and ended(otel(run.span)) and run.totals.has_any:
             found[run.span] = {**sum_attributes(run.totals), **called_attributes(above, run.totals)}
     live = None if root is None else live_span(root)

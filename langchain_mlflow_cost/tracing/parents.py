@@ -1,8 +1,8 @@
-"""What a run that begins is part of: the run above it, and the trace and span that a root goes on in."""
+"""What a run that begins is part of: the run above it, open or outlived, and the trace that a root goes on in."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.adapters.active import active_span, look_up_context
 from langchain_mlflow_cost.adapters.autolog import native_span
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_mlflow_cost.tracing.runs import Run
+    from langchain_mlflow_cost.tracing.span_state import SpanState
 
 
 def parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
@@ -27,8 +28,8 @@ def parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     look_up_context()
     before = RUNS.ended(parent_run_id)
     if before is not None:
-        # A thread or task that outlives its node or its invocation goes on in the same trace.
-        return next((run for run in before.lineage() if run.is_open), None), True
+        # A thread or task that outlives its node goes on in the same trace, and in the sums of what it is in.
+        return before, True
     active = active_now()
     state = guard.state_of(active)
     if state is None:
@@ -36,10 +37,7 @@ def parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
         stale = active if isinstance(active, SdkSpan) else active_span()
         return None, not (isinstance(stale, SdkSpan) and (ended(stale) or guard.state_of(stale) is not None))
     if state.is_final or state.is_held:
-        # Likewise, where nobody holds it, or what was told is nobody's that we know.
-        around = _lineage_from(state.owner, parent_run_id)
-        above = next((run for run in around if run.is_open), None)
-        return above, above is not None or (state.is_held and (bool(around) or state.trace.is_past_its_end))
+        return _outlived(state, parent_run_id)
     owner = state.owner
     if owner is None or not owner.is_open:
         # In a span of the user's own, above an invocation that was put under guard, what comes next is inside it too.
@@ -50,20 +48,26 @@ def parent_of(parent_run_id: UUID | None) -> tuple[Run | None, bool]:
     return parent, parent is not None
 
 
-def _lineage_from(owner: Run | None, run_id: UUID | None) -> list[Run]:
-    """A run and those above it, if it is a span's owner or one that the owner is in."""
-    lineage = [] if owner is None or run_id is None else list(owner.lineage())
-    return next((lineage[at:] for at, run in enumerate(lineage) if run.run_id == run_id), [])
+def _outlived(state: SpanState, parent_run_id: UUID | None) -> tuple[Run | None, bool]:
+    """Likewise, where the trace is not held, or what was told is nobody's that we know."""
+    told = _told(state.owner, parent_run_id)
+    if told is not None and told.span is not None and (state.is_held or told.open_above() is not None):
+        return told, True
+    return None, state.is_held and (told is not None or state.trace.is_past_its_end)
+
+
+def _told(owner: Run | None, run_id: UUID | None) -> Run | None:
+    """The run that LangChain told as the parent, if it is a span's owner or one that the owner is in."""
+    if owner is None or run_id is None:
+        return None
+    return next((run for run in owner.lineage() if run.run_id == run_id), None)
 
 
 def trace_around(parent_run_id: UUID | None, *, inherits: bool) -> Trace:
     """The trace that a root begins in."""
-    before = RUNS.ended(parent_run_id)
-    if before is not None:
-        return before.trace
     native = native_span(parent_run_id)
     if native is None and not inherits:
-        return Trace()
+        return Trace(_outlived_trace(parent_run_id))
     active = active_now() if native is None else otel(native)
     state = guard.state_of(active)
     if state is not None:
@@ -76,7 +80,9 @@ def trace_around(parent_run_id: UUID | None, *, inherits: bool) -> Trace:
     return known
 
 
-def span_above_root(told_parent: UUID | None) -> Any:
-    """The span that a root is below: of a run that has ended in a held trace, or of MLflow's own tracer."""
-    before = RUNS.ended(told_parent)
-    return before.span if before is not None and before.span is not None else native_span(told_parent)
+def _outlived_trace(parent_run_id: UUID | None) -> Trace | None:
+    """The trace that a run outlives, whose spans have left: the run begins one of its own, within the same limits."""
+    state = guard.state_of(active_now())
+    if state is None or not state.is_final or _told(state.owner, parent_run_id) is None:
+        return None
+    return state.trace

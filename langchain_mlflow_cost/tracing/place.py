@@ -53,11 +53,6 @@ def _is_on(frame: FrameType, stack: FrameType | None) -> bool:
     return False
 
 
-def _is_on_any_stack(frame: FrameType) -> bool:
-    """Whether any thread is inside a function: a generator may be read on in another than it began in."""
-    return any(_is_on(frame, stack) for stack in sys._current_frames().values())  # noqa: SLF001 - documented, as below
-
-
 def _is_awaited_in(frame: FrameType, task: asyncio.Task[Any]) -> bool:
     """Whether a suspended task is somewhere inside a function."""
     waiting: Any = task.get_coro()
@@ -107,14 +102,6 @@ class Place:
         """The task that it began in, as long as there is one."""
         return None if self._task is None else self._task()
 
-    def is_elsewhere(self) -> bool:
-        """Whether another thread or task is known to be inside the function that the run began in."""
-        if self.is_over() is not False:
-            return False
-        if self.frame is not None and self.frame.f_code.co_flags & _GENERATOR:
-            return not _is_on(self.frame, sys._getframe(1))  # noqa: SLF001 - as above
-        return not self.is_here()
-
     def close(self) -> None:
         """Let go of what only an open run needs; where it was is known as long as something stands for it."""
         self.frame = self.token = None
@@ -136,13 +123,21 @@ class Place:
         if frame is None:
             return True if self._has_returned else None
         if frame.f_code.co_flags & _GENERATOR:
-            return False if self._is_on_stack(frame) or _is_on_any_stack(frame) else None
+            # Whoever reads it is inside of it, which need not be the thread that it began in.
+            return False if frame.f_back is not None else None
         if self.is_here():
             return not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
         if self._task is None:
             return not self._is_on_stack(frame)
         task = self._task()
         return task is None or task.done() or not _is_awaited_in(frame, task)
+
+    def is_under_way_elsewhere(self) -> bool:
+        """Whether another thread or task is known to be inside the function that the run began in."""
+        frame = self.frame
+        if frame is not None and frame.f_code.co_flags & _GENERATOR:
+            return frame.f_back is not None and not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
+        return self.is_over() is False and not self.is_here()
 
     def release_if_returned(self) -> None:
         """Let go of a function that has returned, and with it of everything on its stack; it has left for good."""

@@ -21,6 +21,7 @@ from langchain_mlflow_cost.adapters.autolog import (
     autolog_is_on,
     is_native,
     mute_tracer,
+    native_span,
     records_traces,
     stand_in_for_tracer,
     take_over_native_span,
@@ -57,7 +58,7 @@ from langchain_mlflow_cost.tracing.afterwards import govern_later_writes
 from langchain_mlflow_cost.tracing.calls import cost_attributes
 from langchain_mlflow_cost.tracing.guard import GuardedSpan, starting
 from langchain_mlflow_cost.tracing.own_words import OWN_WORDS, split_prompt
-from langchain_mlflow_cost.tracing.parents import parent_of, span_above_root, trace_around
+from langchain_mlflow_cost.tracing.parents import parent_of, trace_around
 from langchain_mlflow_cost.tracing.place import find_caller
 from langchain_mlflow_cost.tracing.prompts import PROMPTS
 from langchain_mlflow_cost.tracing.recording import Recorder
@@ -352,7 +353,7 @@ def adopting_handler(parent_run_id: UUID | None) -> Any:
 def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherits: bool) -> None:
     # Above a handler in a model's constructor MLflow's own tracer records the graph. In async code its spans are active
     # in contexts that the model does not see.
-    parent_span = span_above_root(run.told_parent) if run.parent is None else _parent_span(run.parent)
+    parent_span = native_span(run.told_parent) if run.parent is None else _parent_span(run.parent)
     if parent_span is None and (run.parent is not None or not records_traces()):
         guard.govern_without_span(_spanless_state(run))
         return
@@ -382,6 +383,8 @@ def _open_span(run: Run, span_type: str, metadata: Mapping[str, Any], *, inherit
         run.state = inner.lmc_state
     if run.parent is None:
         _open_trace(run, inner)
+    elif run in run.trace.late and isinstance(inner, GuardedSpan):
+        run.trace.keepers.add(inner)
 
 
 def _open_trace(run: Run, inner: SdkSpan) -> None:

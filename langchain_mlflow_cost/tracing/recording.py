@@ -95,8 +95,7 @@ class Recorder:
             return None
         parent, inherits = self._parent_of(parent_run_id)
         trace = self._trace_around(parent_run_id, inherits=inherits) if parent is None else parent.trace
-        before = RUNS.ended(parent_run_id) if parent is None else None
-        run = make_run(state, run_id, parent, kind, name, metadata, trace, before=before)
+        run = make_run(state, run_id, parent, kind, name, metadata, trace)
         run.told_parent = parent_run_id
         run.declare_names()
         latest = RUNS.latest_call(run.place)
@@ -109,9 +108,7 @@ class Recorder:
         if opened is not run:
             return None
         run.begin_task(metadata)
-        if parent is None:
-            trace.add_root(run)
-            run_metrics.note_active_run(run)
+        _note_beginning(run)
         try:
             self._open_span(run, span_type, metadata or {}, tags or (), inherits=inherits)
         except Exception as error:  # noqa: BLE001 - a store that is broken must cost neither the sums nor the budget
@@ -207,6 +204,9 @@ class Recorder:
         run.trace.late.discard(run)
         if run.tool is not None:
             settle_tool(run, error)
+        if run.trace.metrics_logged and run.open_above() is None:
+            with contextlib.suppress(Exception):  # a store that is away must not keep the span from ending
+                run_metrics.log_late_sums(run)
         try:
             self._end_span(run, error=error, outputs=outputs, has_outputs=has_outputs and not was_let_go)
         finally:
@@ -293,6 +293,16 @@ class Recorder:
 
     def remember_prompt(self, run: Run, prompt: Any, params: Mapping[str, Any]) -> None:
         """Remember what a model was sent, if its node is private; and what is a public node's own, if it is not."""
+
+
+def _note_beginning(run: Run) -> None:
+    """Let its trace and its MLflow run know of a run above which nothing is open."""
+    if run.parent is None:
+        run.trace.add_root(run)
+        run_metrics.note_active_run(run)
+    elif run.open_above() is None and not RUNS.was_let_go(run.parent):
+        # It begins in a thread that its trace waits for.
+        run.trace.late.add(run)
 
 
 def tell_sums(root: Run) -> None:

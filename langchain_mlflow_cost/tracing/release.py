@@ -167,7 +167,7 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
         replace_status(span, None)
     _write_last(span)
     state.is_final = True
-    ending = _NOT_LATE if trace.ended_root is None else ending_late(span)
+    ending = ending_late(span) if trace.ended_root is not None or _outlives_a_run(state) else _NOT_LATE
     with trace.lock:
         trace.open_spans.discard(span)
         if span.parent is None:
@@ -187,6 +187,14 @@ def _hand_on(span: GuardedSpan, end_time: int | None) -> None:
             trace.close()
 
 
+def _outlives_a_run(state: SpanState) -> bool:
+    """Whether the span of a run above has left though its trace goes on: a node was cancelled, its thread was not."""
+    around = state.owner
+    if around is not None and not state.is_foreign:
+        around = around.parent
+    return around is not None and not around.is_open and not state.trace.holds
+
+
 def _exports_metrics(trace: Trace) -> bool:
     # A setting that MLflow reads anew each time.
     if trace.exports_metrics is None:
@@ -197,9 +205,10 @@ def _exports_metrics(trace: Trace) -> bool:
 def _write_last(span: GuardedSpan) -> None:
     """Write what is known when all private text is: sums, names of models and tools, what the policy has done."""
     state, trace = span.lmc_state, span.lmc_state.trace
-    if state.totals.has_any:
-        state.pending.update(sum_attributes(state.totals))
     totals = state.totals if state.is_foreign or state.owner is None else state.owner.totals
+    if totals.has_any and (state.is_foreign or state.end_time is not None):
+        # A run that was held has the sums of what went on in it after its end.
+        state.pending.update(sum_attributes(totals))
     if (totals.models or totals.tools) and not _is_a_call(span):
         state.pending.update(called_attributes(state, totals))
     if trace.stopped_by is not None and (span.parent is None or span is trace.root):

@@ -127,7 +127,7 @@ class Run:
 
     def is_under_way_elsewhere(self) -> bool:
         """Whether another thread or task is known to be in it."""
-        return self.place.is_elsewhere()
+        return self.place.is_under_way_elsewhere()
 
     @property
     def is_node(self) -> bool:
@@ -149,6 +149,13 @@ class Run:
     def node(self) -> str:
         """The path of the node that it is in, as text."""
         return path_text(self.path)
+
+    def open_above(self) -> Run | None:
+        """The nearest run above that is open: a thread may outlive the run that it began in."""
+        above = self.parent
+        while above is not None and above.run_id not in RUNS:
+            above = above.parent
+        return above
 
     def add_handler(self, state: HandlerState) -> bool:
         """Put the run under one more handler, whose policy holds too; False if it is already."""
@@ -229,11 +236,13 @@ def session_id_of(metadata: Mapping[str, Any] | None) -> str | None:
     return None if thread is None else str(thread)
 
 
-def _place(run: Run, told: NodePath, parent: Run) -> None:
+def _place(run: Run, told: NodePath) -> None:
     """Find where in its graphs a run is.
 
     A nested graph with a thread of its own begins anew: its runs tell paths that do not begin with the outer node's.
     """
+    parent = run.parent
+    assert parent is not None
     outer, base = parent.bare, parent.base
     for prefix in (base, ()):
         bare = prefix + told
@@ -248,10 +257,11 @@ def _place(run: Run, told: NodePath, parent: Run) -> None:
     run.path = bare if parent.path is outer else parent.path + bare[len(outer) :]
 
 
-def _name_graph(run: Run, parent: Run) -> None:
+def _name_graph(run: Run) -> None:
     """Take the graph whose run it is into its path, if it has a name of its own."""
-    name = graph_name(graph_of(run.place.frame))
-    run.path = path_within(run.path, name, is_called=_is_called(parent))
+    if run.parent is not None:
+        name = graph_name(graph_of(run.place.frame))
+        run.path = path_within(run.path, name, is_called=_is_called(run.parent))
 
 
 def _note_nodes(run: Run) -> None:
@@ -300,8 +310,6 @@ def make_run(
     name: str,
     metadata: Mapping[str, Any] | None,
     trace: Trace,
-    *,
-    before: Run | None = None,
 ) -> Run:
     """Make the record of a run: its node, the handlers that govern it, and what holds there.
 
@@ -313,28 +321,26 @@ def make_run(
         name: Its name.
         metadata: As LangChain tells it.
         trace: The one that it is in.
-        before: Of a root: the run that it outlives, and whose part it is all the same.
     """
     told = node_path(metadata)
-    above = parent or before
-    run = Run(run_id, parent, told, kind if above or kind != "state" else "root", name)
+    run = Run(run_id, parent, told, kind if parent or kind != "state" else "root", name)
     run.trace = trace
     run.metadata = metadata
     run.place.mark()
     run.is_graph = kind == "state" and is_graph_run(run.place.frame)
-    if above is not None:
-        _place(run, told, above)
+    if parent is not None:
+        _place(run, told)
         if run.is_graph:
-            _name_graph(run, above)
+            _name_graph(run)
     else:
         run.path = _root_path(told, metadata)
-    if above is None:
+    if parent is None:
         run.session_id = session_id_of(metadata)
         run.handlers = (state,)
         trace.add_handler(state, run.session_id)
     else:
-        run.session_id = above.session_id
-        run.handlers = above.handlers
+        run.session_id = parent.session_id
+        run.handlers = parent.handlers
         if state not in run.handlers and not state.is_everywhere:
             run.handlers += (state,)
             trace.add_handler(state, run.session_id)
@@ -391,6 +397,10 @@ class Registry:
         found = None if run_id is None or not self._ended else self._ended.get(run_id)
         return None if found is None or found.trace.is_released else found
 
+    def was_let_go(self, run: Run) -> bool:
+        """Whether it is one that others may begin below though nothing is recorded of them."""
+        return run.run_id in self._let_go
+
     def open_runs(self) -> list[Run]:
         """All of them."""
         with self._lock:
@@ -409,11 +419,11 @@ class Registry:
         with self._lock:
             known = self._runs.setdefault(run.run_id, run)
             if known is run:
-                parent = run.parent
-                if parent is None or parent.run_id not in self._runs:
+                above = run.open_above()
+                if above is None:
                     self._roots[run.run_id] = run
                 else:
-                    parent.children.add(run.run_id)
+                    above.children.add(run.run_id)
                 root = self._heard_of(run)
                 self._count(root.trace, remembered + bounds.remembered_chars // bounds.remembered_traces)
                 if self._remembered_chars > bounds.remembered_chars:
@@ -482,10 +492,10 @@ class Registry:
                 for child in run.children:
                     if child in self._runs:  # It outlives its root, and is bounded like one.
                         self._roots[child] = self._runs[child]
-            elif run.parent is not None:
-                run.parent.children.discard(run.run_id)
-                run.parent.children |= run.children
-                self._heard_of(run.parent)
+            elif (above := run.open_above()) is not None:
+                above.children.discard(run.run_id)
+                above.children |= run.children
+                self._heard_of(above)
 
     def below(self, run: Run) -> list[Run]:
         """The open runs below one, innermost first."""

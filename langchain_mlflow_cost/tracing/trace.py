@@ -82,12 +82,14 @@ class Trace:
         "late",
         "lock",
         "metric_runs",
+        "metrics_logged",
         "open_spans",
         "own_names",
         "patience",
         "private_errors",
         "root",
         "roots",
+        "spends_in",
         "stopped_by",
         "trace_id",
         "when_at_rest",
@@ -96,7 +98,9 @@ class Trace:
     _seen_roots: set[UUID]
     _resumed: set[UUID]
 
-    def __init__(self) -> None:  # noqa: PLR0915 - a field each
+    def __init__(self, outlived: Trace | None = None) -> None:  # noqa: PLR0915 - a field each
+        self.spends_in: Trace | None = None if outlived is None else outlived.spends_in or outlived
+        """The trace whose budgets it counts in: it began in a thread or task that outlives that one."""
         self.lock = threading.RLock()
         self.trace_id = ""
         """MLflow's id; empty where nothing is recorded."""
@@ -146,6 +150,8 @@ class Trace:
         """How long the trace may still wait for the export; the recorder's."""
         self.metric_runs: dict[Run, str] = {}
         """The MLflow run that was active when a root began."""
+        self.metrics_logged: dict[Run, tuple[str, Totals]] = {}
+        """Roots that have ended while runs go on in them: their MLflow run, and what was logged to it."""
         self.counted_chars = 0
         """What of `remembered_chars` the registry has counted."""
         self.when_at_rest: list[Callable[[], None]] = []
@@ -370,6 +376,8 @@ class Trace:
         self.release_caches()
         self._redactors = {}
         self._policies = {}
+        if not self.late:
+            self.metrics_logged = {}
         self.share_sessions()
         for session_id in self._sessions:
             if session_id is not None and session_id != _UNKNOWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -43,8 +44,16 @@ def fixed(value: Any) -> Any:
     return value
 
 
+def wait_for_held_traces() -> None:
+    """Wait until those have left that wait for a thread or a task."""
+    for thread in threading.enumerate():
+        if thread.name == "langchain_mlflow_cost-outliving":
+            thread.join(20)
+
+
 def all_traces() -> list[Trace]:
     """Every trace of the active experiment, the first one first."""
+    wait_for_held_traces()
     mlflow.flush_trace_async_logging()
     # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
     drain_calls()

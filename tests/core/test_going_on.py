@@ -9,6 +9,7 @@ import operator
 import threading
 import uuid
 from collections import defaultdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import mlflow
@@ -29,7 +30,6 @@ from langchain_mlflow_cost.tracing.runs import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from decimal import Decimal
 
     from mlflow.entities import Trace
 
@@ -273,7 +273,7 @@ def test_each_sum_has_it(store: str, story: Any, policy: dict[str, Any]) -> None
     for read in (cost_summary, handler.summary):
         told = [read(trace.info.trace_id).total_cost_usd for trace in traces]
         assert told == pytest.approx(sums, abs=1e-9)
-    assert (refused.value.spent_usd, refused.value.reserved_usd) == (truth, 0)
+    assert (refused.value.spent_usd, refused.value.reserved_usd) == (truth, Decimal(0))
     metrics = mlflow.get_run(active.info.run_id).data.metrics
     assert metrics["total_cost_usd"] == pytest.approx(float(truth), abs=1e-9)
     if policy is HELD or story is a_branch_timed_out:
@@ -317,4 +317,4 @@ def test_it_is_within_the_same_limits(store: str, where: str, policy: dict[str, 
     assert (tally.calls, story.refusal.node) == {"trace": (4, "quiet"), "node": (4, "quiet"), "entry": (4, "quiet")}[
         where
     ]
-    assert (story.refusal.reserved_usd, len(RUNS)) == (0, 0)
+    assert (story.refusal.reserved_usd, len(RUNS)) == (Decimal(0), 0)

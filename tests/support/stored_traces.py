@@ -154,8 +154,9 @@ def forget_stores() -> None:
 
 
 def use_experiment(name: str) -> None:
-    """Make it, and store traces there from now on, with their files beside the database."""
-    beside = mlflow.get_tracking_uri().removeprefix("sqlite:///") + "-artifacts"
+    """Make it, and store traces there from now on, with their files beside the database; a server says where itself."""
+    uri = mlflow.get_tracking_uri()
+    beside = None if uri.startswith("http") else uri.removeprefix("sqlite:///") + "-artifacts"
     mlflow.set_experiment(experiment_id=mlflow.create_experiment(name, artifact_location=beside))
 
 

@@ -20,7 +20,7 @@ import pytest
 from fake_models import MINI_USD, SONNET, SONNET_USD, FakeChat, FakeStream
 from langgraph.graph import START, MessagesState, StateGraph
 from mlflow.tracing.trace_manager import InMemoryTraceManager
-from stored_traces import mlflow_usd, model_spans, named, only_trace, root_of, stored
+from stored_traces import mlflow_usd, model_spans, named, only_trace, root_of, stored, wait_for_held_traces
 from typer.testing import CliRunner
 from ways import ASK, given, one_node
 
@@ -257,8 +257,7 @@ def test_a_thread_that_outlives_the_request(exported_in_threads: str) -> None:
         one_node(node).invoke(ASK, given(handler))
     go_on.set()
     threads[0].join()
-    while any(thread.name == "langchain_mlflow_cost-outliving" for thread in threading.enumerate()):
-        next(t for t in threading.enumerate() if t.name == "langchain_mlflow_cost-outliving").join()
+    wait_for_held_traces()
     trace = stored(f"tr-{TRACE}")
 
     assert len(model_spans(trace)) == 2

@@ -46,9 +46,8 @@ def fixed(value: Any) -> Any:
 
 def wait_for_held_traces() -> None:
     """Wait until those have left that wait for a thread or a task."""
-    for thread in threading.enumerate():
-        if thread.name == "langchain_mlflow_cost-outliving":
-            thread.join(20)
+    while waiting := [each for each in threading.enumerate() if each.name == "langchain_mlflow_cost-outliving"]:
+        waiting[0].join()
 
 
 def all_traces() -> list[Trace]:

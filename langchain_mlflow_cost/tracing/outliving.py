@@ -56,7 +56,7 @@ _STARTERS: Final = ("threading", "concurrent.futures", "anyio.", "opentelemetry.
 def enter(trace: Trace) -> None:
     """Note that what is started from here on, in this context and in copies of it, is inside a trace."""
     known = _inside.get()
-    is_known = any(each() is trace for each in known)
+    is_known = _is_among(known, trace)
     if not trace.is_waiting:
         # Else it is one of those that the trace waits for.
         task = current_task()
@@ -71,14 +71,23 @@ def enter(trace: Trace) -> None:
     _inside.set((*before, weakref.ref(trace)))
 
 
-def has_threads(trace: Trace, *, but_daemons: bool = False) -> bool:
-    """Whether another thread than those that invoked something is at work with a copy of the trace's context.
+def _is_among(known: tuple[weakref.ref[Trace], ...], trace: Trace) -> bool:
+    return any(each() is trace for each in known)
+
+
+def goes_on(trace: Trace, *, is_ending: bool = False) -> bool:
+    """Whether a task or a thread is at work in a trace.
 
     Args:
         trace: A held one.
-        but_daemons: Whether to leave out those for which the end of a process does not wait.
+        is_ending: Whether the program ends, which waits for no daemon and no loop that has stopped.
     """
-    left_out = {thread.ident for thread in threading.enumerate() if thread.daemon} if but_daemons else set()
+    return _has_tasks(trace, is_ending=is_ending) or _has_threads(trace, is_ending=is_ending)
+
+
+def _has_threads(trace: Trace, *, is_ending: bool) -> bool:
+    """Whether another thread than those that invoked something is at work with a copy of the trace's context."""
+    left_out = {thread.ident for thread in threading.enumerate() if thread.daemon} if is_ending else set()
     at_home = {thread.ident: job for thread, job in list(trace.home_threads.items()) if thread.is_alive()}
     queues: set[int] = set()
     return any(
@@ -113,14 +122,10 @@ def _job_of(outermost: list[FrameType]) -> weakref.ref[Any] | None:
     return None
 
 
-def has_tasks(trace: Trace, *, is_ending: bool = False) -> bool:
+def _has_tasks(trace: Trace, *, is_ending: bool) -> bool:
     """Whether a task is at work in the trace that began below one of its runs, in a loop of its invocations or threads.
 
     A task that the program began beside its invocations, or after them, has nothing but a root in its context.
-
-    Args:
-        trace: A held one.
-        is_ending: Whether the program ends: a loop that does not run by then never will.
     """
     try:
         return any(
@@ -145,7 +150,7 @@ def _loops_of(trace: Trace) -> set[asyncio.AbstractEventLoop]:
 
 
 def _is_task_of(trace: Trace, task: asyncio.Task[Any], context: Context) -> bool:
-    if not any(known() is trace for known in context.get(_inside, ())) or task in trace.home_tasks:
+    if not _is_among(context.get(_inside, ()), trace) or task in trace.home_tasks:
         return False
     frame = getattr(task.get_coro(), "cr_frame", None)
     if frame is not None and frame.f_globals.get("__name__", "").startswith("langchain_core.callbacks"):
@@ -206,7 +211,7 @@ def _members_of(value: Any) -> Iterable[Any]:
 def _is_of(trace: Trace, value: Any) -> bool:
     """Whether it is a context of the trace, or a config or callbacks that LangChain made for one of its runs."""
     if type(value) is Context:
-        return any(known() is trace for known in value.get(_inside, ()))
+        return _is_among(value.get(_inside, ()), trace)
     if type(value) is dict:
         value = value.get("callbacks")
     if isinstance(value, BaseCallbackManager):
@@ -324,8 +329,7 @@ class _Waiting:
             for trace, (deadline, release) in waiting:
                 # What the program's end does not wait for, nobody waits for.
                 is_ending = not threading.main_thread().is_alive()
-                is_in_use = has_threads(trace, but_daemons=is_ending) or (bool(trace.keepers) and not is_ending)
-                is_in_use = is_in_use or has_tasks(trace, is_ending=is_ending)
+                is_in_use = (bool(trace.keepers) and not is_ending) or goes_on(trace, is_ending=is_ending)
                 if not is_in_use or time.monotonic() >= deadline:
                     self.drop(trace)
                     release(trace)
@@ -342,7 +346,7 @@ def wait_for_work(trace: Trace, release: Callable[[Trace], None]) -> bool:
         trace: Nothing else keeps it open.
         release: Called with it, in another thread, when they are done or `Limits.outliving_s` has passed.
     """
-    if has_tasks(trace) or _has_threads_still(trace):
+    if _goes_on_still(trace):
         trace.is_waiting = True
         _waiting.add(trace, release)
         return True
@@ -351,9 +355,9 @@ def wait_for_work(trace: Trace, release: Callable[[Trace], None]) -> bool:
     return False
 
 
-def _has_threads_still(trace: Trace) -> bool:
-    if not has_threads(trace):
+def _goes_on_still(trace: Trace) -> bool:
+    if not goes_on(trace):
         return False
     # A pool's thread may have handed its result over and be about to go back.
     time.sleep(0.001)
-    return has_threads(trace)
+    return goes_on(trace)

@@ -26,7 +26,7 @@ from langchain_mlflow_cost.redaction.detectors.secret_names import (
     is_wordy,
     name_kind,
 )
-from langchain_mlflow_cost.redaction.detectors.view import WORD, Span, View
+from langchain_mlflow_cost.redaction.detectors.view import SHORT_NAME, WORD, Span, View
 from langchain_mlflow_cost.redaction.re2_search import spans, text_pattern
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 _FOREIGN = text_pattern(f"(?:{OTHER_PASSWORDS})")
 
 _NAME_AT = re.compile(rf"(?:--?[a-z0-9_-]*?)?(?:{CODES}|{NAME_WORDS})(?![a-z0-9_]|-[a-z0-9])", re.ASCII | re.IGNORECASE)
-# Longer ones end in values, of which no two are alike.
-_SHORT_NAME = 24
 
 
 def _size_of_name(piece: str) -> int:
@@ -181,7 +179,7 @@ def _named(view: View, start: int, anchor_end: int) -> _Found | None:
     text = view.ascii
     size = (
         _name_size(text[start:anchor_end])
-        if anchor_end - start <= _SHORT_NAME
+        if anchor_end - start <= SHORT_NAME
         else _size_of_name(text[start:anchor_end])
     )
     if not size:

@@ -260,7 +260,7 @@ class View:
             data = self.bytes
             for span in self._each_name():
                 piece = data[span[0] : span[1]]
-                cell, is_name = _known_name(piece) if len(piece) <= _SHORT_NAME else _name_or_cell(piece)
+                cell, is_name = _known_name(piece) if len(piece) <= SHORT_NAME else _name_or_cell(piece)
                 if cell:
                     self._cells.append((span[0], span[0] + cell))
                 if is_name:
@@ -426,8 +426,8 @@ def _without_blobs(data: bytes) -> Iterator[tuple[int, int]]:
 
 _CELL = re.compile(rf"(?:{'|'.join(CELL_NAMES)}){CELL_END}".encode(), re.IGNORECASE)
 _CELL_MARKS = re.compile(rb"[,;|\t\r\n)]")
-# Longer ones end in values, of which no two are alike.
-_SHORT_NAME = 24
+SHORT_NAME = 24
+"""Bytes of a name that is worth remembering: longer ones end in values, of which no two are alike."""
 
 
 def _name_or_cell(piece: bytes) -> tuple[int, bool]:

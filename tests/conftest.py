@@ -88,6 +88,8 @@ def forget_mlflow_state() -> None:
     mlflow.tracing.configure(span_processors=[])
     mlflow.tracing.reset()
     fluent._active_experiment_id = None
+    # `set_experiment` leaves it to the programs that this one starts.
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     mlflow.set_tracking_uri(None)
     # A test may leave a span active on purpose; the next one must not join its trace.
     from opentelemetry.context import Context

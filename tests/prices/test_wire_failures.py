@@ -353,17 +353,19 @@ BROKEN_OFF = [
     pytest.param((ACCEPTED,), "reset", id="accepted-and-reset"),
     pytest.param((ACCEPTED,), "silent", id="accepted-and-silent"),
 ]
+PATIENCE_S = 30.0
+"""Until an answer that comes, however busy the machine is; for one that never comes, a tenth of a second is enough."""
 CLOSED = pytest.param((ACCEPTED,), "close", id="accepted-and-closed")
 PROMPT = "Hi there. " * 100
 """About 300 tokens, however they are counted: 250 by a quarter of the bytes."""
 
 
-def gpt(url: str, **more: Any) -> ChatOpenAI:
-    return ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=0.1, **more)
+def gpt(url: str, timeout: float = PATIENCE_S, **more: Any) -> ChatOpenAI:
+    return ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=timeout, **more)
 
 
-def claude(url: str, **more: Any) -> ChatAnthropic:
-    return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="x", max_retries=0, timeout=0.1, **more)
+def claude(url: str, timeout: float = PATIENCE_S, **more: Any) -> ChatAnthropic:
+    return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="x", max_retries=0, timeout=timeout, **more)
 
 
 @pytest.mark.parametrize("client", [gpt, claude])
@@ -371,7 +373,7 @@ def claude(url: str, **more: Any) -> ChatAnthropic:
 def test_stream_that_breaks_before_its_first_word_costs_its_prompt(client: Any, sent: Any, how: str) -> None:
     """What was sent and not refused costs its prompt, by an estimate: the provider may well have answered it."""
     with broken(*sent, how=how) as url:
-        (call,) = fail(client(url), Exception, PROMPT, stream=True).calls
+        (call,) = fail(client(url, 0.1 if how == "silent" else PATIENCE_S), Exception, PROMPT, stream=True).calls
 
     assert call.estimated
     assert 250 <= call.input_tokens <= 400
@@ -385,7 +387,8 @@ def test_stream_that_breaks_before_its_first_word_costs_its_prompt(client: Any, 
 def test_call_that_breaks_before_its_answer_costs_its_prompt(streams: bool, sent: Any, how: str) -> None:
     """The same where the caller does not stream, whether or not the client does."""
     with broken(*sent, how=how) as url:
-        (call,) = fail(gpt(url, streaming=streams), Exception, PROMPT).calls
+        timeout = 0.1 if how == "silent" else PATIENCE_S
+        (call,) = fail(gpt(url, timeout, streaming=streams), Exception, PROMPT).calls
 
     assert (True, 0) == (call.estimated, call.output_tokens)
     assert 250 <= call.input_tokens <= 400
@@ -447,7 +450,7 @@ def test_refusal_while_a_lost_call_is_handled_costs_nothing() -> None:
     till = Till()
     with broken(how="silent") as silent, replay(Reply({"error": {"message": "no"}}, status=401)) as url:
         try:
-            gpt(silent).invoke(PROMPT, till.config)
+            gpt(silent, 0.1).invoke(PROMPT, till.config)
         except openai.APITimeoutError:
             with pytest.raises(openai.AuthenticationError):
                 gpt(url).invoke(PROMPT, till.config)

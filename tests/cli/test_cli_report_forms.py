@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
-from fake_models import MINI_USD, UNKNOWN, FakeChat, FakeStream
+from fake_models import MINI, MINI_USD, SONNET, SONNET_USD, UNKNOWN, FakeChat, FakeStream
 from mlflow.entities import SpanType
 from terminals import terminal
 from ways import ASK, given, one_node
@@ -186,3 +186,61 @@ def test_what_if_as_a_table(cli: Cli, store: str) -> None:
     assert "0.5 to 2 times as long" in shown.out
     assert cli(*REPORT, store, "--what-if", "gpt-4o").code == 2
     assert cli(*REPORT, store, "--what-if", "node=gpt-4o", "--by", "tool").code == 2
+
+
+def test_two_dimensions_crossed(cli: Cli, store: str) -> None:
+    """The second of --by across; what nobody could price is no number, and adds nothing."""
+    for model in (FakeChat(), FakeChat(), FakeChat(model=SONNET), FakeChat(model=UNKNOWN)):
+        one_node(answering(model)).invoke(ASK, given(MlflowCostHandler()))
+    words = (*REPORT, store, "--cross", "--format", "csv")
+    (first, total) = csv.DictReader(io.StringIO(cli(*words, "--by", "node,model").out))
+
+    told = {name: float(value) for name, value in first.items() if name != "Node" and value}
+    assert first["Node"] == "node"
+    assert first[UNKNOWN] == ""
+    total_usd = float(2 * MINI_USD + SONNET_USD)
+    assert told == pytest.approx({MINI: float(2 * MINI_USD), SONNET: float(SONNET_USD), "Total": total_usd})
+    assert float(total["Total"]) == pytest.approx(total_usd)
+    days = cli(*words, "--by", "model,day").out.splitlines()
+    assert len(days) == 1 + 3 + 1
+    assert cli(*words, "--by", "node").code == 2
+
+
+@pytest.fixture
+def spent_by_day(store: str) -> str:
+    """1 USD in one call on 1 June 2026, 5 USD in two calls on 3 June."""
+    for day, usd in (("2026-06-01", 1.0), ("2026-06-03", 2.0), ("2026-06-03", 3.0)):
+        began = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1e9)
+        call = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
+        call.set_attributes({"cost.llm_calls": 1, "cost.total_usd": usd, "cost.input_usd": usd, "cost.output_usd": 0.0})
+        call.end(end_time_ns=began + 1)
+    return store
+
+
+@pytest.mark.parametrize(("with_what", "before"), [
+    ("2026-06-01..2026-06-01", 1.0),
+    ("..2026-06-02", 1.0),
+    ("2026-06-01..", 6.0),
+    ("previous", 1.0),  # the two days before the two that are asked about
+])  # fmt: skip
+def test_a_period_compared(cli: Cli, spent_by_day: str, with_what: str, before: float) -> None:
+    """With another period, open ones too, or with as long a time before."""
+    words = (*REPORT, spent_by_day, "--by", "experiment", "--since", "2026-06-03", "--until", "2026-06-04")
+    (row,) = json.loads(cli(*words, "--compare", with_what, "--format", "json").out)
+    table = cli(*words, "--compare", with_what)
+
+    assert (row["before_usd"], row["now_usd"], row["change_usd"]) == (before, 5.0, 5.0 - before)
+    # All that was bought is calls: one, or as many as in both periods, for what a call cost then.
+    assert sum(row[effect] for effect in ("calls", "tokens_a_call", "price", "cache")) == pytest.approx(5.0 - before)
+    assert "Change = calls + tokens a call + price + cache." in table.out
+    assert f"{5.0 - before:.2f}"[:4] in table.out
+
+
+def test_a_comparison_that_cannot_be_made(cli: Cli, spent_by_day: str) -> None:
+    """The remedy is told."""
+    words = (*REPORT, spent_by_day, "--by", "experiment", "--compare")
+    no_begin, no_period = cli(*words, "previous"), cli(*words, "last week")
+
+    assert (no_begin.code, no_period.code) == (2, 2)
+    assert "--since" in no_begin.err
+    assert "FROM..TO" in no_period.err

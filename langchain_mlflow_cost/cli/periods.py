@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -22,13 +24,26 @@ def read_zone(name: str) -> tzinfo:
         typer.BadParameter: There is none of that name.
     """
     if name.lower() == "local":
-        return datetime.now().astimezone().tzinfo or UTC
+        return _local_zone()
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         near = nearest(name, sorted(available_timezones()))
         remedy = f"did you mean {near}?" if near else "expected a name such as Europe/Berlin, UTC, or local"
         raise typer.BadParameter(f"no time zone {name}; {remedy}", param_hint="--timezone") from error
+
+
+def _local_zone() -> tzinfo:
+    """The machine's zone, with its changes of clocks where it is told which zone that is; else as it is now."""
+    name = os.environ.get("TZ", "").removeprefix(":")
+    try:
+        if name:
+            return ZoneInfo(name)
+        with Path("/etc/localtime").open("rb") as rules:
+            return ZoneInfo.from_file(rules)
+    except (KeyError, ValueError, OSError):
+        # Rules in `TZ` itself (`CET-1CEST`), or a system that keeps them elsewhere.
+        return datetime.now().astimezone().tzinfo or UTC
 
 
 def read_period(

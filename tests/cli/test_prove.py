@@ -394,3 +394,34 @@ def test_what_is_asked_wrongly(cli: Cli, stores: Path, words: tuple[str, ...], s
 
     assert done.code in {1, 2}
     assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--policy", "off.yaml"), "enabled is false: nothing is traced, and there is nothing to prove"),
+        (("--policy", "on.yaml", "--input", "no.json"), "no.json: expected JSON"),
+        (("--policy", "on.yaml", "--input", "plain.json"), "has no {plant}; write it where a text is to be planted"),
+        (("--policy", "on.yaml", "--plant", "abc"), "--plant: a text of 3 characters would be found by chance"),
+        (("--policy", "on.yaml", "--out", "other"), "other holds something else; name an empty or new folder"),
+        (("--policy", "on.yaml", "--graph", "json:dumps"), "--graph json:dumps"),
+    ],
+)
+def test_a_graph_that_is_asked_about_wrongly(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    """One line that says what is wrong; nothing of the user's is touched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "off.yaml").write_text("enabled: false\n")
+    (tmp_path / "on.yaml").write_text("nodes: {secret: {log_prompts: false}}\n")
+    (tmp_path / "no.json").write_text("{")
+    (tmp_path / "plain.json").write_text('{"messages": []}')
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+
+    done = cli("prove", *(() if "--graph" in words else ("--graph", "json:loads")), *words)
+
+    assert (done.code in {1, 2}, done.out) == (True, "")
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert (tmp_path / "other" / "notes.txt").read_text() == "mine"

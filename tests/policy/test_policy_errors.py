@@ -54,6 +54,26 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         "nodes:\n  writer:\n    enabled: false\n",
         ':3: unknown key "enabled" in nodes.writer; it holds for the whole policy, here are known log_prompts,',
     ),
+    "unknown judge": (
+        "enable_judges:\n  scorers: [Saftey]\n",
+        ':2: enable_judges.scorers.0: unknown scorer Saftey; did you mean "Safety"?',
+    ),
+    "unknown judge, nothing near": (
+        "enable_judges: {scorers: [zzzzz]}\n",
+        ":1: enable_judges.scorers.0: unknown scorer zzzzz; known are Completeness, Fluency,",
+    ),
+    "a judge that is none": (
+        "enable_judges: {scorers: [12]}\n",
+        ":1: enable_judges.scorers.0: expected the name of a scorer, or a scorer of MLflow's, found int",
+    ),
+    "a judge's model without its provider": (
+        "enable_judges: {model: gpt-4o-mini}\n",
+        ":1: enable_judges.model: expected provider:/model, as openai:/gpt-4o-mini, found gpt-4o-mini",
+    ),
+    "a judges' budget of nothing": (
+        "enable_judges: {budget: {per: day}}\n",
+        ":1: enable_judges.budget: needs a limit; add max_cost_usd (USD) or max_total_tokens",
+    ),
     "unknown level": (
         "artifact_level: ful\n",
         ':1: artifact_level: expected minimal, standard or full, found the text "ful"; did you mean "full"?',

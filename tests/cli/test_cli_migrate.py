@@ -218,6 +218,21 @@ def group_is_there(group: int) -> bool:
     return True
 
 
+@pytest.mark.nightly
+def test_another_file_is_where_one_should_go(cli: Cli, tmp_path: Path) -> None:
+    """It is the user's: it stays, and no database points to it."""
+    unpacked(tmp_path, "2.22.1")
+    assert cli("migrate", "mlruns", "first.db", "--artifacts", "files").code == 0
+    mine = min(file for file in (tmp_path / "files").rglob("*") if file.is_file())
+    mine.write_bytes(b"mine")
+    done = cli("migrate", "mlruns", "second.db", "--artifacts", "files")
+
+    assert done.code == 1
+    assert f"{mine} is there already, and is another file; name a new folder with --artifacts" in done.err
+    assert mine.read_bytes() == b"mine"
+    assert not (tmp_path / "second.db").exists()
+
+
 # --- what cannot be moved --------------------------------------------------------------------------------------------
 
 

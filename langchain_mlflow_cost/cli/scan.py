@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.adapters.trace_rewriting import StoredTrace, StoredTraces
     from langchain_mlflow_cost.policy.settings import Policy
     from langchain_mlflow_cost.redaction import Found
-    from langchain_mlflow_cost.tracing.stored_trace import Cleaned, StoredPolicy
+    from langchain_mlflow_cost.tracing.stored_trace import Cleaned, Finding, StoredPolicy
 
 _TEXT = "A text"
 _TRACES = "Stored traces"
@@ -183,8 +183,9 @@ def _scan_traces(
         for page in pages(list(experiments), after=progress.after, since_ms=since_ms, until_ms=until_ms):
             for trace in page:
                 cleaned = _clean(stored, trace)
+                copied = _copied(stored, trace, cleaned.found) if rows is not None else None
                 if cleaned.found:
-                    fix.one(rows, trace, cleaned)
+                    fix.one(rows, trace, cleaned, copied)
                 progress.passed(trace, cleaned)
                 told(progress.traces)
             progress.keep()
@@ -217,13 +218,16 @@ class _Fix:
     to_delete: int = 0
     not_reached: str | None = None
 
-    def one(self, rows: StoredTraces | None, trace: StoredTrace, cleaned: Cleaned) -> None:
+    def one(self, rows: StoredTraces | None, trace: StoredTrace, cleaned: Cleaned, copied: Path | None) -> None:
+        """Rewrite or delete a trace, and the file with its spans once more, if there is one with something in it."""
         # A trace whose spans are in files, and a store behind a server, change nothing; they delete.
         deletes = self.deletes or rows is None or not trace.spans
         self.to_delete += deletes
         self.to_rewrite += not deletes
         if not (self.is_asked and self.is_sure):
             return
+        if copied is not None:
+            copied.unlink()
         if deletes or rows is None:
             _delete(trace.trace_id)
             self.deleted += 1
@@ -279,6 +283,28 @@ def _clean(stored: StoredPolicy, trace: StoredTrace) -> Cleaned:
     from langchain_mlflow_cost.tracing.stored_trace import Beside
 
     return stored.clean(trace.spans, Beside(trace.fields, trace.tags, trace.metadata, trace.assessments))
+
+
+def _copied(stored: StoredPolicy, trace: StoredTrace, found: Counter[Finding]) -> Path | None:
+    """The file with a trace's spans once more, if something is in it, which is counted."""
+    from langchain_mlflow_cost.adapters.trace_rows import ARTIFACTS
+    from langchain_mlflow_cost.erasure.files import IN_FILES, copy_of_spans
+    from langchain_mlflow_cost.tracing.stored_trace import Beside, Finding
+
+    if not trace.spans or trace.tags.get("mlflow.trace.spansLocation", IN_FILES) == IN_FILES:
+        return None  # Where there is a file, it is the only one.
+    file = copy_of_spans(trace.tags.get(ARTIFACTS))
+    if file is None:
+        return None
+    try:
+        spans = json.loads(file.read_bytes())["spans"]
+        there = stored.clean(spans, Beside()).found
+    except Exception:  # noqa: BLE001 - half a file, or another's: what is in it is not known
+        found[Finding("UNREADABLE", "files", "")] += 1
+        return file
+    for each, count in there.items():
+        found[each._replace(channel="files")] += count
+    return file if there else None
 
 
 def _delete(trace_id: str) -> None:

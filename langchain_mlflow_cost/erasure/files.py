@@ -15,6 +15,9 @@ IN_FILES = "ARTIFACT_REPO"
 """What the tag `mlflow.trace.spansLocation` says where spans are in `traces.json`; an older MLflow set no tag."""
 
 
+_SPANS = "traces.json"
+
+
 class CannotEraseError(Exception):
     """Something cannot be deleted; the message says why, and what to do."""
 
@@ -77,6 +80,21 @@ def file_contents(trace: FoundTrace) -> Iterator[bytes]:
     with tempfile.TemporaryDirectory() as copied:
         files.download_artifacts("", copied)
         yield from _below(Path(copied))
+
+
+def copy_of_spans(location: str | None) -> Path | None:
+    """The file on this machine into which MLflow wrote a trace's spans beside the database; None if it did not.
+
+    It does so where a batch of them was not stored yet when the trace was (3.17), and never reads it again.
+
+    Args:
+        location: The address of the trace's files, if it has any; its spans are in the database.
+    """
+    if location is None or not location.startswith(("/", "file:")):
+        return None
+    folder = _local(_opened(location))
+    found = None if folder is None else folder / _SPANS
+    return found if found is not None and found.is_file() else None
 
 
 def _below(folder: Path) -> Iterator[bytes]:

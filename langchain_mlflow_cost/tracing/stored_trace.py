@@ -40,8 +40,15 @@ _CHANNELS: Final = {
 }
 _MODEL_KINDS: Final = frozenset({'"LLM"', '"CHAT_MODEL"', '"EMBEDDING"'})
 _STATE_KINDS: Final = frozenset({'"CHAIN"', '"AGENT"', '"PARSER"'})
-_PREVIEWS: Final = frozenset({"request_preview", "response_preview"})
-_PREVIEW_KEYS: Final = frozenset({"mlflow.traceInputs", "mlflow.traceOutputs"})
+_PREVIEWS: Final = {
+    "request_preview": SpanAttributeKey.INPUTS,
+    "response_preview": SpanAttributeKey.OUTPUTS,
+    "mlflow.traceInputs": SpanAttributeKey.INPUTS,
+    "mlflow.traceOutputs": SpanAttributeKey.OUTPUTS,
+}
+"""What shows the beginning of which payload of the root."""
+_CUT: Final = "..."
+"""How MLflow ends a preview that goes on."""
 _ID_KEYS: Final = frozenset({"mlflow.trace.session", "mlflow.trace.user", "session_id", "client_request_id"})
 _EXCEPTION_TYPES: Final = frozenset({"exception.type", "exception_type"})
 _STREAMS: Final = ("new_token", "stream", "mlflow.chunk.item")
@@ -101,7 +108,13 @@ class StoredPolicy:
         private = self._private_text(spans, paths)
         found: Counter[Finding] = Counter()
         cleaned = [self._span(span, paths[span.get("span_id")], private, found) for span in spans]
-        return Cleaned(cleaned, self._beside(beside, private, found), found)
+        made = self._beside(beside, private, found)
+        root = next((at for at, span in enumerate(spans) if not span.get("parent_span_id")), None)
+        if root is not None:
+            before, after = (each.get("attributes") or {} for each in (spans[root], cleaned[root]))
+            for old, new in ((beside.fields, made.fields), (beside.metadata, made.metadata)):
+                _cut_anew(old, new, before, after, found)
+        return Cleaned(cleaned, made, found)
 
     def _redactors_of(self, policy: NodePolicy) -> tuple[Redactor, ...]:
         known = self._redactors.get(id(policy))
@@ -185,9 +198,11 @@ class _Look:
 
     def text(self, text: str, channel: str) -> str:
         """A text, redacted and without private text; JSON stays JSON."""
-        said = loaded(text)
-        made = text
-        if said is text:
+        # First: what is redacted within a private text would leave pieces of it that nobody knows.
+        made, hits = without_private_text(text, self.private)
+        if hits:
+            self.found[Finding(PRIVATE_TEXT, channel, self.node)] += hits
+        if loaded(made) is made:
             for redactor in self.redactors:
                 told, counts = redactor.text(made)
                 # What only looks new, such as a token that is written again, is not.
@@ -199,9 +214,6 @@ class _Look:
                 if counts and loaded(written) != loaded(made):
                     self._note(counts, channel)
                     made = written
-        made, hits = without_private_text(made, self.private)
-        if hits:
-            self.found[Finding(PRIVATE_TEXT, channel, self.node)] += hits
         return made
 
     def value(self, value: Any, channel: str) -> Any:
@@ -245,7 +257,7 @@ class _Look:
         """A field beside the spans."""
         if not value or is_info_structure(key, value) or key.startswith(("cost.", "policy.")):
             return value
-        if key in _PREVIEWS or key in _PREVIEW_KEYS:
+        if key in _PREVIEWS:
             return self.text(value, channel) if self.policy.keeps_payload("root") else self.drop(channel)
         if key in _ID_KEYS:
             for redactor in self.redactors:
@@ -253,6 +265,48 @@ class _Look:
                 self._note(counts, channel)
             return value
         return self.text(value, channel)
+
+
+def _cut_anew(
+    old: Mapping[str, str | None],
+    new: dict[str, Any],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    found: Counter[Finding],
+) -> None:
+    """Take previews that were cut from what the root says now: a key or a field that the cut broke is not recognised.
+
+    Args:
+        old: As stored; values by their names, some of which are previews.
+        new: The same, cleaned as texts; changed.
+        before: The root's attributes as stored.
+        after: And cleaned.
+        found: Where it is counted.
+    """
+    for name, key in _PREVIEWS.items():
+        shown = old.get(name)
+        if not shown or not shown.endswith(_CUT) or new.get(name) is None or before.get(key) == after.get(key):
+            continue
+        kept = after.get(key)
+        whole = kept if isinstance(kept, str) else ""
+        said = _same_text(loaded(before.get(key)), loaded(whole), shown.removesuffix(_CUT))
+        whole = whole if said is None else said
+        made = whole if len(whole) <= len(shown) else whole[: len(shown) - len(_CUT)] + _CUT
+        if made != shown and new[name] == shown:
+            found[Finding(DROPPED, "previews", "")] += 1
+        new[name] = made
+
+
+def _same_text(before: Any, after: Any, beginning: str) -> str | None:
+    """What became of the text with such a beginning, such as the last message: it stands in the same place."""
+    if isinstance(before, str):
+        return after if before.startswith(beginning) and isinstance(after, str) else None
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(before, dict) and isinstance(after, dict):
+        pairs = [(value, after.get(name)) for name, value in before.items()]
+    elif isinstance(before, list) and isinstance(after, list):
+        pairs = list(zip(before, after, strict=False))
+    return next((found for pair in pairs if (found := _same_text(*pair, beginning)) is not None), None)
 
 
 def _paths(spans: Sequence[Mapping[str, Any]]) -> dict[Any, NodePath]:

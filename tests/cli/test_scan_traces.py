@@ -133,6 +133,75 @@ def test_what_autolog_recorded(cli: Cli, store: str, tmp_path: Path) -> None:
     assert {each["node"] for each in told["found"]} >= {"quiet", ""}
 
 
+KEY = "sk-proj-" + "ZZCdEfGhIjKlMnOpQrStUvWx" + "Yz0123456789abcdEFGH"
+LONG_NAME = "Dora Quux Long Name " * 30
+
+
+@pytest.mark.parametrize("mail_at", [190, 205, 225, 240])
+def test_what_a_preview_cut_is_gone(cli: Cli, store: str, tmp_path: Path, mail_at: int) -> None:
+    """MLflow cuts previews in the middle of a key, an address or a field, where no rule knows them any more."""
+    (tmp_path / "strict.yaml").write_text("redact_pii: true\nredaction: {keys: [customer_name]}\n")
+    mlflow.langchain.autolog()
+    said = f"{'y ' * (mail_at // 2)} {KEY} dora.verylongname.{letters(8)}@example.com and more of it " + "z " * 500
+    app = graph(("work", lambda state: {"messages": [AIMessage(f"you said {said}")]}))
+    app.invoke({"messages": [("user", said)]})
+    with mlflow.start_span("mine") as span:
+        span.set_inputs({"customer_name": LONG_NAME})
+        span.set_outputs({"customer_name": LONG_NAME, "more": "x"})
+
+    before, told = scan(cli, store)
+    fixed, _ = scan(cli, store, "--fix", "--yes")
+    after, _ = scan(cli, store)
+    left = folder_bytes(tmp_path)
+    previews = [trace.info.request_preview for trace in mlflow.search_traces(return_type="list")]
+
+    assert (before.code, fixed.code, after.code) == (1, 0, 0)
+    assert "previews" in {each["channel"] for each in told["found"]}
+    for piece in (KEY[8:16], "dora.very", "Dora Quux"):
+        assert piece.encode() not in left, piece
+    # The rest of what was said is there, as far as it was.
+    assert any("y y " in preview and preview.endswith("...") for preview in previews)
+
+
+def test_private_text_with_something_in_it_that_is_redacted(cli: Cli, store: str, tmp_path: Path) -> None:
+    """It goes whole: what is left around an address would be the private text in pieces."""
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    mlflow.langchain.autolog()
+    verdict = f"Verdict for {MAIL}: gout, stage 2"
+    graph(("quiet", lambda state: {"messages": [Chat(reply=verdict).invoke(state["messages"])]})).invoke(
+        {"messages": [("user", f"Patient Anna ({MAIL}) has HIV stage 3")]}
+    )
+
+    scan(cli, store, "--fix", "--yes")
+    left = folder_bytes(tmp_path)
+
+    for piece in (b"Verdict for", b"gout", b"Patient Anna", b"HIV", MAIL.encode()):
+        assert piece not in left
+    assert scan(cli, store)[0].code == 0
+
+
+@pytest.mark.parametrize("content", ["the spans", "half of them"])
+def test_the_file_with_the_spans_once_more(cli: Cli, store: str, tmp_path: Path, content: str) -> None:
+    """MLflow now and then writes a trace's spans to a file, too, which nothing reads: it goes with what is in it."""
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    record({"artifact_level": "full"})
+    (trace,) = mlflow.search_traces(return_type="list")
+    folder = Path(trace.info.tags["mlflow.artifactLocation"].removeprefix("file://"))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = json.dumps(trace.data.to_dict())
+    (folder / "traces.json").write_text(written if content == "the spans" else written[: len(written) // 2])
+
+    before, told = scan(cli, store)
+    fixed, _ = scan(cli, store, "--fix", "--yes")
+
+    files = {each["entity"] for each in told["found"] if each["channel"] == "files"}
+    assert (before.code, fixed.code) == (1, 0)
+    assert files >= ({"EMAIL_ADDRESS", "PRIVATE_TEXT"} if content == "the spans" else {"UNREADABLE"})
+    assert not (folder / "traces.json").exists()
+    assert MAIL.encode() not in folder_bytes(tmp_path)
+    assert scan(cli, store)[0].code == 0
+
+
 def test_scan_goes_on_where_it_stopped(cli: Cli, stored: str, tmp_path: Path) -> None:
     """With a state the next scan reads what came since, and tells the sums of both."""
     first, told = scan(cli, stored, "--state", "state.json")

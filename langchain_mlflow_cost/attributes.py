@@ -40,6 +40,9 @@ MODELS = "cost.models"
 TOOLS = "cost.tools"
 """Of a span with tools below it: those that were called there, likewise."""
 
+USER_KEYS = ("user_id", "langgraph_auth_user_id", "mlflow.trace.user")
+"""Where a run's metadata names its user, the first that does: by habit, LangGraph's server, as MLflow does."""
+
 OURS = frozenset(
     {
         USAGE,

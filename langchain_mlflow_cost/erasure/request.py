@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from langchain_mlflow_cost.attributes import USER_KEYS
 from langchain_mlflow_cost.redaction.rules import CLEAN
 from langchain_mlflow_cost.redaction.spellings import spelling_in, spellings
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 By = Literal["user", "session", "tag", "text", "age"]
 
-USER_KEYS: Final = ("mlflow.trace.user", "user_id", "langgraph_auth_user_id")
-"""Metadata that names a trace's user: MLflow's, and the run's where `trace_metadata` lists it."""
 SESSION_KEYS: Final = ("mlflow.trace.session", "thread_id")
 _TOKEN: Final = re.compile(r"\[[A-Z_0-9]+:[a-z]{16}\]")
 """What stands in a text for a value whose strategy is `hash`."""
@@ -48,7 +47,7 @@ class Request:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Tags and metadata whose value is compared."""
+        """Tags and metadata whose value is compared: MLflow's, and the run's where `trace_metadata` lists them."""
         named: dict[str, tuple[str, ...]] = {"user": USER_KEYS, "session": SESSION_KEYS, "tag": (self.name,)}
         return named.get(self.by, ())
 

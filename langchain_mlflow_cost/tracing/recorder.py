@@ -460,8 +460,6 @@ def _parent_span(parent: Run) -> Any:
 
 TAGS_KEY = "langchain.tags"
 """Trace metadata with the root run's tags, as a JSON list."""
-_USER_KEYS = ("user_id", "langgraph_auth_user_id")
-"""Where a run's metadata names its user: by habit, and by LangGraph's server."""
 
 
 def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) -> None:
@@ -476,7 +474,7 @@ def _write_metadata(run: Run, metadata: Mapping[str, Any], tags: Sequence[str]) 
     wanted = {key: metadata[key] for key in first.policy.trace_metadata if metadata.get(key) is not None}
     if run.session_id is not None:
         wanted[TraceMetadataKey.TRACE_SESSION] = run.session_id
-    user = next((metadata[key] for key in _USER_KEYS if metadata.get(key) is not None), None)
+    user = next((metadata[key] for key in keys.USER_KEYS if metadata.get(key) not in (None, "")), None)
     if user is not None:
         wanted[TraceMetadataKey.TRACE_USER] = user
     if tags:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from langchain_mlflow_cost.adapters.graph_runs import cached_nodes, graph_of, is_graph_run
+from langchain_mlflow_cost.attributes import USER_KEYS
 from langchain_mlflow_cost.graphs import graph_name, path_within
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.nodes import GraphName, node_path, path_text
@@ -194,7 +195,7 @@ class Run:
         """The id of its session, user or tag, whichever a budget's scope means; None where nobody told it."""
         if scope == "session":
             return self.session_id
-        for key in _USER_KEYS if scope == "user" else (scope.removeprefix("tag:"),):
+        for key in USER_KEYS if scope == "user" else (scope.removeprefix("tag:"),):
             for run in self.lineage():
                 value = None if run.metadata is None else run.metadata.get(key)
                 if value is not None and value != "":
@@ -224,10 +225,6 @@ class Run:
         """Let go of what only an open run needs: a context may keep it."""
         self.place.close()
         self.call = self.outcome = None
-
-
-_USER_KEYS: Final = ("user_id", "langgraph_auth_user_id", "mlflow.trace.user")
-"""Where a run's metadata names the user: the application's own, LangGraph's server's, MLflow's."""
 
 
 def session_id_of(metadata: Mapping[str, Any] | None) -> str | None:

@@ -17,7 +17,7 @@ from mlflow.entities import SpanType
 from terminals import terminal
 from ways import ASK, given, one_node
 
-from langchain_mlflow_cost import MlflowCostHandler
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,3 +244,19 @@ def test_a_comparison_that_cannot_be_made(cli: Cli, spent_by_day: str) -> None:
     assert (no_begin.code, no_period.code) == (2, 2)
     assert "--since" in no_begin.err
     assert "FROM..TO" in no_period.err
+
+
+@pytest.mark.parametrize("key", ["user_id", "langgraph_auth_user_id", "mlflow.trace.user"])
+def test_a_user_is_the_same_everywhere(cli: Cli, store: str, key: str) -> None:
+    """Whichever way the run's metadata names the user: a budget's, a report's and a deletion's user is this one."""
+    user = f"ada by {key}"  # whose sum is this process's
+    handler = MlflowCostHandler({"budget": {"max_total_tokens": 1500, "scope": "user"}})
+    app = one_node(answering(FakeChat()))
+    app.invoke(ASK, given(handler, metadata={key: user}))
+    with pytest.raises(BudgetExceededError):
+        app.invoke(ASK, given(handler, metadata={key: user}))
+
+    rows = json.loads(cli(*REPORT, store, "--by", "user", "--format", "json").out)["rows"]
+    assert [(row["user"], row["calls"]) for row in rows] == [(user, 1)]
+    assert cli("erase", store, "--user", user, "--yes").code == 0
+    assert mlflow.search_traces(return_type="list") == []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_mlflow_cost.erasure.request import Request
     from langchain_mlflow_cost.erasure.search import Findings
     from langchain_mlflow_cost.erasure.stores import ApiStore
+    from langchain_mlflow_cost.policy.settings import Policy
 
     Interrupted = Sequence[tuple[Path, dict[str, Any]]]
 
@@ -42,6 +43,12 @@ ReceiptFile = Annotated[
     typer.Option("--receipt", metavar="FILE", help="Where the receipt goes; else mlflow-cost-COMMAND-TIME.json here."),
 ]
 _SHOWN = 5
+
+
+def stores_named(stores: Sequence[str] | None, tracking_uri: str | None, policy: Policy | None) -> list[str]:
+    """The stores that a command is about, in whichever way they were named; none for that of the environment."""
+    words = [*(stores or ()), *([tracking_uri] if tracking_uri else [])]
+    return words or ([policy.tracking_uri] if policy is not None and policy.tracking_uri else [])
 
 
 class Job:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_mlflow_cost.cli.app import PolicyOption, read_policy
-from langchain_mlflow_cost.cli.deleting import DryRun, Job, ReceiptFile, Stores, Yes
+from langchain_mlflow_cost.cli.app import PolicyOption, TrackingUri, read_policy
+from langchain_mlflow_cost.cli.deleting import DryRun, Job, ReceiptFile, Stores, Yes, stores_named
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.erasure.request import By
@@ -35,6 +35,7 @@ def erase_traces(
     experiment: Annotated[
         list[str] | None, typer.Option("--experiment", metavar="NAME", help="Repeatable; else all, deleted ones too.")
     ] = None,
+    tracking_uri: TrackingUri = None,
     receipt: ReceiptFile = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -56,9 +57,7 @@ def erase_traces(
     by, value = given[0]
     name, value = _checked(by, value)
     loaded = read_policy(policy) if policy else None
-    words = list(stores or ())
-    if not words and loaded is not None and loaded.tracking_uri:
-        words = [loaded.tracking_uri]
+    words = stores_named(stores, tracking_uri, loaded)
     request = request_for(by, value, loaded, name=name)
     # Not the value: what is printed may be kept.
     what = {"user": "of that user", "session": "of that session", "tag": f"with that {name}", "text": "with that text"}[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, PolicyOption, TrackingUri, read_policy
-from langchain_mlflow_cost.cli.deleting import DryRun, Job, ReceiptFile, Stores, Yes
+from langchain_mlflow_cost.cli.deleting import DryRun, Job, ReceiptFile, Stores, Yes, stores_named
 from langchain_mlflow_cost.cli.output import counted
 from langchain_mlflow_cost.cli.periods import read_length
 
@@ -44,9 +44,7 @@ def prune_traces(
 
     loaded = read_policy(policy) if policy else None
     keep = _age(older_than, days, None if loaded is None else loaded.retention_days)
-    words = [*(stores or ()), *([tracking_uri] if tracking_uri else [])]
-    if not words and loaded is not None and loaded.tracking_uri:
-        words = [loaded.tracking_uri]
+    words = stores_named(stores, tracking_uri, loaded)
     names = experiment or [loaded.experiment_name if loaded else DEFAULT_EXPERIMENT]
     if all_experiments and experiment:
         raise typer.BadParameter("names some, and --all-experiments all", param_hint="--experiment")

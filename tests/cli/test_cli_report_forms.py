@@ -258,5 +258,5 @@ def test_a_user_is_the_same_everywhere(cli: Cli, store: str, key: str) -> None:
 
     rows = json.loads(cli(*REPORT, store, "--by", "user", "--format", "json").out)["rows"]
     assert [(row["user"], row["calls"]) for row in rows] == [(user, 1)]
-    assert cli("erase", store, "--user", user, "--yes").code == 0
+    assert cli("erase", "--tracking-uri", store, "--user", user, "--yes").code == 0
     assert mlflow.search_traces(return_type="list") == []

@@ -55,9 +55,9 @@ def _read(trace_id: str | None) -> Trace | None:
 
     from langchain_mlflow_cost.adapters.store_calls import drain_calls  # noqa: PLC0415 - as above
 
-    mlflow.flush_trace_async_logging()
-    drain_calls()
     uri = mlflow.get_tracking_uri()
+    mlflow.flush_trace_async_logging()
+    drain_calls(uri)
     file = database_file_of(uri)
     fault = why_unusable(uri) if is_server(uri) or (file is not None and not file.exists()) else None
     if fault is not None:

@@ -593,10 +593,15 @@ def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., 
         calls.end_flush(tells_of_losses=tells_of_losses)
 
 
-def drain_calls() -> None:
-    """Wait, for a bounded time, until all that was exported without a queue is stored."""
-    for calls in _all:
-        calls.drain()
+def drain_calls(uri: str | None = None) -> None:
+    """Wait, for a bounded time, until all that was exported without a queue is stored.
+
+    Args:
+        uri: Only what goes to this store: another may be away, and its calls are made again for minutes.
+    """
+    for calls in list(_all):
+        if uri is None or calls.uri == uri:
+            calls.drain()
 
 
 def lost_in_calls() -> int:

@@ -64,9 +64,9 @@ def _stored(trace_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     from langchain_mlflow_cost.adapters.trace_rows import TraceRows  # noqa: PLC0415 - as above
     from langchain_mlflow_cost.adapters.trace_tables import has_tables  # noqa: PLC0415 - as above
 
-    mlflow.flush_trace_async_logging()
-    drain_calls()
     uri = mlflow.get_tracking_uri()
+    mlflow.flush_trace_async_logging()
+    drain_calls(uri)
     if has_tables(uri):
         with closing(TraceRows(uri)) as rows:
             yield from rows.values_of(trace_ids)

@@ -16,7 +16,7 @@ import pytest
 from fake_models import FakeChat
 from ways import ASK, one_node
 
-from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, configure
+from langchain_mlflow_cost import BudgetExceededError, MlflowCostHandler, configure, cost_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,3 +155,19 @@ def test_configure_with_a_broken_store(broken_store: None, tmp_path: Path, monke
     one_node(lambda state: FakeChat().invoke(state["messages"])).invoke(ASK, {"callbacks": [handler]})
 
     assert handler.summary().llm_calls == 1
+
+
+def test_a_store_that_is_away_keeps_nobody_from_the_next(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another store has not taken is tried again in the background; whoever asks this one does not wait for it."""
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+    mlflow.set_tracking_uri(BROKEN_STORES["dead server"])
+    app = one_node(lambda state: FakeChat().invoke(state["messages"]))
+    app.invoke(ASK, {"callbacks": [MlflowCostHandler()]})
+    request.getfixturevalue("store")
+    handler = MlflowCostHandler()
+    app.invoke(ASK, {"callbacks": [handler]})
+
+    # It gives up after `Limits.summary_s`, with a warning.
+    assert cost_summary(handler.summary().trace_id).total_cost_usd == pytest.approx(0.00045, rel=1e-9)

@@ -55,7 +55,7 @@ def all_traces() -> list[Trace]:
     wait_for_held_traces()
     mlflow.flush_trace_async_logging()
     # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
-    drain_calls()
+    drain_calls(mlflow.get_tracking_uri())
     found: list[Trace] = mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
     return found
 

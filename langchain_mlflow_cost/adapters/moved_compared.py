@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_mlflow_cost.adapters.file_store import files_below, points_of, read_yaml, texts_below
 from langchain_mlflow_cost.adapters.file_store_view import mended_assessment, milliseconds
+from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION
 
 if TYPE_CHECKING:
     import sqlite3
@@ -203,14 +204,8 @@ class Comparison:
             if meta.get(name) is not None:
                 yield f"its {name}", meta[name], getattr(info, name)
         # The place of its files is another one, and checked with the files.
-        tags = {
-            name: value
-            for name, value in texts_below(kept.folder / "tags").items()
-            if name != "mlflow.artifactLocation"
-        }
-        yield self._same(
-            "tag", tags, {name: value for name, value in info.tags.items() if name != "mlflow.artifactLocation"}
-        )
+        tags = {name: value for name, value in texts_below(kept.folder / "tags").items() if name != ARTIFACT_LOCATION}
+        yield self._same("tag", tags, {name: value for name, value in info.tags.items() if name != ARTIFACT_LOCATION})
         metadata = texts_below(kept.folder / "request_metadata")
         stored = dict(info.trace_metadata)
         yield self._same("metadata value", _parsed(metadata), _parsed(stored))

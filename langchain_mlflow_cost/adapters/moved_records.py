@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from langchain_mlflow_cost.adapters.file_store import local_path
+from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION
 from langchain_mlflow_cost.sqlite_files import opened, uri_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _ADDRESSES: Final = (
         "value",
         "(SELECT i.experiment_id FROM trace_info i WHERE i.request_id = trace_tags.request_id)"
         " || '/traces/' || request_id || '/artifacts'",
-        "key = 'mlflow.artifactLocation'",
+        f"key = '{ARTIFACT_LOCATION}'",
     ),
 )
 _TEXTS: Final = (
@@ -189,7 +190,7 @@ def mentions(connection: sqlite3.Connection, folder: Path) -> dict[str, int]:
     """How many texts of records name the folder: they are nobody's addresses, and stay as they are."""
     found = {}
     for table, column in _TEXTS:
-        skipped = " AND key != 'mlflow.artifactLocation'" if table == "trace_tags" else ""
+        skipped = f" AND key != '{ARTIFACT_LOCATION}'" if table == "trace_tags" else ""
         sql = f"SELECT count(*) FROM {table} WHERE instr({column}, ?) > 0{skipped}"  # noqa: S608 - own words
         count = connection.execute(sql, (f"{folder}/",)).fetchone()[0]
         if count:

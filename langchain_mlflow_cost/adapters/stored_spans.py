@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from mlflow.entities import Span, TraceData
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
-from mlflow.tracing.constant import TraceTagKey
 from mlflow.utils.uri import is_databricks_uri
+
+from langchain_mlflow_cost.adapters import trace_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow.entities import Trace, TraceInfo
 
-_LOCATION: Final = "mlflow.artifactLocation"
-# An older MLflow, which knew no other place for spans than files, set no tag.
-_IN_FILES: Final = (None, "ARTIFACT_REPO")
 _IN_TABLES: Final = "TRACKING_STORE"
 
 
@@ -43,8 +41,8 @@ def rewrite(trace: Trace, spans: Mapping[str, Mapping[str, str | None]], metadat
     client = TracingClient()
     if is_databricks_uri(client.tracking_uri):
         raise UnwritableError("Databricks keeps traces as they are")
-    where = trace.info.tags.get(getattr(TraceTagKey, "SPANS_LOCATION", "mlflow.trace.spansLocation"))
-    if where != _IN_TABLES and where not in _IN_FILES:
+    where = trace.info.tags.get(trace_fields.SPANS_LOCATION)
+    if where != _IN_TABLES and not trace_fields.has_spans_in_files(trace.info.tags):
         raise UnwritableError(f"its spans are in {where}")
     changed = {
         str(span.span_id): Span.from_dict(with_attributes(span.to_dict(), spans[str(span.span_id)]))
@@ -83,10 +81,10 @@ def _write_metadata(client: TracingClient, info: TraceInfo, metadata: Mapping[st
         save(told, client.store._get_trace_info_and_dir(info.trace_id)[1], overwrite=True)  # noqa: SLF001
         return
     written = client.start_trace(told)
-    location = info.tags.get(_LOCATION)
-    if location is not None and written.tags.get(_LOCATION) != location:
+    location = info.tags.get(trace_fields.ARTIFACT_LOCATION)
+    if location is not None and written.tags.get(trace_fields.ARTIFACT_LOCATION) != location:
         # The store works it out anew from the experiment, which may have got another place since.
-        client.store.set_trace_tag(info.trace_id, _LOCATION, location)
+        client.store.set_trace_tag(info.trace_id, trace_fields.ARTIFACT_LOCATION, location)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from mlflow.tracing.constant import TraceMetadataKey, TraceTagKey
 from sqlalchemy import bindparam, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from langchain_mlflow_cost.adapters import trace_fields
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.sqlite_files import why_unwritable
 from langchain_mlflow_cost.tracking_stores import database_file_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 TRACES: Final = "trace_info"
-ARTIFACTS: Final = "mlflow.artifactLocation"
 _BY_TRACE: Final = ("trace_id", "request_id")
 _NAMED: Final = (
     # table, column, and what else must hold for its value to be a trace's id
@@ -102,8 +102,8 @@ class TraceRows:
     def rows(self, ids: Sequence[str]) -> list[Row]:
         """What is known of these traces, as far as they are there."""
         sql = f"""SELECT i.request_id, i.experiment_id, i.timestamp_ms, a.value, s.value, r.value FROM trace_info i
-            LEFT JOIN trace_tags a ON a.request_id = i.request_id AND a.key = '{ARTIFACTS}'
-            LEFT JOIN trace_tags s ON s.request_id = i.request_id AND s.key = '{TraceTagKey.SPANS_LOCATION}'
+            LEFT JOIN trace_tags a ON a.request_id = i.request_id AND a.key = '{trace_fields.ARTIFACT_LOCATION}'
+            LEFT JOIN trace_tags s ON s.request_id = i.request_id AND s.key = '{trace_fields.SPANS_LOCATION}'
             LEFT JOIN trace_request_metadata r ON r.request_id = i.request_id
                 AND r.key = '{TraceMetadataKey.SOURCE_RUN}'
             WHERE i.request_id IN :ids"""

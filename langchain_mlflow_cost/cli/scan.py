@@ -287,13 +287,10 @@ def _clean(stored: StoredPolicy, trace: StoredTrace) -> Cleaned:
 
 def _copied(stored: StoredPolicy, trace: StoredTrace, found: Counter[Finding]) -> Path | None:
     """The file with a trace's spans once more, if something is in it, which is counted."""
-    from langchain_mlflow_cost.adapters.trace_rows import ARTIFACTS
-    from langchain_mlflow_cost.erasure.files import IN_FILES, copy_of_spans
+    from langchain_mlflow_cost.erasure.files import copy_of_spans
     from langchain_mlflow_cost.tracing.stored_trace import Beside, Finding
 
-    if not trace.spans or trace.tags.get("mlflow.trace.spansLocation", IN_FILES) == IN_FILES:
-        return None  # Where there is a file, it is the only one.
-    file = copy_of_spans(trace.tags.get(ARTIFACTS))
+    file = copy_of_spans(trace.tags) if trace.spans else None
     if file is None:
         return None
     try:

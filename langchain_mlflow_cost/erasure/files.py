@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
+from langchain_mlflow_cost.adapters import trace_fields
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-IN_FILES = "ARTIFACT_REPO"
-"""What the tag `mlflow.trace.spansLocation` says where spans are in `traces.json`; an older MLflow set no tag."""
-
+    from collections.abc import Iterator, Mapping
 
 _SPANS = "traces.json"
 
@@ -82,15 +80,16 @@ def file_contents(trace: FoundTrace) -> Iterator[bytes]:
         yield from _below(Path(copied))
 
 
-def copy_of_spans(location: str | None) -> Path | None:
+def copy_of_spans(tags: Mapping[str, str | None]) -> Path | None:
     """The file on this machine into which MLflow wrote a trace's spans beside the database; None if it did not.
 
     It does so where a batch of them was not stored yet when the trace was (3.17), and never reads it again.
 
     Args:
-        location: The address of the trace's files, if it has any; its spans are in the database.
+        tags: The trace's own.
     """
-    if location is None or not location.startswith(("/", "file:")):
+    location = tags.get(trace_fields.ARTIFACT_LOCATION)
+    if location is None or not location.startswith(("/", "file:")) or trace_fields.has_spans_in_files(tags):
         return None
     folder = _local(_opened(location))
     found = None if folder is None else folder / _SPANS

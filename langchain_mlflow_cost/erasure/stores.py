@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_mlflow_cost.erasure.files import IN_FILES, FoundTrace, file_contents
+from langchain_mlflow_cost.adapters import trace_fields
+from langchain_mlflow_cost.erasure.files import FoundTrace, file_contents
 from langchain_mlflow_cost.trace_pages import PAGE, trace_pages
 from langchain_mlflow_cost.tracking_stores import folder_of, is_server
 
@@ -252,7 +253,7 @@ class TablesStore(ApiStore):
                 each.experiment_id,
                 each.timestamp_ms,
                 each.location,
-                _in_files(each.spans_location),
+                trace_fields.has_spans_in_files({trace_fields.SPANS_LOCATION: each.spans_location}),
                 each.run_id,
             )
             for each in self.rows.rows(ids)
@@ -337,14 +338,10 @@ def found_trace(info: TraceInfo) -> FoundTrace:
         info.trace_id,
         str(info.experiment_id),
         int(info.timestamp_ms),
-        info.tags.get("mlflow.artifactLocation"),
-        _in_files(info.tags.get("mlflow.trace.spansLocation")),
+        info.tags.get(trace_fields.ARTIFACT_LOCATION),
+        trace_fields.has_spans_in_files(info.tags),
         info.trace_metadata.get("mlflow.sourceRun"),
     )
-
-
-def _in_files(spans_location: str | None) -> bool:
-    return (spans_location or IN_FILES) == IN_FILES
 
 
 def _reason(error: BaseException) -> str:

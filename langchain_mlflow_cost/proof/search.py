@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
+from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
 from langchain_mlflow_cost.trace_pages import trace_pages
@@ -253,7 +254,7 @@ class StoreSearch:
         if "experiments" in tables:
             asked.append("SELECT DISTINCT artifact_location FROM experiments")
         if "trace_tags" in tables:
-            asked.append("SELECT DISTINCT value FROM trace_tags WHERE key = 'mlflow.artifactLocation'")
+            asked.append(f"SELECT DISTINCT value FROM trace_tags WHERE key = '{ARTIFACT_LOCATION}'")  # noqa: S608 - own words
         for sql in asked:
             for (value,) in connection.execute(sql):
                 location = _as_bytes(value).decode("utf-8", "replace") if value else ""

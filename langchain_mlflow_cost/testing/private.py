@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION
 from langchain_mlflow_cost.redaction.spellings import spelling_in, spellings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _stored(trace_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             f"trace {trace_id}",
             json.dumps(trace.to_dict(), ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"),
         )
-        location = trace.info.tags.get("mlflow.artifactLocation")
+        location = trace.info.tags.get(ARTIFACT_LOCATION)
         if location is not None:
             yield from _files(location)
 

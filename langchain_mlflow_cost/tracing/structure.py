@@ -12,6 +12,7 @@ import orjson
 
 from langchain_mlflow_cost import attributes as keys
 from langchain_mlflow_cost.adapters.spans import SpanAttributeKey, SpanType
+from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION, SPANS_LOCATION
 from langchain_mlflow_cost.adapters.trace_info import COUNT_NAMES, TraceMetadataKey, TraceTagKey
 from langchain_mlflow_cost.pricing.ledger import Totals
 
@@ -113,10 +114,10 @@ _INFO: Final[Mapping[str, Any]] = {
     TraceMetadataKey.TRACE_INFO_FINALIZED: _CONSTANT.fullmatch,
     TraceMetadataKey.SOURCE_RUN: _HEX.fullmatch,
     TraceMetadataKey.MODEL_ID: re.compile(r"m-[0-9a-f]{32}").fullmatch,
-    TraceTagKey.SPANS_LOCATION: frozenset({"TRACKING_STORE", "ARTIFACT_REPO", "ARCHIVE_REPO"}).__contains__,
+    SPANS_LOCATION: frozenset({"TRACKING_STORE", "ARTIFACT_REPO", "ARCHIVE_REPO"}).__contains__,
     TraceTagKey.EVAL_REQUEST_ID: _HEX.fullmatch,
     # Written by the store, and where the files are.
-    "mlflow.artifactLocation": re.compile(r"[a-z0-9+.-]{1,20}:/\S*|/\S*").fullmatch,
+    ARTIFACT_LOCATION: re.compile(r"[a-z0-9+.-]{1,20}:/\S*|/\S*").fullmatch,
     "mlflow.source.git.commit": re.compile(r"[0-9a-f]{40}").fullmatch,
     "mlflow.source.type": _SOURCE.__contains__,
 }

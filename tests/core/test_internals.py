@@ -32,6 +32,7 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.client import TracingClient
+from mlflow.tracing.constant import SpansLocation
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking.default_experiment import registry as experiments
@@ -40,6 +41,7 @@ from mlflow.tracking.default_experiment.databricks_notebook_experiment_provider 
 )
 from mlflow.utils import gorilla
 from mlflow.utils import providers as catalogue
+from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
 from opentelemetry import trace as otel_trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
@@ -832,6 +834,10 @@ def test_fields_of_traces_are_spelled_as_mlflow_does() -> None:
     assert {"user": metadata.TRACE_USER, "session": metadata.TRACE_SESSION} == trace_fields.METADATA_FIELDS
     assert {"trace_name": tags.TRACE_NAME, "prompts": tags.LINKED_PROMPTS} == trace_fields.TAG_FIELDS
     assert (metadata.COST, metadata.TOKEN_USAGE) == (trace_fields.TRACE_COST, trace_fields.TRACE_USAGE)
+    assert tags.SPANS_LOCATION == trace_fields.SPANS_LOCATION
+    assert MLFLOW_ARTIFACT_LOCATION == trace_fields.ARTIFACT_LOCATION
+    in_files = {one.value: trace_fields.has_spans_in_files({tags.SPANS_LOCATION: one.value}) for one in SpansLocation}
+    assert [name for name, told in in_files.items() if told] == ["ARTIFACT_REPO"]
 
 
 CALL = {"name": "look_up", "args": {"word": "x"}, "id": "1", "type": "tool_call"}

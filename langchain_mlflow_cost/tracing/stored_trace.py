@@ -202,7 +202,8 @@ class _Look:
         made, hits = without_private_text(text, self.private)
         if hits:
             self.found[Finding(PRIVATE_TEXT, channel, self.node)] += hits
-        if loaded(made) is made:
+        tree = loaded(made)
+        if tree is made:
             for redactor in self.redactors:
                 told, counts = redactor.text(made)
                 # What only looks new, such as a token that is written again, is not.
@@ -210,10 +211,10 @@ class _Look:
                 made = told or ""
         else:
             for redactor in self.redactors:
-                written, counts = redactor.json(loaded(made))
-                if counts and loaded(written) != loaded(made):
+                written, counts = redactor.json(tree)
+                if counts and (told_tree := loaded(written)) != tree:
                     self._note(counts, channel)
-                    made = written
+                    made, tree = written, told_tree
         return made
 
     def value(self, value: Any, channel: str) -> Any:

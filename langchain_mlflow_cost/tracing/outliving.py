@@ -82,7 +82,8 @@ def goes_on(trace: Trace, *, is_ending: bool = False) -> bool:
         trace: A held one.
         is_ending: Whether the program ends, which waits for no daemon and no loop that has stopped.
     """
-    return _has_tasks(trace, is_ending=is_ending) or _has_threads(trace, is_ending=is_ending)
+    # There are tens of threads, and thousands of tasks in a busy loop.
+    return _has_threads(trace, is_ending=is_ending) or _has_tasks(trace, is_ending=is_ending)
 
 
 def _has_threads(trace: Trace, *, is_ending: bool) -> bool:

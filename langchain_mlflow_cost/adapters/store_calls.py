@@ -593,14 +593,14 @@ def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., 
         calls.end_flush(tells_of_losses=tells_of_losses)
 
 
-def drain_calls(uri: str | None = None) -> None:
-    """Wait, for a bounded time, until all that was exported without a queue is stored.
+def drain_calls(uri: str) -> None:
+    """Wait, for a bounded time, until all that was exported to a store without a queue is there.
 
     Args:
-        uri: Only what goes to this store: another may be away, and its calls are made again for minutes.
+        uri: The store's. Another may be away, and its calls are made again for minutes.
     """
     for calls in list(_all):
-        if uri is None or calls.uri == uri:
+        if calls.uri == uri:
             calls.drain()
 
 

@@ -198,7 +198,7 @@ def _for_proof(policy: Policy) -> Policy:
 
 def _flush() -> None:
     mlflow.flush_trace_async_logging()
-    drain_calls()
+    drain_calls(mlflow.get_tracking_uri())
 
 
 def _count_traces() -> int:

@@ -163,7 +163,7 @@ def flush() -> None:
 
     mlflow.flush_trace_async_logging()
     # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
-    drain_calls()
+    drain_calls(mlflow.get_tracking_uri())
     for flushable in (provider.provider.get(), metrics.get_meter_provider()):
         if hasattr(flushable, "force_flush"):
             flushable.force_flush()

@@ -7,9 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import mlflow
 import pytest
-from mlflow.entities import SpanType
+from stored_traces import store_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,13 +21,7 @@ def report(cli: Cli, store: str) -> Callable[..., Any]:
     """A report of four calls, of so long ago: an hour 1 USD, 30 hours 2 USD, 6 days 4 USD, 6 weeks 8 USD."""
     now = datetime.now(UTC)
     for usd, ago in enumerate((timedelta(hours=1), timedelta(hours=30), timedelta(days=6), timedelta(weeks=6))):
-        began = int((now - ago).timestamp() * 1e9)
-        call = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
-        cost = float(2**usd)
-        call.set_attributes(
-            {"cost.llm_calls": 1, "cost.total_usd": cost, "cost.input_usd": cost, "cost.output_usd": 0.0}
-        )
-        call.end(end_time_ns=began + 1)
+        store_call(float(2**usd), now - ago)
     return lambda *words: cli("report", "--experiment", "tests", "--tracking-uri", store, *words)
 
 
@@ -82,10 +75,7 @@ def test_the_machine_s_own_days(
 ) -> None:
     """`local` is the zone of the machine, in summer and in winter, whichever it is now."""
     for moment in ("2026-01-15T23:30:00+00:00", "2026-06-01T22:30:00+00:00"):
-        began = int(datetime.fromisoformat(moment).timestamp() * 1e9)
-        call = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
-        call.set_attributes({"cost.llm_calls": 1, "cost.total_usd": 1.0, "cost.input_usd": 1.0, "cost.output_usd": 0.0})
-        call.end(end_time_ns=began + 1)
+        store_call(began=datetime.fromisoformat(moment))
     words = ("report", "--experiment", "tests", "--tracking-uri", store, "--timezone", "local", "--by", "day")
     with monkeypatch.context() as here:
         here.setenv("TZ", machine)

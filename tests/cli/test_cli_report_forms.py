@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import mlflow
 import pytest
 from fake_models import MINI, MINI_USD, SONNET, SONNET_USD, UNKNOWN, FakeChat, FakeStream
 from mlflow.entities import SpanType
+from stored_traces import store_call
 from terminals import terminal
 from ways import ASK, given, one_node
 
@@ -155,10 +156,7 @@ def test_no_color(cli: Cli, odd: str, monkeypatch: pytest.MonkeyPatch, no_color:
 ])  # fmt: skip
 def test_a_trace_is_of_its_day_in_the_zone(cli: Cli, store: str, zone: str, moment: str, day: str) -> None:
     """Days, and the bounds of --since and --until, are the zone's, on days with changed clocks as well."""
-    began = int(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1e9)
-    root = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
-    root.set_attributes({"cost.llm_calls": 1, "cost.total_usd": 1.0, "cost.input_usd": 1.0, "cost.output_usd": 0.0})
-    root.end(end_time_ns=began + 1)
+    store_call(began=datetime.fromisoformat(moment))
     words = (*REPORT, store, "--by", "day", "--timezone", zone, "--format", "json")
 
     assert [row["day"] for row in json.loads(cli(*words, "--since", day, "--until", day).out)["rows"]] == [day]
@@ -210,10 +208,7 @@ def test_two_dimensions_crossed(cli: Cli, store: str) -> None:
 def spent_by_day(store: str) -> str:
     """1 USD in one call on 1 June 2026, 5 USD in two calls on 3 June."""
     for day, usd in (("2026-06-01", 1.0), ("2026-06-03", 2.0), ("2026-06-03", 3.0)):
-        began = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1e9)
-        call = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, start_time_ns=began)
-        call.set_attributes({"cost.llm_calls": 1, "cost.total_usd": usd, "cost.input_usd": usd, "cost.output_usd": 0.0})
-        call.end(end_time_ns=began + 1)
+        store_call(usd, datetime.fromisoformat(f"{day}T12:00:00+00:00"))
     return store
 
 

@@ -9,13 +9,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-from mlflow.entities import Experiment, TraceInfo
+from mlflow.entities import Experiment, SpanType, TraceInfo
 from mlflow.store.tracking.abstract_store import AbstractStore
 
 from langchain_mlflow_cost.adapters.store_calls import drain_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from mlflow.entities import Span, Trace
 
@@ -42,6 +43,14 @@ def fixed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [fixed(member) for member in value]
     return value
+
+
+def store_call(usd: float = 1.0, began: datetime | None = None, inputs: str | None = None) -> None:
+    """Store a trace that is one call of this cost, begun then or now, as any program may have done."""
+    begun_ns = None if began is None else int(began.timestamp() * 1e9)
+    call = mlflow.start_span_no_context("call", span_type=SpanType.CHAT_MODEL, inputs=inputs, start_time_ns=begun_ns)
+    call.set_attributes({"cost.llm_calls": 1, "cost.total_usd": usd, "cost.input_usd": usd, "cost.output_usd": 0.0})
+    call.end(end_time_ns=None if begun_ns is None else begun_ns + 1)
 
 
 def wait_for_held_traces() -> None:

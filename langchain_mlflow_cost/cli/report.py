@@ -221,6 +221,8 @@ def _show_table(
             notes.append("a tool that runs inside another is in both")
         last = replace(_row(by, ("Total",), total), models=(), more=())
         show(out, rows_table([each.title for each in by], rows, last, out, notes=notes))
+    elif total.traces and any(each.name == "tool" for each in by):
+        say(out, "No tool was called in them", style="dim")
     if breakdown and (total.tokens or total.usd):
         _show_classes(out, total)
     for words, count in report.stops.items():

@@ -204,6 +204,14 @@ def test_two_dimensions_crossed(cli: Cli, store: str) -> None:
     assert cli(*words, "--by", "node").code == 2
 
 
+def test_no_tools(cli: Cli, store: str) -> None:
+    """A report by tool of traces that called none says so."""
+    store_call()
+
+    assert "No tool was called in them" in cli(*REPORT, store, "--by", "tool").out
+    assert "No tool" not in cli(*REPORT, store, "--by", "node").out
+
+
 @pytest.fixture
 def spent_by_day(store: str) -> str:
     """1 USD in one call on 1 June 2026, 5 USD in two calls on 3 June."""

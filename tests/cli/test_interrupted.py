@@ -33,7 +33,8 @@ def fill(number: int) -> None:
 def interrupted(words: Sequence[str], folder: Path, begun: Callable[[str], bool]) -> tuple[int, str]:
     """Run a command on a terminal, press Ctrl-C when what it shows says so; its exit code and what stands there then."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "langchain_mlflow_cost", *words]
+    # On a busy machine it would be done before the key is pressed, were it not the one that waits.
+    command = ["nice", "-n", "19", sys.executable, "-m", "langchain_mlflow_cost", *words]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True

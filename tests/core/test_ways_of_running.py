@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
+from sampling import in_turn
 from stored_traces import (
     Tree,
     all_traces,
@@ -259,14 +260,13 @@ def autolog_inline() -> MlflowCostHandler:
     return MlflowCostHandler()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [autolog_before, autolog_after, autolog_after_only, autolog_never, autolog_switched_off, autolog_inline],
-    ids=lambda make: make.__name__,
-)
-@pytest.mark.parametrize(
-    "way", ["graph-invoke", "graph-ainvoke", "agent", "string-model", "handler-in-a-models-constructor"]
-)
+AUTOLOG = [autolog_before, autolog_after, autolog_after_only, autolog_never, autolog_switched_off, autolog_inline]
+SOME_WAYS = ["graph-invoke", "graph-ainvoke", "agent", "string-model", "handler-in-a-models-constructor"]
+
+
+@pytest.mark.sampled(is_in=in_turn(make=AUTOLOG, way=SOME_WAYS))
+@pytest.mark.parametrize("make", AUTOLOG, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("way", SOME_WAYS)
 def test_autolog_makes_no_difference(store: str, make: Any, way: str) -> None:
     """Whether and when autolog is switched on, the same spans are recorded."""
     handler = make()

@@ -18,6 +18,7 @@ from fakes import Chat, graph
 from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from leaks import folder_bytes, kept, prose, spelling_in, within
+from sampling import in_turn
 
 from langchain_mlflow_cost import MlflowCostHandler, limits
 
@@ -374,6 +375,11 @@ WAYS: dict[str, Callable[[Story, Any], None]] = {
 }
 
 
+@pytest.mark.sampled(
+    is_in=lambda name, policies: (
+        policies == [PRIVATE] or in_turn(name=WAYS, policies=[[OPEN], [OPEN, PRIVATE]])(name=name, policies=policies)
+    )
+)
 @pytest.mark.parametrize("policies", [[PRIVATE], [OPEN], [OPEN, PRIVATE]], ids=["private", "open", "open first"])
 @pytest.mark.parametrize("name", WAYS)
 def test_told_after_the_end(sinks: Sinks, name: str, policies: list[Any]) -> None:

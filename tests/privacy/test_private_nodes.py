@@ -11,6 +11,7 @@ import pytest
 from fakes import Chat, State, graph
 from langchain_core.messages import AIMessage, HumanMessage
 from leaks import Sinks, kept, letters, prose, spelling_in
+from sampling import in_turn
 
 from langchain_mlflow_cost import MlflowCostHandler
 
@@ -76,12 +77,7 @@ def leak(secret: str, stored: bytes) -> str | None:
     return "escaped tail" if not secret.isascii() and escaped[-24:].encode() in stored else None
 
 
-def each_twice(kind: str, journey: str) -> bool:
-    """Each journey with two kinds of secret, and so each kind with some journeys."""
-    return (list(SECRETS).index(kind) - list(JOURNEYS).index(journey)) % len(SECRETS) in (0, 3)
-
-
-@pytest.mark.sampled(is_in=each_twice)
+@pytest.mark.sampled(is_in=in_turn(journey=JOURNEYS, kind=SECRETS))
 @pytest.mark.parametrize("journey", JOURNEYS)
 @pytest.mark.parametrize("kind", SECRETS)
 def test_travelling_text(sinks: Sinks, kind: str, journey: str) -> None:

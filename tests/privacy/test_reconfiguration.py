@@ -12,6 +12,7 @@ from fakes import Chat, State, graph
 from langchain_core.messages import HumanMessage
 from leaks import kept, letters, prose, spelling_in
 from mlflow.entities.trace_location import MlflowExperimentLocation
+from sampling import in_turn
 
 from langchain_mlflow_cost import MlflowCostHandler
 
@@ -125,6 +126,7 @@ def asking(text: str, *, within: Callable[[], None] = lambda: None) -> Any:
     return graph(("ask", ask), ("helping", helping))
 
 
+@pytest.mark.sampled(is_in=in_turn(change=CHANGES, policy=POLICIES))
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("change", CHANGES)
 def test_before_a_run(sinks: Sinks, home: Path, change: str, policy: str) -> None:
@@ -138,6 +140,7 @@ def test_before_a_run(sinks: Sinks, home: Path, change: str, policy: str) -> Non
     assert handler.summary().llm_calls == 2
 
 
+@pytest.mark.sampled(is_in=in_turn(change=CHANGES, policy=POLICIES))
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("change", CHANGES)
 def test_in_the_middle_of_a_run(sinks: Sinks, home: Path, change: str, policy: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fakes import Chat, State, graph
 from langchain_core.messages import HumanMessage
 from leaks import kept, prose, spelling_in
+from sampling import in_turn
 
 from langchain_mlflow_cost import MlflowCostHandler
 
@@ -107,6 +108,7 @@ MEANS: dict[str, Callable[[list[tuple[str, MlflowCostHandler]]], None]] = {
 ORDERS = {"strict first": (MINIMAL, FULL), "strict last": (FULL, MINIMAL), "private first": (PRIVATE, FULL)}
 
 
+@pytest.mark.sampled(is_in=in_turn(means=MEANS, order=ORDERS))
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("means", MEANS)
 def test_each_policy_its_own(sinks: Sinks, means: str, order: str) -> None:

@@ -26,9 +26,9 @@ from collections import Counter
 from contextvars import copy_context
 from functools import partial
 from itertools import count
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.adapters.store_threads import helpers
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracking_stores import answers_requests, is_server
@@ -117,38 +117,6 @@ class _Outages:
         return self._ended_at > when
 
 
-class _Helpers:
-    """Threads that make calls; used again, since none can be started when the interpreter ends (Python 3.12)."""
-
-    def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
-        self._pid = os.getpid()
-
-    def run(self, work: Callable[[], None]) -> bool:
-        """Let a thread do it; False where there is none."""
-        if self._pid != os.getpid():
-            # A fork has the list, and not the threads.
-            self._idle, self._pid = [], os.getpid()
-        try:
-            inbox = self._idle.pop()
-        except IndexError:
-            inbox = SimpleQueue()
-            try:
-                threading.Thread(
-                    target=self._serve, args=(inbox,), name="langchain_mlflow_cost store", daemon=True
-                ).start()
-            except RuntimeError:
-                return False
-        inbox.put(work)
-        return True
-
-    def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            inbox.get()()
-            self._idle.append(inbox)
-
-
-_helpers = _Helpers()
 _current = threading.local()
 
 
@@ -318,7 +286,7 @@ class StoreCalls:
     def _start(self, call: _Call) -> bool:
         with self._lock:
             self._calls.add(call)
-        if _helpers.run(partial(self._run, call)):
+        if helpers.run(partial(self._run, call)):
             return True
         with self._lock:
             self._calls.discard(call)
@@ -384,7 +352,7 @@ class StoreCalls:
         with self._lock:
             is_due = not self._is_asking and time.monotonic() - self._asked_at > 1.0
             self._is_asking |= is_due
-        if is_due and not _helpers.run(self._ask_health):
+        if is_due and not helpers.run(self._ask_health):
             self._is_asking = False
         return self._was_well
 
@@ -470,7 +438,7 @@ class StoreCalls:
             if not self._deferred or self._is_taking_up:
                 return
             self._is_taking_up = True
-        if not _helpers.run(self._make_deferred):
+        if not helpers.run(self._make_deferred):
             self._is_taking_up = False
 
     def _make_deferred(self) -> None:

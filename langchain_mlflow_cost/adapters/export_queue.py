@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.prompt_flush import flush_promptly
 from langchain_mlflow_cost.adapters.store_calls import StoreCalls, bound_calls, lost_in_calls
+from langchain_mlflow_cost.adapters.store_threads import THREAD_NAME, run_tasks_in_own_threads
 from langchain_mlflow_cost.limits import limits
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def lost_spans() -> int:
 
 _patch_lock = threading.Lock()
 
-EXPORT_THREADS = ("OtelBatchSpanRecordProcessor", "MLflowTraceLoggingConsumer", "MlflowTraceLoggingWorker")
+EXPORT_THREADS = ("OtelBatchSpanRecordProcessor", "MLflowTraceLoggingConsumer", "MlflowTraceLoggingWorker", THREAD_NAME)
 """How the names begin of the threads that take spans out of the queues: whoever waits on one waits for itself."""
 _ROOM_LOOK_S = 0.1
 """Seconds after which a thread that waits for room looks whether there is still somebody to make it."""
@@ -193,6 +194,8 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 backlog.wake()
                 _take_time(queue, backlog, calls, wait=batch is not None)
                 flush_promptly(queue)
+                if calls is not None:
+                    run_tasks_in_own_threads(queue)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
         # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.

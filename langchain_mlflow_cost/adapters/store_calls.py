@@ -4,7 +4,7 @@ MLflow tries a server that is away seven times, with pauses that double, for min
 which holds for the whole process: the user's runs and artifacts too, so it is left alone), and waits 120 s for one that
 hangs. Each call is made in a thread that nobody has to wait for:
 
-- With MLflow's queue, its threads wait for the call as long as nobody flushes, so that an outage of some minutes costs
+- With MLflow's queue, its tasks wait for the call as long as nobody flushes, so that an outage of some minutes costs
   nothing. A flush, and the end of the process, give up when the store has done nothing for long enough.
 - Without the queue, each trace may wait for so many seconds in all; then its calls go on behind the caller's back.
 
@@ -28,7 +28,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.adapters.store_threads import helpers
+from langchain_mlflow_cost.adapters.store_threads import helpers, task_of_this_thread
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracking_stores import answers_requests, is_server
@@ -40,6 +40,10 @@ log = logging.getLogger("langchain_mlflow_cost")
 
 _LOOK_S = 0.1
 """Seconds after which one who waits looks around."""
+_SELDOM_S = 0.5
+"""The same where nobody waits but MLflow's queue."""
+_WATCHED_S = 1.0
+"""Seconds without a call after which nobody looks around any more."""
 _MOST_CALLS = 256
 """Calls that may be on their way at once: each has a thread."""
 _MOST_DEFERRED = 1_000
@@ -65,7 +69,18 @@ def _will_pass(error: Exception) -> bool:
 class _Call:
     """One call of the store, made in a helper thread, perhaps more than once."""
 
-    __slots__ = ("done", "failed", "is_counted", "make", "number", "spans", "started", "trace_ids")
+    __slots__ = (
+        "done",
+        "failed",
+        "is_counted",
+        "let_go",
+        "make",
+        "number",
+        "spans",
+        "started",
+        "trace_ids",
+        "waited_at",
+    )
 
     def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0) -> None:
         self.set_make(make)
@@ -78,7 +93,15 @@ class _Call:
         self.failed = False
         self.is_counted = False
         """Whether it stands among the lost."""
-        self.started = time.monotonic()
+        self.started = self.waited_at = time.monotonic()
+        self.let_go: Callable[[], None] | None = None
+        """Ends the task of MLflow's queue in whose thread it is made."""
+
+    def end_task(self) -> None:
+        """Let the task of MLflow's queue end, and whoever waits for it: the call is done, or not worth waiting for."""
+        let_go, self.let_go = self.let_go, None
+        if let_go is not None:
+            let_go()
 
     def set_make(self, make: Callable[[], Any]) -> None:
         """Say what is to be done, in the context of now."""
@@ -140,6 +163,7 @@ class StoreCalls:
         """What traces may still wait where nothing waits for them in a queue."""
         self._deferred: list[_Call] = []
         self._is_taking_up = False
+        self._is_watched = False
         self._flushes = 0
         self._give_up_at = 0.0
         self._gave_up = False
@@ -243,29 +267,66 @@ class StoreCalls:
     def _make(self, call: _Call) -> None:
         if self._pid != os.getpid():
             self._after_fork()
-        if self.gives_up() or len(self._calls) >= _MOST_CALLS or not self._start(call):
+        if self.gives_up() or len(self._calls) >= _MOST_CALLS:
             self._set_aside(call)
-            return
-        if self.has_queue:
+        elif (task := task_of_this_thread()) is not None:
+            call.let_go = task.let_go
+            with self._lock:
+                self._calls.add(call)
+            self._watch()
+            self._run(call)
+        elif not self._start_in_time(call):
+            self._set_aside(call)
+        elif self.has_queue:
             self._wait_in_queue(call)
         else:
             self._wait_for_caller(call)
 
     def _wait_in_queue(self, call: _Call) -> None:
-        made_at = time.monotonic()
-        while not call.done.wait(_LOOK_S):
-            if self.gives_up():
-                self._count(call)
-                return
-            if time.monotonic() - made_at < limits().export_stalled_s:
-                continue
-            if self._is_well():
-                if self._outages.ended_since(made_at):
-                    # MLflow's own pause between two tries may be a minute by now, and a flush does not wait that long.
-                    made_at = time.monotonic()
-                    self._start(call)
-            elif not is_server(self.uri) or self._was_ill_before:
-                self._tell_outage()
+        """Wait in a thread of MLflow's, which does a task by itself when it cannot hand it over."""
+        while not call.done.wait(_LOOK_S) and self._is_worth_waiting(call):
+            pass
+
+    def _watch(self) -> None:
+        """Have a thread look after the calls that are made in the queue's tasks, for as long as there are any."""
+        if self._is_watched:
+            return
+        with self._lock:
+            is_watched, self._is_watched = self._is_watched, True
+        if not is_watched and not helpers.run(self._look_after_calls):
+            self._is_watched = False
+
+    def _look_after_calls(self) -> None:
+        seen_at = time.monotonic()
+        while True:
+            time.sleep(_LOOK_S if self._flushes else _SELDOM_S)
+            now = time.monotonic()
+            with self._lock:
+                calls = [call for call in self._calls if call.let_go is not None]
+                if calls:
+                    seen_at = now
+                elif now - seen_at > _WATCHED_S:
+                    self._is_watched = False
+                    return
+            for call in calls:
+                if not self._is_worth_waiting(call):
+                    call.end_task()
+
+    def _is_worth_waiting(self, call: _Call) -> bool:
+        """Whether who waits for a call goes on doing so; who does not has it counted as lost, until it is stored."""
+        if self.gives_up():
+            self._count(call)
+            return False
+        if time.monotonic() - call.waited_at < limits().export_stalled_s:
+            return True
+        if self._is_well():
+            if self._outages.ended_since(call.waited_at):
+                # MLflow's own pause between two tries may be a minute by now, and a flush does not wait that long.
+                call.waited_at = time.monotonic()
+                self._start(call)
+        elif not is_server(self.uri) or self._was_ill_before:
+            self._tell_outage()
+        return True
 
     def _wait_for_caller(self, call: _Call) -> None:
         key = call.trace_ids[0] if call.trace_ids else ""
@@ -282,6 +343,14 @@ class StoreCalls:
                 self._left_s.pop(next(iter(self._left_s)))
         if not is_done and wait_s > 0:
             self._tell_outage()
+
+    def _start_in_time(self, call: _Call) -> bool:
+        """Start it when a thread is free: when the interpreter ends, none can be started any more (Python 3.12)."""
+        while not self._start(call):
+            if not (self.has_queue and helpers.some_are_busy) or self.gives_up():
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     def _start(self, call: _Call) -> bool:
         with self._lock:
@@ -326,6 +395,7 @@ class StoreCalls:
         if not call.failed:
             self._tell_recovery()
             self._take_up()
+        call.end_task()
 
     def _release(self, call: _Call) -> None:
         if call.spans:
@@ -512,6 +582,7 @@ class StoreCalls:
         self._pending.clear()
         self._expected.clear()
         self._flushes = 0
+        self._is_watched = False
         self.lost_spans = self.lost_ends = 0
 
 

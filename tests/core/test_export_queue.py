@@ -21,6 +21,7 @@ from langchain_mlflow_cost import MlflowCostHandler
 from langchain_mlflow_cost.adapters import export_queue, spans
 from langchain_mlflow_cost.adapters.export_queue import Losses, Patience, lost_spans
 from langchain_mlflow_cost.adapters.store_calls import lost_in_calls
+from langchain_mlflow_cost.adapters.store_threads import THREAD_NAME
 from langchain_mlflow_cost.limits import limits, replaced
 
 if TYPE_CHECKING:
@@ -97,6 +98,31 @@ def test_without_batches(exported_in_threads: str, monkeypatch: pytest.MonkeyPat
         graph_of_spans().invoke({"spans": 40}, given(MlflowCostHandler()))
 
     assert {span.name for span in only_trace().data.spans} == names(40)
+
+
+def test_no_thread_can_be_started(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the interpreter (Python 3.12) batches go through the threads that there are, one after the other."""
+    monkeypatch.setenv(PREFIX + "MAX_SPAN_BATCH_SIZE", "1")
+    handler = MlflowCostHandler()
+    graph = graph_of_spans()
+    graph.invoke({"spans": 1}, given(handler))
+    mlflow.flush_trace_async_logging()
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == THREAD_NAME:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    before = lost_spans()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_others)
+        graph.invoke({"spans": 60}, given(handler))
+        mlflow.flush_trace_async_logging()
+
+    stored = mlflow.search_traces(return_type="list")
+    assert sorted(len(trace.data.spans) for trace in stored) == [1 + OWN_SPANS, 60 + OWN_SPANS]
+    assert lost_spans() == before
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning", "ignore:.*multi-threaded:DeprecationWarning")

@@ -33,6 +33,7 @@ from mlflow.tracing import provider
 from mlflow.tracing.attachments import Attachment
 from mlflow.tracing.client import TracingClient
 from mlflow.tracing.constant import SpansLocation
+from mlflow.tracing.export.async_export_queue import AsyncTraceExportQueue, Task
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking.default_experiment import registry as experiments
@@ -59,6 +60,7 @@ from langchain_mlflow_cost.adapters import (
     futures,
     self_test,
     spans,
+    store_threads,
     trace_fields,
     trace_info,
 )
@@ -128,7 +130,15 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "processor": ("_batch_delegate",),
     "delegate": ("_batch_processor",),
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
-    "queue": ("_consumer_thread", "_queue", "_stop_event", "is_active", "put"),
+    "queue": (
+        "_consumer_thread",
+        "_queue",
+        "_set_up_threads",
+        "_stop_event",
+        "_worker_threadpool",
+        "is_active",
+        "put",
+    ),
     "tasks": ("maxsize", "not_full", "queue"),
 }
 """The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
@@ -599,18 +609,52 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     with mlflow.start_span("a") as span:
         pass
     (backlog,) = export_queue.backlogs_of(spans.otel(span))
-    with mlflow.start_span("b"):
-        pass
-    export_owners()["delegate"].force_flush()
-    owners = export_owners()
-    owners["queue"]._worker_threadpool.submit(int).result()
+    untouched = AsyncTraceExportQueue()
+    untouched.activate()
+    theirs = untouched._worker_threadpool.submit(backlog.is_served)
+    ours: list[bool] = []
+    export_owners()["queue"].put(Task(lambda: ours.append(backlog.is_served()), ()))
+    mlflow.flush_trace_async_logging()
     running = [thread.name for thread in threading.enumerate()]
 
     assert [name for name in export_queue.EXPORT_THREADS if not any(n.startswith(name) for n in running)] == []
+    assert (theirs.result(), ours) == (False, [False])
     assert backlog.is_served()
-    assert not owners["queue"]._worker_threadpool.submit(backlog.is_served).result()
+    untouched.flush(terminate=True)
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
+
+
+def test_task_that_hangs_is_let_go(exported_in_threads: str) -> None:
+    """Whoever flushes MLflow's queue need not wait for a task's thread, and no task is told to be done twice."""
+    with mlflow.start_span("a") as span:
+        pass
+    export_queue.backlogs_of(spans.otel(span))
+    queue = export_owners()["queue"]
+    mlflow.flush_trace_async_logging()
+    begun, gate, over = threading.Event(), threading.Event(), threading.Event()
+    hanging: list[store_threads.QueuedTask | None] = []
+
+    def hang() -> None:
+        hanging.append(store_threads.task_of_this_thread())
+        begun.set()
+        gate.wait()
+        over.set()
+
+    queue.put(Task(hang, ()))
+    assert begun.wait(30)
+    (task,) = hanging
+    assert task is not None
+    assert queue._queue.unfinished_tasks == 1
+    task.let_go()
+    mlflow.flush_trace_async_logging()
+    assert not over.is_set()
+    gate.set()
+
+    assert over.wait(30)
+    assert task.future.result(30) is None
+    assert queue._queue.unfinished_tasks == 0
+    assert isinstance(queue._worker_threadpool, store_threads.TaskThreads)  # also after a flush
 
 
 def test_who_stops_the_export_wakes_its_thread(exported_in_threads: str) -> None:

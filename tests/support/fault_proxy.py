@@ -26,6 +26,8 @@ class FaultProxy(ThreadingHTTPServer):
         self.behind = behind
         self.mode = "pass"
         self.uri = f"http://127.0.0.1:{self.server_port}"
+        self.answered_at = 0.0
+        """When it last passed on what it was sent, in seconds of `time.monotonic`."""
 
     def handle_error(self, *_: object) -> None:
         """A client that went away is what is tested."""
@@ -57,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         kept = {name: value for name, value in given.headers.items() if name == "Content-Type"}
         self._send(given.status_code, given.content, kept)
+        if self.command == "POST" and given.ok:
+            self.server.answered_at = time.monotonic()
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -53,11 +53,10 @@ def cost_summary(trace_id: str | None = None) -> CostSummary:
 def _read(trace_id: str | None) -> Trace | None:
     import mlflow  # noqa: PLC0415 - it may be missing
 
-    from langchain_mlflow_cost.adapters.store_calls import drain_calls  # noqa: PLC0415 - as above
+    from langchain_mlflow_cost.adapters.store_calls import flush_traces  # noqa: PLC0415 - as above
 
     uri = mlflow.get_tracking_uri()
-    mlflow.flush_trace_async_logging()
-    drain_calls(uri)
+    flush_traces(uri)
     file = database_file_of(uri)
     fault = why_unusable(uri) if is_server(uri) or (file is not None and not file.exists()) else None
     if fault is not None:

@@ -28,6 +28,9 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+
+from langchain_mlflow_cost.adapters.store_outages import Outages
 from langchain_mlflow_cost.adapters.store_threads import helpers, task_of_this_thread
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
@@ -50,10 +53,6 @@ _MOST_DEFERRED = 1_000
 """Tasks of a flush that gave up which are kept for when the store answers again."""
 _AGAIN_S = 240.0
 """How long a call is made again that failed for a while only: about as long as MLflow tries a server that is away."""
-
-
-_TOLD_S = 60.0
-"""How long nothing more is said of a store that comes and goes."""
 
 
 def _will_pass(error: Exception) -> bool:
@@ -109,37 +108,6 @@ class _Call:
         self.make = lambda: context.copy().run(make)
 
 
-class _Outages:
-    """When the store was away."""
-
-    def __init__(self) -> None:
-        self._is_out = False
-        self._is_told = False
-        self._told_at = -_TOLD_S
-        self._ended_at = 0.0
-
-    def begin(self) -> bool:
-        """Note that it is away; whether that is new, and not told of a moment ago."""
-        is_new, self._is_out = not self._is_out, True
-        now = time.monotonic()
-        if is_new and now - self._told_at >= _TOLD_S:
-            self._told_at, self._is_told = now, True
-            return True
-        return False
-
-    def end(self) -> bool:
-        """Note that it is back; whether that is new, and its absence was told."""
-        was_out, self._is_out = self._is_out, False
-        if was_out:
-            self._ended_at = time.monotonic()
-        was_told, self._is_told = self._is_told and was_out, self._is_told and not was_out
-        return was_told
-
-    def ended_since(self, when: float) -> bool:
-        """Whether it came back since then."""
-        return self._ended_at > when
-
-
 _current = threading.local()
 
 
@@ -171,7 +139,7 @@ class StoreCalls:
         self._succeeded_at = 0.0
         self._failed_at = -1.0
         self._asked_at, self._was_well, self._is_asking = 0.0, True, False
-        self._outages = _Outages()
+        self._outages = Outages()
         self._was_ill_before = False
         self.lost_spans = 0
         self.lost_ends = 0
@@ -632,12 +600,13 @@ def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., 
         calls.end_flush(tells_of_losses=tells_of_losses)
 
 
-def drain_calls(uri: str) -> None:
-    """Wait, for a bounded time, until all that was exported to a store without a queue is there.
+def flush_traces(uri: str) -> None:
+    """Wait, for a bounded time, until all that was exported to a store is there, with MLflow's queue or without.
 
     Args:
         uri: The store's. Another may be away, and its calls are made again for minutes.
     """
+    mlflow.flush_trace_async_logging()
     for calls in list(_all):
         if calls.uri == uri:
             calls.drain()

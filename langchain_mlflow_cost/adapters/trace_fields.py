@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from langchain_mlflow_cost import attributes as keys
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 QUARTER_MS: Final = 900_000
 """Traces are grouped by quarters of an hour where they are: every time zone's days begin with one."""
@@ -36,9 +33,9 @@ SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
 """Of a trace's tags: where its spans are stored (`has_spans_in_files`)."""
 
 
-def has_spans_in_files(tags: Mapping[str, str | None]) -> bool:
-    """Whether a trace with these tags has its spans in `traces.json`, and nowhere else; an older MLflow set no tag."""
-    return (tags.get(SPANS_LOCATION) or "ARTIFACT_REPO") == "ARTIFACT_REPO"
+def has_spans_in_files(spans_location: str | None) -> bool:
+    """Whether a trace with this tag has its spans in `traces.json`, and nowhere else; an older MLflow set none."""
+    return (spans_location or "ARTIFACT_REPO") == "ARTIFACT_REPO"
 
 
 def texts_in(value: Any) -> list[str]:

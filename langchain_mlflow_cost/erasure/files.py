@@ -89,7 +89,11 @@ def copy_of_spans(tags: Mapping[str, str | None]) -> Path | None:
         tags: The trace's own.
     """
     location = tags.get(trace_fields.ARTIFACT_LOCATION)
-    if location is None or not location.startswith(("/", "file:")) or trace_fields.has_spans_in_files(tags):
+    if (
+        location is None
+        or not location.startswith(("/", "file:"))
+        or trace_fields.has_spans_in_files(tags.get(trace_fields.SPANS_LOCATION))
+    ):
         return None
     folder = _local(_opened(location))
     found = None if folder is None else folder / _SPANS

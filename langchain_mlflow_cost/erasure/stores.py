@@ -253,7 +253,7 @@ class TablesStore(ApiStore):
                 each.experiment_id,
                 each.timestamp_ms,
                 each.location,
-                trace_fields.has_spans_in_files({trace_fields.SPANS_LOCATION: each.spans_location}),
+                trace_fields.has_spans_in_files(each.spans_location),
                 each.run_id,
             )
             for each in self.rows.rows(ids)
@@ -339,7 +339,7 @@ def found_trace(info: TraceInfo) -> FoundTrace:
         str(info.experiment_id),
         int(info.timestamp_ms),
         info.tags.get(trace_fields.ARTIFACT_LOCATION),
-        trace_fields.has_spans_in_files(info.tags),
+        trace_fields.has_spans_in_files(info.tags.get(trace_fields.SPANS_LOCATION)),
         info.trace_metadata.get("mlflow.sourceRun"),
     )
 

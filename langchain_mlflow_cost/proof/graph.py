@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import mlflow
 
 from langchain_mlflow_cost.adapters.stand_ins import stood_in
-from langchain_mlflow_cost.adapters.store_calls import drain_calls
+from langchain_mlflow_cost.adapters.store_calls import flush_traces
 from langchain_mlflow_cost.adapters.telemetry import switch_telemetry_off
 from langchain_mlflow_cost.handler import MlflowCostHandler
 from langchain_mlflow_cost.node_patterns import NodePattern
@@ -197,8 +197,7 @@ def _for_proof(policy: Policy) -> Policy:
 
 
 def _flush() -> None:
-    mlflow.flush_trace_async_logging()
-    drain_calls(mlflow.get_tracking_uri())
+    flush_traces(mlflow.get_tracking_uri())
 
 
 def _count_traces() -> int:

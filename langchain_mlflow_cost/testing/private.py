@@ -61,13 +61,12 @@ def check_private(texts: str | Iterable[str], trace_ids: Sequence[str]) -> None:
 def _stored(trace_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     import mlflow  # noqa: PLC0415 - slow
 
-    from langchain_mlflow_cost.adapters.store_calls import drain_calls  # noqa: PLC0415 - as above
+    from langchain_mlflow_cost.adapters.store_calls import flush_traces  # noqa: PLC0415 - as above
     from langchain_mlflow_cost.adapters.trace_rows import TraceRows  # noqa: PLC0415 - as above
     from langchain_mlflow_cost.adapters.trace_tables import has_tables  # noqa: PLC0415 - as above
 
     uri = mlflow.get_tracking_uri()
-    mlflow.flush_trace_async_logging()
-    drain_calls(uri)
+    flush_traces(uri)
     if has_tables(uri):
         with closing(TraceRows(uri)) as rows:
             yield from rows.values_of(trace_ids)

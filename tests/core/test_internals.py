@@ -683,6 +683,8 @@ def test_withheld_span_reaches_nobody(watcher: Watcher) -> None:
 
     assert spans.ended(span._span)
     assert watcher.ended == []
+    # MLflow was not told either, and would keep the trace for as long as the process lives.
+    assert InMemoryTraceManager.get_instance().pop_trace(span._span.context.trace_id) is not None
 
 
 class Loud(spans.ConcreteSpan):
@@ -880,7 +882,7 @@ def test_fields_of_traces_are_spelled_as_mlflow_does() -> None:
     assert (metadata.COST, metadata.TOKEN_USAGE) == (trace_fields.TRACE_COST, trace_fields.TRACE_USAGE)
     assert tags.SPANS_LOCATION == trace_fields.SPANS_LOCATION
     assert MLFLOW_ARTIFACT_LOCATION == trace_fields.ARTIFACT_LOCATION
-    in_files = {one.value: trace_fields.has_spans_in_files({tags.SPANS_LOCATION: one.value}) for one in SpansLocation}
+    in_files = {one.value: trace_fields.has_spans_in_files(one.value) for one in SpansLocation}
     assert [name for name, told in in_files.items() if told] == ["ARTIFACT_REPO"]
 
 

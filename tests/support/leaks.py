@@ -159,11 +159,10 @@ def flush() -> None:
     from mlflow.tracing import provider
     from opentelemetry import metrics
 
-    from langchain_mlflow_cost.adapters.store_calls import drain_calls
+    from langchain_mlflow_cost.adapters.store_calls import flush_traces
 
-    mlflow.flush_trace_async_logging()
     # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
-    drain_calls(mlflow.get_tracking_uri())
+    flush_traces(mlflow.get_tracking_uri())
     for flushable in (provider.provider.get(), metrics.get_meter_provider()):
         if hasattr(flushable, "force_flush"):
             flushable.force_flush()

@@ -12,7 +12,7 @@ import mlflow
 from mlflow.entities import Experiment, SpanType, TraceInfo
 from mlflow.store.tracking.abstract_store import AbstractStore
 
-from langchain_mlflow_cost.adapters.store_calls import drain_calls
+from langchain_mlflow_cost.adapters.store_calls import flush_traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,9 +62,8 @@ def wait_for_held_traces() -> None:
 def all_traces() -> list[Trace]:
     """Every trace of the active experiment, the first one first."""
     wait_for_held_traces()
-    mlflow.flush_trace_async_logging()
     # On a machine that stands still for seconds, what is exported without a queue goes on in a thread of ours.
-    drain_calls(mlflow.get_tracking_uri())
+    flush_traces(mlflow.get_tracking_uri())
     found: list[Trace] = mlflow.search_traces(return_type="list", order_by=["timestamp_ms ASC"])
     return found
 

@@ -58,7 +58,7 @@ def interrupted(words: Sequence[str], folder: Path, begun: Callable[[str], bool]
 @pytest.mark.nightly
 def test_commands_that_read(store: str, tmp_path: Path) -> None:
     """One line with the program's name, exit code 130, and no half of a file."""
-    fill(500)  # as long as that is read, the key is pressed
+    fill(1_000)  # as long as that is read, the key is pressed
     for words in (["export", "--out", "costs.csv"], ["scan"], ["reprice", "--all"]):
         words += ["--tracking-uri", store, "--experiment", "tests"]
         code, told = interrupted(words, tmp_path, lambda shown: HIDDEN_CURSOR in shown)

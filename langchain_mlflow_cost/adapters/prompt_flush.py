@@ -7,11 +7,13 @@ from functools import partial
 from queue import Full
 from typing import TYPE_CHECKING, Any
 
-from mlflow.tracing.export.async_export_queue import Task
+from langchain_mlflow_cost.adapters.store_threads import nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from queue import Queue
+
+    from mlflow.tracing.export.async_export_queue import Task
 
 
 def flush_promptly(export_queue: Any) -> None:
@@ -31,8 +33,4 @@ def flush_promptly(export_queue: Any) -> None:
 def _stop_and_wake(stop: Callable[[], None], tasks: Queue[Task]) -> None:
     stop()
     with contextlib.suppress(Full):  # a thread that has something to do is awake
-        tasks.put(Task(_do_nothing, ()), block=False)
-
-
-def _do_nothing() -> None:
-    """What a task does that only wakes."""
+        tasks.put(nothing(), block=False)

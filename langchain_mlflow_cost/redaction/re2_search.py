@@ -15,8 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def byte_pattern(pattern: str) -> Any:
+_OF_MANY = 64 << 20
+"""Bytes that the states of several patterns together may take: in 72 MB of code, JSON, base64 and prose they come to 7.
+
+RE2 makes them as texts need them, and all anew where they take more than it may use. With the 8 MB that it takes unless
+told, such texts were looked at two to eight times as long.
+"""
+
+
+def byte_pattern(pattern: str, *, most_bytes: int | None = None) -> Any:
     """Compile for RE2, to be searched for in bytes as they are, each a character: a view has none above 127.
+
+    Args:
+        pattern: A regular expression.
+        most_bytes: What its states may take; RE2's own limit if not given.
 
     Raises:
         re2.error: RE2 does not take the pattern.
@@ -24,12 +36,22 @@ def byte_pattern(pattern: str) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
+    if most_bytes is not None:
+        options.max_mem = most_bytes
     return re2.compile(pattern.encode(), options)
 
 
-def any_of(*patterns: Any) -> Any:
-    """Compile the alternatives of several byte patterns into one."""
-    return byte_pattern("|".join(f"(?:{pattern.pattern.decode()})" for pattern in patterns))
+def any_of(*patterns: Any, told_apart: Any = None) -> Any:
+    """Compile the alternatives of several byte patterns without groups into one.
+
+    Args:
+        patterns: All of them, or all but one.
+        told_apart: That one, for `first_of`.
+    """
+    alternatives = [f"(?:{pattern.pattern.decode()})" for pattern in patterns]
+    if told_apart is not None:
+        alternatives.append(f"({told_apart.pattern.decode()})")
+    return byte_pattern("|".join(alternatives), most_bytes=_OF_MANY)
 
 
 def text_pattern(pattern: str) -> Any:
@@ -69,16 +91,25 @@ def public_is_in(pattern: Any, data: bytes) -> bool:
     return pattern.search(data) is not None
 
 
+def public_first_start(pattern: Any, data: bytes, position: int) -> int:
+    """Give where a pattern is found first, from a position on; -1 if nowhere."""
+    match = pattern.search(data, position)
+    return -1 if match is None else int(match.start())
+
+
 def public_first_span(pattern: Any, data: bytes) -> tuple[int, int] | None:
     """Give where a pattern is found first."""
     match = pattern.search(data)
     return None if match is None else match.span()
 
 
-def public_first_start(pattern: Any, data: bytes, position: int) -> int:
-    """Give where a pattern is found first, from a position on; -1 if nowhere."""
+def public_first_of(pattern: Any, data: bytes, position: int) -> tuple[int, int, bool]:
+    """Give where a pattern of `any_of` is found first, from a position on, and whether by the one that is told apart.
+
+    -1 if nowhere.
+    """
     match = pattern.search(data, position)
-    return -1 if match is None else int(match.start())
+    return (-1, -1, False) if match is None else (*match.span(), match.start(1) >= 0)
 
 
 _UNANCHORED = getattr(getattr(re2, "_Anchor", None), "UNANCHORED", None)
@@ -101,16 +132,22 @@ def private_is_in(pattern: Any, data: bytes) -> bool:
     return pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0][0] >= 0  # type: ignore[no-any-return]  # noqa: SLF001 - see above
 
 
+def private_first_start(pattern: Any, data: bytes, position: int) -> int:
+    """Give what `public_first_start` gives."""
+    start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - see above
+    return start
+
+
 def private_first_span(pattern: Any, data: bytes) -> tuple[int, int] | None:
     """Give what `public_first_span` gives."""
     span: tuple[int, int] = pattern._regexp.Match(_UNANCHORED, data, 0, len(data))[0]  # noqa: SLF001 - see above
     return span if span[0] >= 0 else None
 
 
-def private_first_start(pattern: Any, data: bytes, position: int) -> int:
-    """Give what `public_first_start` gives."""
-    start: int = pattern._regexp.Match(_UNANCHORED, data, position, len(data))[0][0]  # noqa: SLF001 - see above
-    return start
+def private_first_of(pattern: Any, data: bytes, position: int) -> tuple[int, int, bool]:
+    """Give what `public_first_of` gives."""
+    (start, end), (start_apart, _) = pattern._regexp.Match(_UNANCHORED, data, position, len(data))  # noqa: SLF001 - see above
+    return start, end, start_apart >= 0
 
 
 def public_which(patterns: Any, data: bytes) -> list[int]:
@@ -132,6 +169,9 @@ def private_search_works() -> bool:
             and [private_first_start(pattern, data, position) for position in (0, 3, 15)] == [2, 9, -1]
             and private_first_span(pattern, data) == (2, 6)
             and private_first_span(pattern, b"b4") is None
+            and [private_first_of(pattern, data, position) for position in (0, 3, 15)]
+            == [public_first_of(pattern, data, position) for position in (0, 3, 15)]
+            == [(2, 6, True), (9, 10, False), (-1, -1, False)]
             and private_is_in(pattern, data)
             and not private_is_in(pattern, b"b4")
             and private_which(several := text_set("a", "b", "c"), b"cab") == public_which(several, b"cab")
@@ -151,6 +191,7 @@ is_in: Callable[[Any, bytes], bool] = public_is_in
 which: Callable[[Any, bytes], list[int]] = public_which
 first_start: Callable[[Any, bytes, int], int] = public_first_start
 first_span: Callable[[Any, bytes], tuple[int, int] | None] = public_first_span
+first_of: Callable[[Any, bytes, int], tuple[int, int, bool]] = public_first_of
 if private_search_works():
     spans, is_in, first_start, which = private_spans, private_is_in, private_first_start, private_which
-    first_span = private_first_span
+    first_span, first_of = private_first_span, private_first_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from langchain_mlflow_cost.redaction import re2_search
 from langchain_mlflow_cost.redaction.detectors.view import ACCOUNTS, AT_SIGNS, SIGNS, signs_at
-from langchain_mlflow_cost.redaction.re2_search import byte_pattern, text_set
+from langchain_mlflow_cost.redaction.re2_search import any_of, byte_pattern, text_set
 
 PATTERNS = {
     "accounts": ACCOUNTS,
@@ -32,6 +32,7 @@ def test_the_private_call_is_used() -> None:
     assert re2_search.is_in is re2_search.private_is_in
     assert re2_search.first_start is re2_search.private_first_start
     assert re2_search.first_span is re2_search.private_first_span
+    assert re2_search.first_of is re2_search.private_first_of
     assert re2_search.which is re2_search.private_which
 
 
@@ -51,6 +52,15 @@ def test_both_ways_find_the_same(pattern: Any, data: Any, position: Any, size: A
     assert re2_search.private_first_start(pattern, data, position) == re2_search.public_first_start(
         pattern, data, position
     )
+
+
+@given(data=BYTES, position=st.integers(0, 60))
+def test_both_ways_tell_one_apart(data: Any, position: Any) -> None:
+    """Of several patterns in one, the first place, and whose it is, are the same whichever of the two is asked."""
+    pattern = any_of(byte_pattern("[0-9]{2}"), byte_pattern("b+"), told_apart=byte_pattern("[a-f]+ "))
+    position = min(position, len(data))
+
+    assert re2_search.private_first_of(pattern, data, position) == re2_search.public_first_of(pattern, data, position)
 
 
 @given(data=BYTES)

@@ -75,6 +75,7 @@ class View:
         "first_anchor",
         "first_name",
         "has_foreign",
+        "names_from",
         "reasons",
         "short",
         "text",
@@ -99,7 +100,9 @@ class View:
         self.first_anchor = 0
         """Where the first of the anchors may be; -1 if there is nothing but at signs and what a name may announce."""
         self.first_name: tuple[int, int] | None = None
-        """Of such a text, the first name that may announce a credential, or head a column; None if there is none."""
+        """The first name that may announce a credential, or head a column, where that is known."""
+        self.names_from = 0
+        """Where the next one may be, or the first; -1 if there is none."""
         self.has_foreign = True
         """Whether a word for "password" in another script may be in it."""
         self._runs: Runs | None = None
@@ -118,7 +121,7 @@ class View:
     @property
     def has_names(self) -> bool:
         """Whether a name that announces a credential may be in it, or one of a column."""
-        return self.first_anchor >= 0 or self.first_name is not None
+        return self.names_from >= 0 or self.first_name is not None
 
     @property
     def runs(self) -> Runs:
@@ -269,13 +272,13 @@ class View:
 
     def _each_name(self) -> Iterator[tuple[int, int]]:
         data = self.bytes
-        if self.first_anchor < 0:
-            if self.first_name is not None:
-                yield self.first_name
-                yield from spans(NAME_ANCHORS, data, self.first_name[1])
-            return
-        for first, last in _without_blobs(data) if len(data) > self.short else ((0, len(data)),):
-            yield from spans(NAME_ANCHORS, data, first, last)
+        if self.first_name is not None:
+            yield self.first_name
+        if len(data) > self.short:
+            for first, last in _without_blobs(data):
+                yield from spans(NAME_ANCHORS, data, first, last)
+        elif self.names_from >= 0:
+            yield from spans(NAME_ANCHORS, data, self.names_from)
 
     def because(self, start: int, end: int, rule: str) -> None:
         """Note which rule found a stretch, if somebody asks."""

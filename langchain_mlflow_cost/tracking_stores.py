@@ -37,10 +37,14 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
+def is_sqlite(uri: str) -> bool:
+    """Whether the URI names a SQLite database."""
+    return urlsplit(uri).scheme.partition("+")[0] == "sqlite"
+
+
 def is_database(uri: str) -> bool:
     """Whether the URI names a database that MLflow reaches through SQLAlchemy."""
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    return scheme == "sqlite" or scheme in _PORTS
+    return is_sqlite(uri) or urlsplit(uri).scheme.partition("+")[0] in _PORTS
 
 
 def folder_of(uri: str) -> Path | None:

@@ -195,7 +195,7 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 _take_time(queue, backlog, calls, wait=batch is not None)
                 flush_promptly(queue)
                 if calls is not None:
-                    run_tasks_in_own_threads(queue)
+                    run_tasks_in_own_threads(queue, calls.uri)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
         # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.
@@ -225,6 +225,8 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
     def put_in_time(task: Any) -> None:
         if calls is not None and task.handler in (calls.log_spans, calls.log_again):
             calls.expect(task.args[1])
+        elif calls is not None and task.handler == calls.log_trace:
+            calls.expect_end(task.args[0])
         while not has_room() and may_wait() and not (calls is not None and calls.gives_up()):
             with tasks.not_full:
                 tasks.not_full.wait_for(has_room, _ROOM_LOOK_S)

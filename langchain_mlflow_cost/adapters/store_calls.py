@@ -18,7 +18,6 @@ import atexit
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -126,7 +125,7 @@ class StoreCalls:
         self._pending: dict[str, set[int]] = {}
         """The numbers of the batches on their way, by the traces that have spans in them."""
         self._expected: dict[int, int] = {}
-        """The numbers of batches in the queue, which keeps them alive, by their identity."""
+        """The numbers of batches and traces in the queue, which keeps them alive, by their identity."""
         self._left_s: dict[str, float] = {}
         """What traces may still wait where nothing waits for them in a queue."""
         self._deferred: list[_Call] = []
@@ -161,6 +160,11 @@ class StoreCalls:
             for span in spans:
                 self._pending.setdefault(span.trace_id, set()).add(number)
 
+    def expect_end(self, trace: Any) -> None:
+        """Let the end of a trace wait for the batches that went into the queue before it, and for none behind it."""
+        with self._lock:
+            self._expected[id(trace)] = next(self._numbers)
+
     def log_spans(self, experiment_id: str, spans: list[Any], *further: Any, **named: Any) -> None:
         """In the exporter's place: store spans, with whatever else it hands over (3.18: which traces are remote)."""
         self._make(self._batch(spans, partial(self._store_spans, experiment_id, spans, *further, **named)))
@@ -189,9 +193,12 @@ class StoreCalls:
     def log_trace(self, trace: Any, *further: Any, **named: Any) -> None:
         """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
         trace_id = trace.info.trace_id
+        if id(trace) not in self._expected:
+            self.expect_end(trace)
+        number = self._expected.pop(id(trace))
 
         def in_order() -> None:
-            self._wait_for_spans(trace_id, before=sys.maxsize)
+            self._wait_for_spans(trace_id, before=number)
             self._store_end(trace, *further, **named)
 
         self._make(_Call(in_order, 0, [trace_id]))
@@ -456,6 +463,8 @@ class StoreCalls:
         """A task of MLflow's queue for which there was no room."""
         is_batch = task.handler in (self.log_spans, self.log_again)
         call = self._batch(task.args[1], lambda: None) if is_batch else _Call(lambda: None, 0, [])
+        if task.handler == self.log_trace:
+            self._expected.pop(id(task.args[0]), None)
         with self._lock:
             self._release(call)
             self._lose(call)

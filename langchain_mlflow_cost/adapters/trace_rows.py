@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from langchain_mlflow_cost.adapters import trace_fields
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.sqlite_files import why_unwritable
-from langchain_mlflow_cost.tracking_stores import database_file_of
+from langchain_mlflow_cost.tracking_stores import database_file_of, is_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ class TraceRows:
     """
 
     def __init__(self, tracking_uri: str) -> None:
-        self.is_sqlite = tracking_uri.startswith("sqlite")
+        self.is_sqlite = is_sqlite(tracking_uri)
         self._file = database_file_of(tracking_uri)
         options = {"timeout": limits().store_lock_s} if self.is_sqlite else {}
         self._engine: Engine = create_engine(tracking_uri, connect_args=options)

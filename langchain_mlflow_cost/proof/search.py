@@ -19,7 +19,7 @@ from langchain_mlflow_cost.adapters.trace_fields import ARTIFACT_LOCATION
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.sqlite_files import MAGIC, opened, tables
 from langchain_mlflow_cost.trace_pages import trace_pages
-from langchain_mlflow_cost.tracking_stores import why_unusable
+from langchain_mlflow_cost.tracking_stores import is_server, is_sqlite, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -106,10 +106,10 @@ class StoreSearch:
 
     def store(self, store: str) -> Searched:
         """Search a folder, a file, a database or a tracking server."""
-        scheme = urlsplit(store).scheme.partition("+")[0]
-        if scheme in {"http", "https"}:
+        scheme = urlsplit(store).scheme
+        if is_server(store):
             self._server(store)
-        elif scheme == "sqlite":
+        elif is_sqlite(store):
             self.paths([Path(store.partition(":///")[2].partition("?")[0])])
         elif "://" in store and scheme != "file":
             self._database(store)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.util
 import inspect
 import re
 import socket
+import sqlite3
 import threading
+import time
 import uuid
 from concurrent.futures import Future
 from decimal import Decimal
@@ -66,7 +69,10 @@ from langchain_mlflow_cost.adapters import (
 )
 from langchain_mlflow_cost.adapters import catalogue as prices
 from langchain_mlflow_cost.adapters import provider as guard_place
+from langchain_mlflow_cost.adapters.store_calls import lost_in_calls
+from langchain_mlflow_cost.adapters.stored_again import storing
 from langchain_mlflow_cost.tracing import recorder
+from langchain_mlflow_cost.tracking_stores import database_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +138,7 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
     "queue": (
         "_consumer_thread",
+        "_max_workers",
         "_queue",
         "_set_up_threads",
         "_stop_event",
@@ -623,6 +630,53 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     untouched.flush(terminate=True)
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
+
+
+def test_few_at_once_write_a_file(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of MLflow's ten threads, all but two would wait for SQLite's one writer; who asked for so many gets them."""
+
+    def workers() -> int:
+        provider.reset()
+        with mlflow.start_span("a") as span:
+            pass
+        export_queue.backlogs_of(spans.otel(span))
+        mlflow.flush_trace_async_logging()
+        most: int = export_owners()["queue"]._max_workers
+        return most
+
+    assert AsyncTraceExportQueue()._max_workers == 10
+    assert workers() == store_threads.SQLITE_WORKERS
+    monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "7")
+    assert workers() == 7
+
+
+def test_ends_wait_for_nothing_behind_them(exported_in_threads: str) -> None:
+    """As many ends of traces as there are threads: none waits for spans that are behind it in the queue."""
+    with mlflow.start_span("first") as span:
+        pass
+    export_queue.backlogs_of(spans.otel(span))
+    mlflow.flush_trace_async_logging()
+    tasks, lost = export_owners()["tasks"], lost_in_calls()
+    again = []
+    database = database_file_of(exported_in_threads)
+    assert database is not None
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for name in ("a", "b"):
+            with mlflow.start_span(name) as span:
+                again.append(storing([span]))
+        deadline = time.monotonic() + 10
+        # A batch at least, and both ends.
+        while tasks.unfinished_tasks < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert tasks.unfinished_tasks >= 3
+        for store in again:
+            store()
+        writer.execute("ROLLBACK")
+    mlflow.flush_trace_async_logging()
+
+    assert lost_in_calls() == lost
+    assert len(mlflow.search_traces(return_type="list")) == 3
 
 
 def test_task_that_hangs_is_let_go(exported_in_threads: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.prompt_flush import flush_promptly
@@ -209,7 +210,7 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
     Args:
         queue: The queue.
         backlog: What notes it.
-        calls: Where the tasks end, if that is known: they are told what to expect.
+        calls: Where the tasks end, if that is known: it numbers them.
         wait: Nobody's request waits for `put`: a thread of the export calls it, or somebody who flushes.
     """
     put, tasks = queue.put, queue._queue  # noqa: SLF001
@@ -223,10 +224,6 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
         return bool(wait and queue.is_active() and queue._consumer_thread.is_alive())  # noqa: SLF001
 
     def put_in_time(task: Any) -> None:
-        if calls is not None and task.handler in (calls.log_spans, calls.log_again):
-            calls.expect(task.args[1])
-        elif calls is not None and task.handler == calls.log_trace:
-            calls.expect_end(task.args[0])
         while not has_room() and may_wait() and not (calls is not None and calls.gives_up()):
             with tasks.not_full:
                 tasks.not_full.wait_for(has_room, _ROOM_LOOK_S)
@@ -238,3 +235,5 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
         put(task)
 
     queue.put = put_in_time
+    if calls is not None:
+        tasks.put = partial(calls.put_numbered, tasks.put)

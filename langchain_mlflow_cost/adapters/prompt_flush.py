@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from queue import Full
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.store_threads import nothing
@@ -31,6 +29,10 @@ def flush_promptly(export_queue: Any) -> None:
 
 
 def _stop_and_wake(stop: Callable[[], None], tasks: Queue[Task]) -> None:
-    stop()
-    with contextlib.suppress(Full):  # a thread that has something to do is awake
-        tasks.put(nothing(), block=False)
+    # In one hold: else the thread may end between the two, and nobody would take what a flush then waits for.
+    with tasks.mutex:
+        stop()
+        if not 0 < tasks.maxsize <= len(tasks.queue):  # a thread that has something to do is awake
+            tasks.queue.append(nothing())
+            tasks.unfinished_tasks += 1
+            tasks.not_empty.notify()

@@ -8,8 +8,9 @@ hangs. Each call is made in a thread that nobody has to wait for:
   nothing. A flush, and the end of the process, give up when the store has done nothing for long enough.
 - Without the queue, each trace may wait for so many seconds in all; then its calls go on behind the caller's back.
 
-The end of a trace is not stored before its spans. Else MLflow finds no mark that the store has them, and writes all
-of them a second time, to `traces.json` (mlflow 3.17: 4 of 30 traces, 15 with larger batches).
+The end of a trace is not stored before the spans that went into the queue before it. Else MLflow finds no mark that the
+store has them, and writes all of them a second time, to `traces.json` (mlflow 3.17: 4 of 30 traces, 15 with larger
+batches).
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from collections import Counter
 from contextvars import copy_context
 from functools import partial
 from itertools import count
+from queue import Full
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 
 from langchain_mlflow_cost.adapters.store_outages import Outages
 from langchain_mlflow_cost.adapters.store_threads import helpers, task_of_this_thread
+from langchain_mlflow_cost.adapters.store_watcher import Watcher
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
 from langchain_mlflow_cost.tracking_stores import answers_requests, is_server
@@ -44,8 +47,6 @@ _LOOK_S = 0.1
 """Seconds after which one who waits looks around."""
 _SELDOM_S = 0.5
 """The same where nobody waits but MLflow's queue."""
-_WATCHED_S = 1.0
-"""Seconds without a call after which nobody looks around any more."""
 _MOST_CALLS = 256
 """Calls that may be on their way at once: each has a thread."""
 _MOST_DEFERRED = 1_000
@@ -122,6 +123,7 @@ class StoreCalls:
         self._lock = threading.Condition(threading.Lock())
         self._calls: set[_Call] = set()
         self._numbers = count(1)
+        self._numbering = threading.Lock()
         self._pending: dict[str, set[int]] = {}
         """The numbers of the batches on their way, by the traces that have spans in them."""
         self._expected: dict[int, int] = {}
@@ -130,7 +132,6 @@ class StoreCalls:
         """What traces may still wait where nothing waits for them in a queue."""
         self._deferred: list[_Call] = []
         self._is_taking_up = False
-        self._is_watched = False
         self._flushes = 0
         self._give_up_at = 0.0
         self._gave_up = False
@@ -153,17 +154,48 @@ class StoreCalls:
 
     # --- what the exporter calls ------------------------------------------------------------------------------------
 
-    def expect(self, spans: list[Any]) -> None:
+    def _expect(self, spans: list[Any]) -> None:
         """Let the ends of these spans' traces wait until the spans are stored: called when they go into a queue."""
         with self._lock:
             self._expected[id(spans)] = number = next(self._numbers)
             for span in spans:
                 self._pending.setdefault(span.trace_id, set()).add(number)
 
-    def expect_end(self, trace: Any) -> None:
+    def _expect_end(self, trace: Any) -> None:
         """Let the end of a trace wait for the batches that went into the queue before it, and for none behind it."""
         with self._lock:
             self._expected[id(trace)] = next(self._numbers)
+
+    def put_numbered(self, put: Callable[..., Any], task: Any, *args: Any, **kwargs: Any) -> None:
+        """In the place of `Queue.put`: tasks have their numbers in the order in which the queue holds them.
+
+        Raises:
+            queue.Full: There is no room: nothing waits for the task then.
+        """
+        with self._numbering:
+            if self._has_spans(task):
+                self._expect(task.args[1])
+            elif task.handler == self.log_trace:
+                self._expect_end(task.args[0])
+            try:
+                put(task, *args, **kwargs)
+            except Full:
+                with self._lock:
+                    self._release(self._call_of(task))
+                raise
+
+    def _has_spans(self, task: Any) -> bool:
+        return task.handler in (self.log_spans, self.log_again)
+
+    def _call_of(self, task: Any) -> _Call:
+        """What a task that is not done would have called; it is no longer expected."""
+        if self._has_spans(task):
+            spans = task.args[1]
+            number = self._expected.pop(id(spans), 0)
+            return _Call(lambda: None, len(spans), list({span.trace_id for span in spans}), number)
+        if task.handler == self.log_trace:
+            self._expected.pop(id(task.args[0]), None)
+        return _Call(lambda: None, 0, [])
 
     def log_spans(self, experiment_id: str, spans: list[Any], *further: Any, **named: Any) -> None:
         """In the exporter's place: store spans, with whatever else it hands over (3.18: which traces are remote)."""
@@ -186,7 +218,7 @@ class StoreCalls:
 
     def _batch(self, spans: list[Any], make: Callable[[], Any]) -> _Call:
         if id(spans) not in self._expected:
-            self.expect(spans)
+            self._expect(spans)
         number = self._expected.pop(id(spans))
         return _Call(make, len(spans), list({span.trace_id for span in spans}), number)
 
@@ -194,7 +226,7 @@ class StoreCalls:
         """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
         trace_id = trace.info.trace_id
         if id(trace) not in self._expected:
-            self.expect_end(trace)
+            self._expect_end(trace)
         number = self._expected.pop(id(trace))
 
         def in_order() -> None:
@@ -248,7 +280,7 @@ class StoreCalls:
             call.let_go = task.let_go
             with self._lock:
                 self._calls.add(call)
-            self._watch()
+            _watcher.wake()
             self._run(call)
         elif not self._start_in_time(call):
             self._set_aside(call)
@@ -262,30 +294,14 @@ class StoreCalls:
         while not call.done.wait(_LOOK_S) and self._is_worth_waiting(call):
             pass
 
-    def _watch(self) -> None:
-        """Have a thread look after the calls that are made in the queue's tasks, for as long as there are any."""
-        if self._is_watched:
-            return
+    def look_after_calls(self) -> bool:
+        """Let the tasks end whose calls are not worth waiting for; say whether there are any that are."""
         with self._lock:
-            is_watched, self._is_watched = self._is_watched, True
-        if not is_watched and not helpers.run(self._look_after_calls):
-            self._is_watched = False
-
-    def _look_after_calls(self) -> None:
-        seen_at = time.monotonic()
-        while True:
-            time.sleep(_LOOK_S if self._flushes else _SELDOM_S)
-            now = time.monotonic()
-            with self._lock:
-                calls = [call for call in self._calls if call.let_go is not None]
-                if calls:
-                    seen_at = now
-                elif now - seen_at > _WATCHED_S:
-                    self._is_watched = False
-                    return
-            for call in calls:
-                if not self._is_worth_waiting(call):
-                    call.end_task()
+            calls = [call for call in self._calls if call.let_go is not None]
+        for call in calls:
+            if not self._is_worth_waiting(call):
+                call.end_task()
+        return bool(calls)
 
     def _is_worth_waiting(self, call: _Call) -> bool:
         """Whether who waits for a call goes on doing so; who does not has it counted as lost, until it is stored."""
@@ -329,6 +345,8 @@ class StoreCalls:
 
     def _start(self, call: _Call) -> bool:
         with self._lock:
+            if call.done.is_set():
+                return True
             self._calls.add(call)
         if helpers.run(partial(self._run, call)):
             return True
@@ -380,6 +398,11 @@ class StoreCalls:
                 if not numbers:
                     self._pending.pop(trace_id, None)
             self._lock.notify_all()
+
+    @property
+    def is_flushing(self) -> bool:
+        """Whether somebody waits until all is stored."""
+        return self._flushes > 0
 
     # --- is it there? -----------------------------------------------------------------------------------------------
 
@@ -461,10 +484,7 @@ class StoreCalls:
 
     def lose(self, task: Any) -> None:
         """A task of MLflow's queue for which there was no room."""
-        is_batch = task.handler in (self.log_spans, self.log_again)
-        call = self._batch(task.args[1], lambda: None) if is_batch else _Call(lambda: None, 0, [])
-        if task.handler == self.log_trace:
-            self._expected.pop(id(task.args[0]), None)
+        call = self._call_of(task)
         with self._lock:
             self._release(call)
             self._lose(call)
@@ -554,16 +574,17 @@ class StoreCalls:
 
     def _after_fork(self) -> None:
         # Whoever made the calls, or held the lock, is in the parent.
-        self._lock = threading.Condition(threading.Lock())
+        self._lock, self._numbering = threading.Condition(threading.Lock()), threading.Lock()
         self._calls, self._deferred, self._pid = set(), [], os.getpid()
         self._pending.clear()
         self._expected.clear()
         self._flushes = 0
-        self._is_watched = False
         self.lost_spans = self.lost_ends = 0
 
 
 _all: weakref.WeakSet[StoreCalls] = weakref.WeakSet()
+
+_watcher = Watcher(_all, _LOOK_S, _SELDOM_S)
 _lost = Counter[str]()
 
 

@@ -42,7 +42,7 @@ def rewrite(trace: Trace, spans: Mapping[str, Mapping[str, str | None]], metadat
     if is_databricks_uri(client.tracking_uri):
         raise UnwritableError("Databricks keeps traces as they are")
     where = trace.info.tags.get(trace_fields.SPANS_LOCATION)
-    if where != _IN_TABLES and not trace_fields.has_spans_in_files(trace.info.tags.get(trace_fields.SPANS_LOCATION)):
+    if where != _IN_TABLES and not trace_fields.has_spans_in_files(where):
         raise UnwritableError(f"its spans are in {where}")
     changed = {
         str(span.span_id): Span.from_dict(with_attributes(span.to_dict(), spans[str(span.span_id)]))

@@ -203,6 +203,57 @@ def test_application_goes_on(gated: GatedStore, caplog: pytest.LogCaptureFixture
     assert told == [count for count in (1, 10, 100, 1_000) if before_in_queues < count <= before_in_queues + lost]
 
 
+def test_store_hangs_when_no_thread_can_be_started(gated: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the interpreter (Python 3.12) a flush gives up in time, though all threads hang in the store."""
+    monkeypatch.setenv(PREFIX + "MAX_WORKERS", "10")
+    monkeypatch.setenv(PREFIX + "MAX_SPAN_BATCH_SIZE", "1")
+    monkeypatch.setenv(PREFIX + "MAX_QUEUE_SIZE", "100")
+    handler, graph = MlflowCostHandler(), graph_of_spans()
+    graph.invoke({"spans": 20}, given(handler))
+    gated.gate.set()
+    mlflow.flush_trace_async_logging()
+    gated.gate.clear()
+    # Long enough that whoever looked after those calls has nothing to do.
+    time.sleep(2.0)
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name.startswith(THREAD_NAME):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    with monkeypatch.context() as patched, replaced(flush_s=1.0, flush_stalled_s=0.5):
+        patched.setattr(threading.Thread, "start", start_others)
+        graph.invoke({"spans": 20}, given(handler))
+        flush = threading.Thread(target=mlflow.flush_trace_async_logging, daemon=True)
+        flush.start()
+        flush.join(30)
+        gave_up = not flush.is_alive()
+        gated.gate.set()
+        flush.join(30)
+
+    assert gave_up
+
+
+def test_dropped_task_holds_no_end(gated: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a trace does not wait for spans for which MLflow's queue had no room."""
+    monkeypatch.setenv("MLFLOW_USE_BATCH_SPAN_PROCESSOR", "false")
+    before = lost_spans()
+    with replaced(export_wait_s=0.1):
+        graph_of_spans().invoke({"spans": 30}, given(MlflowCostHandler()))
+    assert lost_spans() > before
+    gated.gate.set()
+    started = time.monotonic()
+    graph_of_spans().invoke({"spans": 0}, given(MlflowCostHandler()))
+    mlflow.flush_trace_async_logging()
+
+    (processor,) = (
+        one for one in provider.provider.get()._active_span_processor._span_processors if hasattr(one, "span_exporter")
+    )
+    assert processor.span_exporter.lmc_calls._pending == {}
+    assert time.monotonic() - started < 60
+
+
 def test_loss_is_told_at_each_power_of_ten(caplog: pytest.LogCaptureFixture) -> None:
     """A loss is told once for the first span, the tenth, the hundredth; with what can be done about it."""
     losses = Losses()

@@ -146,7 +146,7 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
         "is_active",
         "put",
     ),
-    "tasks": ("maxsize", "not_full", "queue"),
+    "tasks": ("maxsize", "mutex", "not_empty", "not_full", "put", "queue", "unfinished_tasks"),
 }
 """The same of the objects between a span's end and the store, which are there where MLflow exports in threads."""
 UNDOCUMENTED = {

@@ -37,14 +37,19 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
+def dialect_of(uri: str) -> str:
+    """The scheme of a URI without the driver that may stand behind it: `postgresql` of `postgresql+psycopg2://...`."""
+    return urlsplit(uri).scheme.partition("+")[0]
+
+
 def is_sqlite(uri: str) -> bool:
     """Whether the URI names a SQLite database."""
-    return urlsplit(uri).scheme.partition("+")[0] == "sqlite"
+    return dialect_of(uri) == "sqlite"
 
 
 def is_database(uri: str) -> bool:
     """Whether the URI names a database that MLflow reaches through SQLAlchemy."""
-    return is_sqlite(uri) or urlsplit(uri).scheme.partition("+")[0] in _PORTS
+    return is_sqlite(uri) or dialect_of(uri) in _PORTS
 
 
 def folder_of(uri: str) -> Path | None:

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.adapters.prompt_flush import flush_promptly
+from langchain_mlflow_cost.adapters.prompt_flush import flush_promptly, is_full
 from langchain_mlflow_cost.adapters.store_calls import StoreCalls, bound_calls, lost_in_calls
 from langchain_mlflow_cost.adapters.store_threads import THREAD_NAME, run_tasks_in_own_threads
 from langchain_mlflow_cost.limits import limits
@@ -216,7 +216,7 @@ def _take_time(queue: Any, backlog: Backlog, calls: StoreCalls | None, *, wait: 
     put, tasks = queue.put, queue._queue  # noqa: SLF001
 
     def has_room() -> bool:
-        return not 0 < tasks.maxsize <= len(tasks.queue)
+        return not is_full(tasks)
 
     def may_wait() -> bool:
         # A queue that is not active is being flushed: `put` does the task itself. One without its thread, in a fork,

@@ -28,11 +28,16 @@ def flush_promptly(export_queue: Any) -> None:
     stop.set = partial(_stop_and_wake, stop.set, export_queue._queue)  # noqa: SLF001
 
 
+def is_full(tasks: Queue[Task]) -> bool:
+    """Whether a queue of tasks has no room, without its lock, which whoever asks may hold."""
+    return 0 < tasks.maxsize <= len(tasks.queue)
+
+
 def _stop_and_wake(stop: Callable[[], None], tasks: Queue[Task]) -> None:
     # In one hold: else the thread may end between the two, and nobody would take what a flush then waits for.
     with tasks.mutex:
         stop()
-        if not 0 < tasks.maxsize <= len(tasks.queue):  # a thread that has something to do is awake
+        if not is_full(tasks):  # a thread that has something to do is awake
             tasks.queue.append(nothing())
             tasks.unfinished_tasks += 1
             tasks.not_empty.notify()

@@ -180,8 +180,9 @@ class StoreCalls:
             try:
                 put(task, *args, **kwargs)
             except Full:
+                call = self._call_of(task)
                 with self._lock:
-                    self._release(self._call_of(task))
+                    self._release(call)
                 raise
 
     def _has_spans(self, task: Any) -> bool:
@@ -190,9 +191,7 @@ class StoreCalls:
     def _call_of(self, task: Any) -> _Call:
         """What a task that is not done would have called; it is no longer expected."""
         if self._has_spans(task):
-            spans = task.args[1]
-            number = self._expected.pop(id(spans), 0)
-            return _Call(lambda: None, len(spans), list({span.trace_id for span in spans}), number)
+            return self._batch(task.args[1], lambda: None)
         if task.handler == self.log_trace:
             self._expected.pop(id(task.args[0]), None)
         return _Call(lambda: None, 0, [])
@@ -583,7 +582,6 @@ class StoreCalls:
 
 
 _all: weakref.WeakSet[StoreCalls] = weakref.WeakSet()
-
 _watcher = Watcher(_all, _LOOK_S, _SELDOM_S)
 _lost = Counter[str]()
 

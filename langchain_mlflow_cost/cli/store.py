@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from langchain_mlflow_cost.cli.app import CommandError
 from langchain_mlflow_cost.cli.output import counted, tell
 from langchain_mlflow_cost.notices import nearest, without_credentials
 from langchain_mlflow_cost.tracking_stores import (
     database_file_of,
+    dialect_of,
     folder_of,
     holds_file_store,
     is_server,
@@ -89,7 +89,7 @@ def open_store(word: str | None) -> ApiStore:
 
 
 def _check_is_there(uri: str) -> None:
-    scheme = urlsplit(uri).scheme.partition("+")[0]
+    scheme = dialect_of(uri)
     shown = without_credentials(uri)
     file = database_file_of(uri)
     if file is not None and not file.exists():

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from langchain_mlflow_cost.adapters.store_outages import Outages
-from langchain_mlflow_cost.adapters.store_threads import helpers, task_of_this_thread
+from langchain_mlflow_cost.adapters.store_threads import helpers, in_turn, task_of_this_thread
 from langchain_mlflow_cost.adapters.store_watcher import Watcher
 from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.notices import without_credentials
@@ -149,8 +149,9 @@ class StoreCalls:
         self._store_spans, self._store_end = exporter._log_spans, exporter._log_trace  # noqa: SLF001
         exporter._log_spans, exporter._log_trace = self.log_spans, self.log_trace  # noqa: SLF001
         self._exporters_client = client = exporter._client  # noqa: SLF001
-        for name in ("log_spans", "start_trace", "_upload_trace_data"):
-            setattr(client, name, partial(self._noted, getattr(client, name)))
+        for name in ("log_spans", "start_trace"):
+            setattr(client, name, partial(self._noted, in_turn(self.uri, getattr(client, name))))
+        client._upload_trace_data = partial(self._noted, client._upload_trace_data)  # noqa: SLF001
 
     # --- what the exporter calls ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,38 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "langchain_mlflow_cost store"
 SQLITE_WORKERS = 2
-"""Tasks done at once where the store is a SQLite file, which takes one writer at a time: one writes, one makes ready.
+"""Tasks done at once where the store is a SQLite file, which takes one writer at a time: one writes, one uploads.
 
 MLflow's ten (3.15 to 3.17) only wait for one another: 100 invocations with their export took 4 % more CPU, 30 MB more
 memory and 15 % longer to flush, and at MLflow's batches of five some waited for the file for longer than its 20 s.
 """
+
+
+class Turns:
+    """Calls made one at a time, in whichever threads: two that write to one SQLite file cost more than one by one.
+
+    SQLite has the second look for the file again and again, and each takes the interpreter's lock from the other: one
+    after the other, 60 invocations with their export took 4 % less CPU.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._pid = threading.Lock(), os.getpid()
+
+    def make(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Make a call when the one before has ended."""
+        if self._pid != os.getpid():
+            # Whoever held it is in the parent.
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        with self._lock:
+            return call(*args, **kwargs)
+
+
+_turns: dict[str, Turns] = {}
+
+
+def in_turn(uri: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a call of a store wait for its turn where the store is a SQLite file, whoever else writes there."""
+    return partial(_turns.setdefault(uri, Turns()).make, call) if is_sqlite(uri) else call
 
 
 class _Helpers:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
+import sqlalchemy
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
 from langchain_core.callbacks import manager as callback_managers
 from langchain_core.callbacks.manager import ParentRunManager
@@ -648,6 +649,37 @@ def test_few_at_once_write_a_file(exported_in_threads: str, monkeypatch: pytest.
     assert workers() == store_threads.SQLITE_WORKERS
     monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "7")
     assert workers() == 7
+
+
+def test_one_at_a_time_writes_a_file(exported_in_threads: str) -> None:
+    """SQLite never has to let one of our threads wait for another, whatever the order of their tasks."""
+    open_now, most = set[str](), 0
+
+    def begin(_: object) -> None:
+        nonlocal most
+        name = threading.current_thread().name
+        if name.startswith(store_threads.THREAD_NAME):
+            open_now.add(f"{name} {threading.get_ident()}")
+            most = max(most, len(open_now))
+
+    def end(_: object) -> None:
+        open_now.discard(f"{threading.current_thread().name} {threading.get_ident()}")
+
+    hooks = [("begin", begin), ("commit", end), ("rollback", end)]
+    for event, hook in hooks:
+        sqlalchemy.event.listen(sqlalchemy.Engine, event, hook)
+    try:
+        for name in range(60):
+            with mlflow.start_span(str(name)) as span:
+                pass
+            export_queue.backlogs_of(spans.otel(span))
+        mlflow.flush_trace_async_logging()
+    finally:
+        for event, hook in hooks:
+            sqlalchemy.event.remove(sqlalchemy.Engine, event, hook)
+
+    assert most == 1
+    assert len(mlflow.search_traces(return_type="list")) == 60
 
 
 def test_ends_wait_for_nothing_behind_them(exported_in_threads: str) -> None:

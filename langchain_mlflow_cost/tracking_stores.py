@@ -146,7 +146,7 @@ def why_unusable(uri: str) -> str | None:
     if file is not None:
         return _within(limits().health_check_s, lambda: _unwritable(file), None)
     parts = urlsplit(uri)
-    port = _PORTS.get(parts.scheme.partition("+")[0])
+    port = _PORTS.get(dialect_of(uri))
     if port is None or not parts.hostname:
         return None
     place = parts.hostname, parts.port or port

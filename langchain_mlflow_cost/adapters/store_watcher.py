@@ -43,7 +43,8 @@ class Watcher:
         """
         self._stores = stores
         self._look_s, self._seldom_s = look_s, seldom_s
-        self._lock = threading.Lock()
+        self._starting: dict[int, threading.Lock] = {}
+        """By process: in a fork, whoever held the parent's is not there to let it go."""
         self._awake = threading.Event()
         self._pid = 0
 
@@ -55,7 +56,7 @@ class Watcher:
             self._awake.set()
 
     def _start(self) -> None:
-        with self._lock:
+        with self._starting.setdefault(os.getpid(), threading.Lock()):
             if self._pid == os.getpid():
                 return
             awake = self._awake = threading.Event()

@@ -150,7 +150,7 @@ def prove_graph(
             handler = MlflowCostHandler(_for_proof(policy))
 
             def note_stored() -> None:
-                _flush()
+                flush_traces(uri)
                 early.update(_stored_now(folder, planter, observer))
 
             rounds = run_rounds(
@@ -163,7 +163,7 @@ def prove_graph(
                 reached=lambda node: _is_reached(node, observer.nodes),
                 stored=note_stored,
             )
-        _flush()
+        flush_traces(uri)
         traces = _count_traces()
     return _judged(policy, planter, observer, rounds, folder, early, traces, tuple(refused), run_tools=run_tools)
 
@@ -194,10 +194,6 @@ def _for_proof(policy: Policy) -> Policy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The policy's own warnings were told when it was read.
         return policy.model_copy(update=changes)
-
-
-def _flush() -> None:
-    flush_traces(mlflow.get_tracking_uri())
 
 
 def _count_traces() -> int:

@@ -55,7 +55,12 @@ def trace_pages(
                 raise
             # One of them fails the page.
             page = client.search_traces(**asked, include_spans=False)
-            readable = list(_one_by_one(client, page, on_unreadable))
+            left_out: list[str] = []
+            known = {str(trace.info.trace_id): trace for trace in page}
+            readable = [each for one in traces_named(client, known, on_unreadable=left_out.append) for each in one]
+            for trace_id in left_out:
+                if on_unreadable is not None:
+                    on_unreadable(known[trace_id])
         yield readable
         token = page.token
         left = None if left is None else left - len(page)
@@ -63,14 +68,21 @@ def trace_pages(
             return
 
 
-def _one_by_one(
-    client: MlflowClient, page: Iterable[Trace], on_unreadable: Callable[[Trace], None] | None
-) -> Iterator[Trace]:
+def traces_named(
+    client: MlflowClient, ids: Iterable[str], *, on_unreadable: Callable[[str], None] | None = None
+) -> Iterator[list[Trace]]:
+    """Traces with these ids, one at a time.
+
+    Args:
+        client: MLflow's, of the store.
+        ids: Theirs.
+        on_unreadable: Called with the id of a trace whose spans cannot be read: it is left out.
+    """
     from mlflow import MlflowException  # noqa: PLC0415 - as above
 
-    for trace in page:
+    for trace_id in ids:
         try:
-            yield client.get_trace(str(trace.info.trace_id), display=False)
+            yield [client.get_trace(trace_id, display=False)]
         except MlflowException:
             if on_unreadable is not None:
-                on_unreadable(trace)
+                on_unreadable(trace_id)

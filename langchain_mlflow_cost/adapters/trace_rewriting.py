@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import MetaData, bindparam, create_engine, select, text
 
+from langchain_mlflow_cost.adapters import trace_fields
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -31,6 +33,8 @@ class StoredTrace(NamedTuple):
     tags: dict[str, str]
     metadata: dict[str, str]
     assessments: dict[str, dict[str, str | None]]
+    has_spans_in_files: bool = False
+    """Whether its spans are in `traces.json`, and in no row."""
 
 
 class StoredTraces:
@@ -91,17 +95,20 @@ class StoredTraces:
         assessed = {} if self._assessments is None else _by_trace(connection, self._assessments, "trace_id", ids)
         for info in infos:
             trace_id = info.request_id
+            own_tags = {row.key: row.value for row in tags.get(trace_id, ())}
+            own_spans = [json.loads(row.content) for row in spans.get(trace_id, ()) if row.content]
             yield StoredTrace(
                 trace_id,
                 int(info.timestamp_ms),
-                [json.loads(row.content) for row in spans.get(trace_id, ()) if row.content],
+                own_spans,
                 {name: getattr(info, name) for name in self._fields},
-                {row.key: row.value for row in tags.get(trace_id, ())},
+                own_tags,
                 {row.key: row.value for row in metadata.get(trace_id, ())},
                 {
                     row.assessment_id: {name: getattr(row, name) for name in ASSESSED if name in row._fields}
                     for row in assessed.get(trace_id, ())
                 },
+                not own_spans and trace_fields.has_spans_in_files(own_tags.get(trace_fields.SPANS_LOCATION)),
             )
 
     def rewrite(self, before: StoredTrace, after: StoredTrace) -> None:

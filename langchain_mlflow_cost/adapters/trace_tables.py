@@ -18,7 +18,9 @@ from langchain_mlflow_cost.adapters.trace_fields import (
     METADATA_FIELDS,
     QUARTER_MS,
     SPAN_FIELDS,
+    SPANS_LOCATION,
     TAG_FIELDS,
+    has_spans_in_files,
     texts_in,
 )
 
@@ -78,6 +80,14 @@ class TraceTables:
         with self._asked(sql, chosen.parameters) as rows:
             count, first, last = next(iter(rows))
         return int(count), first, last
+
+    def with_spans_in_files(self, chosen: Chosen) -> list[str]:
+        """The ids of traces whose spans are in files, so that no sum of these tables has their calls."""
+        sql = f"""WITH {chosen.sql} SELECT c.request_id, t.value FROM chosen c
+            LEFT JOIN trace_tags t ON t.request_id = c.request_id AND t.key = :spans_location
+            WHERE NOT EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = c.request_id)"""
+        with self._asked(sql, {**chosen.parameters, "spans_location": SPANS_LOCATION}) as rows:
+            return [str(trace_id) for trace_id, location in rows if has_spans_in_files(location)]
 
     def with_calls(self, chosen: Chosen) -> int:
         """How many traces have a model call of this library."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ from langchain_mlflow_cost.cli.app import DEFAULT_EXPERIMENT, CommandError, Poli
 from langchain_mlflow_cost.cli.output import console, counted, say, show, tell
 from langchain_mlflow_cost.cli.periods import read_period, read_zone
 from langchain_mlflow_cost.cli.progress import counter
-from langchain_mlflow_cost.cli.store import LeftOut, find_experiments
+from langchain_mlflow_cost.cli.store import LeftOut, find_experiments, first_line
 
 if TYPE_CHECKING:
     from langchain_mlflow_cost.adapters.trace_rewriting import StoredTrace, StoredTraces
@@ -175,12 +174,18 @@ def _scan_traces(
 
     rows = StoredTraces(uri) if has_tables(uri) else None
     left_out = LeftOut()
-    pages = rows.pages if rows is not None else functools.partial(read_pages, on_unreadable=left_out.add)
     progress = _Progress(state, policy, experiments)
     stored = StoredPolicy(policy)
     since_ms, until_ms = period
     with counter() as told:
-        for page in pages(list(experiments), after=progress.after, since_ms=since_ms, until_ms=until_ms):
+        for page in read_pages(
+            rows,
+            list(experiments),
+            after=progress.after,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            on_unreadable=left_out.add,
+        ):
             for trace in page:
                 cleaned = _clean(stored, trace)
                 copied = _copied(stored, trace, cleaned.found) if rows is not None else None
@@ -190,7 +195,7 @@ def _scan_traces(
                 told(progress.traces)
             progress.keep()
     if rows is not None:
-        if fix.rewritten:
+        if fix.rewritten or fix.deleted:
             fix.compact(uri)
         rows.close()
     if format_ is Format.JSON:
@@ -217,11 +222,14 @@ class _Fix:
     to_rewrite: int = 0
     to_delete: int = 0
     not_reached: str | None = None
+    has_no_rows: bool = False
+    """Whether only MLflow's API can be asked."""
 
     def one(self, rows: StoredTraces | None, trace: StoredTrace, cleaned: Cleaned, copied: Path | None) -> None:
         """Rewrite or delete a trace, and the file with its spans once more, if there is one with something in it."""
         # A trace whose spans are in files, and a store behind a server, change nothing; they delete.
-        deletes = self.deletes or rows is None or not trace.spans
+        self.has_no_rows = rows is None
+        deletes = self.deletes or rows is None or trace.has_spans_in_files or not trace.spans
         self.to_delete += deletes
         self.to_rewrite += not deletes
         if not (self.is_asked and self.is_sure):
@@ -229,7 +237,10 @@ class _Fix:
         if copied is not None:
             copied.unlink()
         if deletes or rows is None:
-            _delete(trace.trace_id)
+            fault = _delete(trace.trace_id)
+            if fault is not None:
+                tell(f"kept {trace.trace_id}: its files cannot be deleted: {fault}")
+                return
             self.deleted += 1
         else:
             rows.rewrite(trace, _after(trace, cleaned))
@@ -262,10 +273,8 @@ class _Fix:
         tell(did.format(counted(self.to_rewrite, "trace"), counted(self.to_delete, "trace")))
         if self.not_reached:
             tell(f"not reached: {self.not_reached}")
-        if self.deleted:
-            tell(
-                "files of deleted traces, and what a database keeps of deleted rows, are left to its store's own tools"
-            )
+        if self.deleted and self.has_no_rows:
+            tell("what a store behind a server keeps of deleted rows is left to its own tools")
 
 
 def _after(trace: StoredTrace, cleaned: Cleaned) -> StoredTrace:
@@ -304,12 +313,21 @@ def _copied(stored: StoredPolicy, trace: StoredTrace, found: Counter[Finding]) -
     return file if there else None
 
 
-def _delete(trace_id: str) -> None:
+def _delete(trace_id: str) -> str | None:
+    """Delete a trace and its files; why not, where they cannot be deleted, since nobody would find them afterwards."""
     import mlflow
 
+    from langchain_mlflow_cost.erasure.files import delete_files
+    from langchain_mlflow_cost.erasure.stores import found_trace
+
     client = mlflow.MlflowClient()
-    info = client.get_trace(trace_id, display=False).info
+    try:
+        info = client.get_trace(trace_id, display=False).info
+        delete_files(found_trace(info))
+    except Exception as error:  # noqa: BLE001 - each kind of store raises its own
+        return first_line(error)
     client.delete_traces(info.experiment_id, trace_ids=[trace_id])
+    return None
 
 
 class _Progress:

@@ -34,13 +34,13 @@ def find_experiment(tracking_uri: str | None, name: str) -> Experiment:
     """Point MLflow at the store and find the experiment there.
 
     Args:
-        tracking_uri: None for that of the environment, else of the current folder.
+        tracking_uri: Or the file of a SQLite database; None for that of the environment, else of the current folder.
         name: The experiment's.
 
     Raises:
         CommandError: There is no such database or experiment. None is made.
     """
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    uri = uri_named(tracking_uri)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         # MLflow would make an empty database there.
         raise CommandError(f"no database {uri.removeprefix(SQLITE)}; name the store with --tracking-uri")
@@ -70,9 +70,7 @@ def open_store(word: str | None) -> ApiStore:
     Raises:
         CommandError: There is no such store, it is none of MLflow's, or it cannot be written.
     """
-    uri = word or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
-    if Path(uri).is_file():
-        uri = f"{SQLITE}{uri}"
+    uri = uri_named(word)
     _check_is_there(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     import mlflow
@@ -86,6 +84,12 @@ def open_store(word: str | None) -> ApiStore:
     rows = _open_rows(uri)
     mlflow.set_tracking_uri(uri)
     return TablesStore(uri, rows)
+
+
+def uri_named(word: str | None) -> str:
+    """The tracking URI that a word means: itself, or the file of a SQLite database; by default as MLflow has it."""
+    uri = word or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    return f"{SQLITE}{uri}" if Path(uri).is_file() else uri
 
 
 def _check_is_there(uri: str) -> None:

@@ -16,7 +16,7 @@ from langchain_mlflow_cost.adapters.trace_fields import (
 )
 from langchain_mlflow_cost.reports.sums import AnsweredCall
 from langchain_mlflow_cost.stored import call_of_span, fee_of_span, number_in
-from langchain_mlflow_cost.trace_pages import trace_pages
+from langchain_mlflow_cost.trace_pages import trace_pages, traces_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ class TracePages:
         most: The latest so many.
         on_page: Called with the number of traces read so far.
         on_unreadable: Called with the id of a trace whose spans cannot be read: it is left out.
+        only: Of all these the ones with these ids.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TracePages:
         most: int | None = None,
         on_page: Callable[[int], None] | None = None,
         on_unreadable: Callable[[str], None] | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         tests = [f"timestamp_ms >= {since_ms}"] if since_ms is not None else []
         tests += [f"timestamp_ms < {until_ms}"] if until_ms is not None else []
@@ -56,6 +58,7 @@ class TracePages:
         self._filter = " AND ".join(tests) or None
         self._experiments = experiments
         self._most = most
+        self._only = only
         self._on_page = on_page
         self._on_unreadable = on_unreadable
         self._unreadable: set[str] = set()
@@ -65,23 +68,27 @@ class TracePages:
         """Each, the latest first."""
         import mlflow  # noqa: PLC0415 - slow
 
-        read = 0
-        for page in trace_pages(
-            mlflow.MlflowClient(),
-            list(self._experiments),
-            with_spans=with_spans,
-            most=self._most,
-            on_unreadable=self._leave_out,
-            filter_string=self._filter,
-            order_by=["timestamp_ms DESC"],
-        ):
+        read, client = 0, mlflow.MlflowClient()
+        pages = (
+            trace_pages(
+                client,
+                list(self._experiments),
+                with_spans=with_spans,
+                most=self._most,
+                on_unreadable=lambda trace: self._leave_out(str(trace.info.trace_id)),
+                filter_string=self._filter,
+                order_by=["timestamp_ms DESC"],
+            )
+            if self._only is None
+            else traces_named(client, self._only, on_unreadable=self._leave_out)
+        )
+        for page in pages:
             yield from page
             read += len(page)
             if self._on_page is not None:
                 self._on_page(read)
 
-    def _leave_out(self, trace: Trace) -> None:
-        trace_id = str(trace.info.trace_id)
+    def _leave_out(self, trace_id: str) -> None:
         if self._on_unreadable is not None and trace_id not in self._unreadable:
             self._on_unreadable(trace_id)
         self._unreadable.add(trace_id)
@@ -132,7 +139,7 @@ class TracePages:
             self._with_calls += any(_is_call(span) for span in trace.data.spans)
         rows: list[tuple[tuple[str | None, ...], Counter[str]]] = list(found.items())
         if top is not None:
-            rows = sorted(rows, key=_dearest_first)
+            rows = sorted(rows, key=dearest_first)
         for values, sums in rows[:top]:
             known, unpriced = models[values]
             yield values, {**sums, "models": tuple(sorted(known)), "unpriced_models": tuple(sorted(unpriced))}
@@ -166,9 +173,11 @@ def counted_spans(
             yield tuple(_value(name, trace, span, experiments) for name in raw), numbers, model
 
 
-def _dearest_first(row: tuple[tuple[str | None, ...], Counter[str]]) -> tuple[float, tuple[str, ...]]:
+def dearest_first(row: tuple[tuple[str | None, ...], Mapping[str, Any]]) -> tuple[float, tuple[str, ...]]:
+    """What rows of sums are sorted by."""
     values, sums = row
-    return -(sums["input_usd"] + sums["output_usd"] + sums["tool_usd"]), tuple(value or "" for value in values)
+    usd = sum(float(sums.get(name) or 0.0) for name in ("input_usd", "output_usd", "tool_usd"))
+    return -usd, tuple(value or "" for value in values)
 
 
 def usage_text(usage: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.trace_tables import Chosen, TraceTables, has_tables
 from langchain_mlflow_cost.pricing.rates import classes_of
 from langchain_mlflow_cost.pricing.usage_json import call_of_usage_json
-from langchain_mlflow_cost.reports.pages import TracePages
+from langchain_mlflow_cost.reports.pages import TracePages, dearest_first
 from langchain_mlflow_cost.reports.sums import UNTOLD, AnsweredCall, Report, Sums, added_up, joined
 from langchain_mlflow_cost.reports.what_if import Outcome
 
@@ -129,27 +130,26 @@ class Store:
             "status": question.status,
             "most": question.most,
         }
-        if self._tables is not None:
-            return _Tables(self._tables, Chosen(list(question.experiments), **chosen))  # type: ignore[arg-type]
-        return TracePages(
-            question.experiments,
-            on_page=self._on_page,
-            on_unreadable=self._on_unreadable,
-            **chosen,  # type: ignore[arg-type]
-        )
+        told = {"on_page": self._on_page, "on_unreadable": self._on_unreadable}
+        if self._tables is None:
+            return TracePages(question.experiments, **told, **chosen)  # type: ignore[arg-type]
+        rows = Chosen(list(question.experiments), **chosen)  # type: ignore[arg-type]
+        ids = self._tables.with_spans_in_files(rows)
+        files = TracePages(question.experiments, only=ids, **told) if ids else None  # type: ignore[arg-type]
+        return _Tables(self._tables, rows, files)
 
 
 class _Tables:
-    """The tables, asked of the same traces again and again."""
+    """The tables, asked of the same traces again and again, and the files of those whose spans are there."""
 
-    def __init__(self, tables: TraceTables, chosen: Chosen) -> None:
-        self._tables, self._chosen = tables, chosen
+    def __init__(self, tables: TraceTables, chosen: Chosen, files: TracePages | None) -> None:
+        self._tables, self._chosen, self._files = tables, chosen, files
 
     def facts(self) -> tuple[int, int | None, int | None]:
         return self._tables.facts(self._chosen)
 
     def with_calls(self) -> int:
-        return self._tables.with_calls(self._chosen)
+        return self._tables.with_calls(self._chosen) + (0 if self._files is None else self._files.with_calls())
 
     def stops(self) -> dict[str, int]:
         return self._tables.stops(self._chosen)
@@ -158,10 +158,16 @@ class _Tables:
         return self._tables.tag_names(self._chosen)
 
     def sums(self, raw: Sequence[str], *, top: int | None = None) -> Iterator[tuple[tuple[str | None, ...], Any]]:
-        return self._tables.sums(self._chosen, raw, top=top)
+        rows = self._tables.sums(self._chosen, raw, top=top)
+        if self._files is None:
+            return rows
+        # A group may have calls of both: whoever asks puts them together, and asks for the dearest of traces alone.
+        both = chain(rows, self._files.sums(raw, top=top))
+        return both if top is None else islice(iter(sorted(both, key=dearest_first)), top)
 
     def usages(self, raw: Sequence[str]) -> Iterator[AnsweredCall]:
-        return (AnsweredCall(*told) for told in self._tables.usages(self._chosen, raw))
+        calls = (AnsweredCall(*told) for told in self._tables.usages(self._chosen, raw))
+        return calls if self._files is None else chain(calls, self._files.usages(raw))
 
 
 def labels_of(by: Sequence[Dimension], raw: Sequence[str], values: Sequence[str | None]) -> tuple[str, ...]:

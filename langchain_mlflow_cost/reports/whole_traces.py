@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING
 
@@ -34,10 +33,11 @@ def whole_traces(
         on_unreadable: Called with the id of a trace whose spans MLflow's API cannot read: it is left out.
     """
     rows = StoredTraces(tracking_uri) if has_tables(tracking_uri) else None
-    pages = functools.partial(read_pages, on_unreadable=on_unreadable) if rows is None else rows.pages
     count = 0
     try:
-        for page in pages(experiments, after=None, since_ms=since_ms, until_ms=until_ms):
+        for page in read_pages(
+            rows, experiments, after=None, since_ms=since_ms, until_ms=until_ms, on_unreadable=on_unreadable
+        ):
             yield from page
             count += len(page)
             if on_page is not None:
@@ -48,6 +48,7 @@ def whole_traces(
 
 
 def read_pages(
+    rows: StoredTraces | None,
     experiments: Sequence[str],
     *,
     after: tuple[int, str] | None,
@@ -55,7 +56,20 @@ def read_pages(
     until_ms: int | None,
     on_unreadable: Callable[[str], None] | None = None,
 ) -> Iterator[list[StoredTrace]]:
-    """As `StoredTraces.pages`, by MLflow's API. Of the moment that `after` names, all come again."""
+    """Each trace with its spans, wherever they are, the earliest first, some at a time.
+
+    Args:
+        rows: The store's; None where only MLflow's API can be asked: of the moment that `after` names, all come again.
+        experiments: Their ids.
+        after: Only those behind this one: when it began, and its id.
+        since_ms: Only those that began then or later.
+        until_ms: And before then.
+        on_unreadable: Called with the id of a trace whose spans cannot be read: it comes without them, or not at all.
+    """
+    if rows is not None:
+        for stored in rows.pages(experiments, after=after, since_ms=since_ms, until_ms=until_ms):
+            yield [_with_spans(trace, on_unreadable) for trace in stored]
+        return
     import mlflow  # noqa: PLC0415 - slow
 
     since = since_ms if after is None else max(since_ms or 0, after[0])
@@ -69,6 +83,21 @@ def read_pages(
         order_by=["timestamp_ms ASC"],
     ):
         yield [_stored(trace) for trace in page]
+
+
+def _with_spans(trace: StoredTrace, on_unreadable: Callable[[str], None] | None) -> StoredTrace:
+    """The trace, with the spans that are in its file: of one that came out of a folder, or of an older MLflow's."""
+    if not trace.has_spans_in_files:
+        return trace
+    import mlflow  # noqa: PLC0415 - slow
+
+    try:
+        spans = mlflow.MlflowClient().get_trace(trace.trace_id, display=False).data.spans
+    except mlflow.MlflowException:
+        if on_unreadable is not None:
+            on_unreadable(trace.trace_id)
+        return trace
+    return trace._replace(spans=[span.to_dict() for span in spans])
 
 
 def _stored(trace: object) -> StoredTrace:

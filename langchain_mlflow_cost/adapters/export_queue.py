@@ -196,7 +196,7 @@ def _backlog_of(processor: Any) -> Backlog | None:
                 _take_time(queue, backlog, calls, wait=batch is not None)
                 flush_promptly(queue)
                 if calls is not None:
-                    run_tasks_in_own_threads(queue, calls.uri)
+                    run_tasks_in_own_threads(queue)
                 queue.lmc_backlog = backlog
     except (AttributeError, TypeError):
         # Another's processor, one that exports at once, or an MLflow of another make: it drops spans as it does anyway.

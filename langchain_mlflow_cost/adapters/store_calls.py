@@ -22,15 +22,17 @@ import os
 import threading
 import time
 import weakref
+from bisect import insort
 from collections import Counter
-from contextvars import copy_context
 from functools import partial
 from itertools import count
+from operator import attrgetter
 from queue import Full
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 
+from langchain_mlflow_cost.adapters.store_call import BehindError, StoreCall, will_pass
 from langchain_mlflow_cost.adapters.store_outages import Outages
 from langchain_mlflow_cost.adapters.store_threads import helpers, in_turn, task_of_this_thread
 from langchain_mlflow_cost.adapters.store_watcher import Watcher
@@ -55,59 +57,6 @@ _AGAIN_S = 240.0
 """How long a call is made again that failed for a while only: about as long as MLflow tries a server that is away."""
 
 
-def _will_pass(error: Exception) -> bool:
-    """Whether the same call may do later, and MLflow does not try it again by itself.
-
-    Another process has the database locked: it may be cleaning up (VACUUM). Or a server did not tell its version, which
-    MLflow asks for with each batch and for 3 s: MLflow remembers that, takes it for one that stores no spans, and from
-    then on writes those of all traces to `traces.json` alone (3.17).
-    """
-    return "database is locked" in str(error) or "could not identify MLflow server version" in str(error)
-
-
-class _Call:
-    """One call of the store, made in a helper thread, perhaps more than once."""
-
-    __slots__ = (
-        "done",
-        "failed",
-        "is_counted",
-        "let_go",
-        "make",
-        "number",
-        "spans",
-        "started",
-        "trace_ids",
-        "waited_at",
-    )
-
-    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0) -> None:
-        self.set_make(make)
-        self.number = number
-        """Of its batch of spans, in the order in which they were made ready."""
-        self.spans = spans
-        """How many it carries; 0 for the end of a trace."""
-        self.trace_ids = trace_ids
-        self.done = threading.Event()
-        self.failed = False
-        self.is_counted = False
-        """Whether it stands among the lost."""
-        self.started = self.waited_at = time.monotonic()
-        self.let_go: Callable[[], None] | None = None
-        """Ends the task of MLflow's queue in whose thread it is made."""
-
-    def end_task(self) -> None:
-        """Let the task of MLflow's queue end, and whoever waits for it: the call is done, or not worth waiting for."""
-        let_go, self.let_go = self.let_go, None
-        if let_go is not None:
-            let_go()
-
-    def set_make(self, make: Callable[[], Any]) -> None:
-        """Say what is to be done, in the context of now."""
-        context = copy_context()
-        self.make = lambda: context.copy().run(make)
-
-
 _current = threading.local()
 
 
@@ -121,7 +70,7 @@ class StoreCalls:
     def __init__(self, exporter: Any) -> None:
         self.uri: str = exporter._client.tracking_uri  # noqa: SLF001
         self._lock = threading.Condition(threading.Lock())
-        self._calls: set[_Call] = set()
+        self._calls: set[StoreCall] = set()
         self._numbers = count(1)
         self._numbering = threading.Lock()
         self._pending: dict[str, set[int]] = {}
@@ -130,11 +79,13 @@ class StoreCalls:
         """The numbers of batches and traces in the queue, which keeps them alive, by their identity."""
         self._left_s: dict[str, float] = {}
         """What traces may still wait where nothing waits for them in a queue."""
-        self._deferred: list[_Call] = []
+        self._deferred: list[StoreCall] = []
+        """By number."""
         self._is_taking_up = False
         self._flushes = 0
         self._give_up_at = 0.0
         self._gave_up = False
+        self._flush_ended_at = 0.0
         self._is_ending = False
         self._succeeded_at = 0.0
         self._failed_at = -1.0
@@ -189,13 +140,13 @@ class StoreCalls:
     def _has_spans(self, task: Any) -> bool:
         return task.handler in (self.log_spans, self.log_again)
 
-    def _call_of(self, task: Any) -> _Call:
+    def _call_of(self, task: Any) -> StoreCall:
         """What a task that is not done would have called; it is no longer expected."""
         if self._has_spans(task):
             return self._batch(task.args[1], lambda: None)
         if task.handler == self.log_trace:
             self._expected.pop(id(task.args[0]), None)
-        return _Call(lambda: None, 0, [])
+        return StoreCall(lambda: None, 0, [])
 
     def log_spans(self, experiment_id: str, spans: list[Any], *further: Any, **named: Any) -> None:
         """In the exporter's place: store spans, with whatever else it hands over (3.18: which traces are remote)."""
@@ -208,39 +159,57 @@ class StoreCalls:
         of two that the store takes at once the older might win.
         """
         batch = self._batch(spans, lambda: None)
+        batch.waits = True
 
         def in_order() -> None:
-            self._wait_for_spans(spans[0].trace_id, before=batch.number)
+            self._wait_for_spans(batch)
             self._store_spans(experiment_id, spans, workspace)
 
         batch.set_make(in_order)
         self._make(batch)
 
-    def _batch(self, spans: list[Any], make: Callable[[], Any]) -> _Call:
+    def _batch(self, spans: list[Any], make: Callable[[], Any]) -> StoreCall:
         if id(spans) not in self._expected:
             self._expect(spans)
         number = self._expected.pop(id(spans))
-        return _Call(make, len(spans), list({span.trace_id for span in spans}), number)
+        return StoreCall(make, len(spans), list({span.trace_id for span in spans}), number)
 
     def log_trace(self, trace: Any, *further: Any, **named: Any) -> None:
         """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
         trace_id = trace.info.trace_id
         if id(trace) not in self._expected:
             self._expect_end(trace)
-        number = self._expected.pop(id(trace))
+        end = StoreCall(lambda: None, 0, [trace_id], self._expected.pop(id(trace)), waits=True)
 
         def in_order() -> None:
-            self._wait_for_spans(trace_id, before=number)
+            self._wait_for_spans(end)
             self._store_end(trace, *further, **named)
 
-        self._make(_Call(in_order, 0, [trace_id]))
+        end.set_make(in_order)
+        self._make(end)
 
-    def _wait_for_spans(self, trace_id: str, *, before: int) -> None:
-        """Wait, for a bounded time, until the batches of a trace are stored that have a lower number."""
+    def _wait_for_spans(self, call: StoreCall) -> None:
+        """Wait, for a bounded time, until what a call comes after is stored.
+
+        Raises:
+            BehindError: It is set aside.
+        """
         until = time.monotonic() + _AGAIN_S
         with self._lock:
-            while min(self._pending.get(trace_id, ()), default=before) < before and time.monotonic() < until:
+            while self._is_blocked(call) and time.monotonic() < until:
+                if self._is_behind(call):
+                    raise BehindError
                 self._lock.wait(_LOOK_S)
+
+    def _is_blocked(self, call: StoreCall) -> bool:
+        """Whether something is on its way that a call comes after; with the lock."""
+        return call.waits and min(self._pending.get(call.trace_ids[0], ()), default=call.number) < call.number
+
+    def _is_behind(self, call: StoreCall) -> bool:
+        """Whether that is set aside; with the lock."""
+        return call.waits and any(
+            each.spans and each.number < call.number and call.trace_ids[0] in each.trace_ids for each in self._deferred
+        )
 
     def _noted(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make a call of the exporter's client, and note when it fails: the exporter keeps that to itself."""
@@ -249,7 +218,7 @@ class StoreCalls:
             try:
                 return original(*args, **kwargs)
             except Exception as error:
-                if _will_pass(error):
+                if will_pass(error):
                     self._forget_version()
                     if time.monotonic() < until:
                         time.sleep(pause_s)
@@ -271,10 +240,12 @@ class StoreCalls:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def _make(self, call: _Call) -> None:
+    def _make(self, call: StoreCall) -> None:
         if self._pid != os.getpid():
             self._after_fork()
-        if self.gives_up() or len(self._calls) >= _MOST_CALLS:
+        with self._lock:
+            is_behind = self._is_behind(call)
+        if is_behind or len(self._calls) >= _MOST_CALLS or self.gives_up():
             self._set_aside(call)
         elif (task := task_of_this_thread()) is not None:
             call.let_go = task.let_go
@@ -289,7 +260,7 @@ class StoreCalls:
         else:
             self._wait_for_caller(call)
 
-    def _wait_in_queue(self, call: _Call) -> None:
+    def _wait_in_queue(self, call: StoreCall) -> None:
         """Wait in a thread of MLflow's, which does a task by itself when it cannot hand it over."""
         while not call.done.wait(_LOOK_S) and self._is_worth_waiting(call):
             pass
@@ -303,7 +274,7 @@ class StoreCalls:
                 call.end_task()
         return bool(calls)
 
-    def _is_worth_waiting(self, call: _Call) -> bool:
+    def _is_worth_waiting(self, call: StoreCall) -> bool:
         """Whether who waits for a call goes on doing so; who does not has it counted as lost, until it is stored."""
         if self.gives_up():
             self._count(call)
@@ -319,7 +290,7 @@ class StoreCalls:
             self._tell_outage()
         return True
 
-    def _wait_for_caller(self, call: _Call) -> None:
+    def _wait_for_caller(self, call: StoreCall) -> None:
         key = call.trace_ids[0] if call.trace_ids else ""
         with self._lock:
             left_s = self._left_s.get(key, limits().sync_export_wait_s)
@@ -335,7 +306,7 @@ class StoreCalls:
         if not is_done and wait_s > 0:
             self._tell_outage()
 
-    def _start_in_time(self, call: _Call) -> bool:
+    def _start_in_time(self, call: StoreCall) -> bool:
         """Start it when a thread is free: when the interpreter ends, none can be started any more (Python 3.12)."""
         while not self._start(call):
             if not (self.has_queue and helpers.some_are_busy) or self.gives_up():
@@ -343,7 +314,7 @@ class StoreCalls:
             time.sleep(_LOOK_S)
         return True
 
-    def _start(self, call: _Call) -> bool:
+    def _start(self, call: StoreCall) -> bool:
         with self._lock:
             if call.done.is_set():
                 return True
@@ -354,21 +325,25 @@ class StoreCalls:
             self._calls.discard(call)
         return False
 
-    def _run(self, call: _Call) -> None:
+    def _run(self, call: StoreCall) -> None:
         if call.done.is_set():
             return
         _current.call = call
         call.failed = False
         try:
             call.make()
+        except BehindError:
+            self._set_aside(call)
+            call.end_task()
+            return
         except Exception as error:
             call.failed = True
             log.debug("export failed", exc_info=error)
         finally:
             _current.call = None
-            self._ended(call)
+        self._ended(call)
 
-    def _ended(self, call: _Call) -> None:
+    def _ended(self, call: StoreCall) -> None:
         now = time.monotonic()
         with self._lock:
             if call.done.is_set():
@@ -390,7 +365,7 @@ class StoreCalls:
             self._take_up()
         call.end_task()
 
-    def _release(self, call: _Call) -> None:
+    def _release(self, call: StoreCall) -> None:
         if call.spans:
             for trace_id in call.trace_ids:
                 numbers = self._pending.get(trace_id, set())
@@ -454,8 +429,9 @@ class StoreCalls:
         with self._lock:
             self._flushes += 1
             now = time.monotonic()
-            if self._flushes == 1 and now > self._give_up_at + 1.0:
-                # It has been waited for once, in vain.
+            # A flush has several parts, one after the other, and waits in vain but once.
+            goes_on = self._gave_up and now < self._flush_ended_at + 1.0
+            if self._flushes == 1 and not goes_on:
                 self._give_up_at = now + (limits().export_stalled_s if self._gave_up else limits().flush_s)
         if self._deferred and self._is_well():
             self._take_up()
@@ -464,6 +440,7 @@ class StoreCalls:
         """Nobody waits any more."""
         with self._lock:
             self._flushes -= 1
+            self._flush_ended_at = time.monotonic()
         if self._gave_up and tells_of_losses:
             self._tell_losses()
 
@@ -471,14 +448,18 @@ class StoreCalls:
         """Wait for the calls that are on their way, as a flush does."""
         self.begin_flush()
         try:
-            while (calls := [*self._calls, *self._deferred]) and not self.gives_up():
-                calls[0].done.wait(_LOOK_S)
-                if not self._calls:
-                    self._take_up()
-                    if not self._is_taking_up:
-                        break
+            self.wait_until_stored()
         finally:
             self.end_flush()
+
+    def wait_until_stored(self) -> None:
+        """Wait for the calls that are on their way, and for those that were set aside, while somebody flushes."""
+        while (calls := [*self._calls, *self._deferred]) and not self.gives_up():
+            if not self._calls:
+                self._take_up()
+                if not self._is_taking_up:
+                    break
+            calls[0].done.wait(_LOOK_S)
 
     # --- what is lost -----------------------------------------------------------------------------------------------
 
@@ -489,15 +470,18 @@ class StoreCalls:
             self._release(call)
             self._lose(call)
 
-    def _set_aside(self, call: _Call) -> None:
+    def _set_aside(self, call: StoreCall) -> None:
         """Keep it for when the store answers again; lose it where there is no room, or no time."""
+        is_over = self._is_ending and self.gives_up()
         with self._lock:
-            if not self._is_ending and len(self._deferred) < _MOST_DEFERRED and len(self._calls) < _MOST_CALLS:
-                self._deferred.append(call)
-                call.is_counted = True
-            else:
+            self._calls.discard(call)
+            if is_over or len(self._deferred) >= _MOST_DEFERRED:
                 self._release(call)
-            self._lose(call)
+            else:
+                insort(self._deferred, call, key=attrgetter("number"))
+            if not call.is_counted:
+                call.is_counted = True
+                self._lose(call)
 
     def _take_up(self) -> None:
         """Make the calls that were set aside, one after the other: the store has only just come back."""
@@ -510,25 +494,34 @@ class StoreCalls:
 
     def _make_deferred(self) -> None:
         try:
-            while self._deferred:
-                with self._lock:
-                    call = self._deferred.pop(0)
-                    call.started = time.monotonic()
-                    self._calls.add(call)
+            while (call := self._next_deferred()) is not None:
                 self._run(call)
                 if call.failed:
                     return
         finally:
             self._is_taking_up = False
 
-    def _count(self, call: _Call) -> None:
+    def _next_deferred(self) -> StoreCall | None:
+        """The first that need not wait for another, on its way again; None when there is none left."""
+        with self._lock:
+            while self._deferred:
+                call = next((each for each in self._deferred if not self._is_blocked(each)), None)
+                if call is not None:
+                    self._deferred.remove(call)
+                    call.started = time.monotonic()
+                    self._calls.add(call)
+                    return call
+                self._lock.wait(_LOOK_S)
+        return None
+
+    def _count(self, call: StoreCall) -> None:
         """It goes on, and nobody waits for it any more."""
         with self._lock:
             if not call.done.is_set() and not call.is_counted:
                 call.is_counted = True
                 self._lose(call)
 
-    def _lose(self, call: _Call, many: int = 1) -> None:
+    def _lose(self, call: StoreCall, many: int = 1) -> None:
         _lost["spans"] += many * call.spans
         self.lost_spans += many * call.spans
         self.lost_ends += many * (not call.spans)
@@ -565,11 +558,8 @@ class StoreCalls:
         self._is_ending = True
         if self._calls or self._deferred:
             self.drain()
-        with self._lock:
-            for call in self._calls:
-                if not call.is_counted:
-                    call.is_counted = True
-                    self._lose(call)
+        for call in list(self._calls):
+            self._count(call)
         self._tell_losses()
 
     def _after_fork(self) -> None:
@@ -583,13 +573,24 @@ class StoreCalls:
 
 
 _all: weakref.WeakSet[StoreCalls] = weakref.WeakSet()
-_watcher = Watcher(_all, _LOOK_S, _SELDOM_S)
+
+
+def _stores() -> list[StoreCalls]:
+    while True:
+        try:
+            return list(_all)
+        except RuntimeError:
+            # Another thread has just added one.
+            continue
+
+
+_watcher = Watcher(_stores, _LOOK_S, _SELDOM_S)
 _lost = Counter[str]()
 
 
 @atexit.register
 def _at_end() -> None:
-    for calls in list(_all):
+    for calls in _stores():
         calls.end()
 
 
@@ -624,7 +625,10 @@ def bound_calls(processor: Any) -> StoreCalls:
 def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     calls.begin_flush()
     try:
-        return original(*args, **kwargs)
+        done = original(*args, **kwargs)
+        if tells_of_losses and calls.has_queue:
+            calls.wait_until_stored()
+        return done
     finally:
         calls.end_flush(tells_of_losses=tells_of_losses)
 
@@ -636,7 +640,7 @@ def flush_traces(uri: str) -> None:
         uri: The store's. Another may be away, and its calls are made again for minutes.
     """
     mlflow.flush_trace_async_logging()
-    for calls in list(_all):
+    for calls in _stores():
         if calls.uri == uri:
             calls.drain()
 

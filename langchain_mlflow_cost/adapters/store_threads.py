@@ -9,7 +9,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from mlflow.environment_variables import MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS
 from mlflow.tracing.export.async_export_queue import Task
 
 from langchain_mlflow_cost.tracking_stores import is_sqlite
@@ -18,29 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 THREAD_NAME = "langchain_mlflow_cost store"
-SQLITE_WORKERS = 2
-"""Tasks done at once where the store is a SQLite file, which takes one writer at a time: one writes, one uploads.
-
-MLflow's ten (3.15 to 3.17) only wait for one another: 100 invocations with their export took 4 % more CPU, 30 MB more
-memory and 15 % longer to flush, and at MLflow's batches of five some waited for the file for longer than its 20 s.
-"""
 
 
 class Turns:
-    """Calls made one at a time, in whichever threads: two that write to one SQLite file cost more than one by one.
+    """Calls made one at a time, in whichever threads: a SQLite file takes one writer at a time.
 
-    SQLite has the second look for the file again and again, and each takes the interpreter's lock from the other: one
-    after the other, 60 invocations with their export took 4 % less CPU.
+    It has the others look for the file again and again, and at MLflow's batches of five some of its ten threads did so
+    for longer than the 20 s after which they give up. With turns, 100 invocations with their export took 8 % less CPU,
+    and the other threads are there for what else a trace's end takes: uploads, which may be slow, or hang.
     """
 
     def __init__(self) -> None:
-        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._lock, self._pid = threading.RLock(), os.getpid()
 
     def make(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make a call when the one before has ended."""
         if self._pid != os.getpid():
             # Whoever held it is in the parent.
-            self._lock, self._pid = threading.Lock(), os.getpid()
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        # A span may end within a call, and be stored by whoever ends it.
         with self._lock:
             return call(*args, **kwargs)
 
@@ -158,18 +153,15 @@ class TaskThreads:
         """Do nothing: who flushes has waited for the tasks, and nobody waits for the threads."""
 
 
-def run_tasks_in_own_threads(queue: Any, uri: str) -> None:
+def run_tasks_in_own_threads(queue: Any) -> None:
     """Let MLflow's queue of tasks hand them to threads that nobody has to wait for, also after each flush.
 
     Args:
         queue: MLflow's `AsyncTraceExportQueue`. One of another make keeps its own threads, and waits for ours in them.
-        uri: The store's, which says how many tasks are worth doing at once.
     """
     set_up = getattr(queue, "_set_up_threads", None)
     if set_up is None:
         return
-    if is_sqlite(uri) and not MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS.is_set():
-        queue._max_workers = min(queue._max_workers, SQLITE_WORKERS)  # noqa: SLF001
 
     def set_up_own() -> None:
         set_up()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from langchain_mlflow_cost.adapters.store_threads import THREAD_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Sequence
 
 log = logging.getLogger("langchain_mlflow_cost")
 
@@ -33,11 +33,11 @@ class Watcher:
     It stays: when the interpreter ends none can be started any more (Python 3.12), and a store may hang just then.
     """
 
-    def __init__(self, stores: Collection[Watched], look_s: float, seldom_s: float) -> None:
+    def __init__(self, stores: Callable[[], Sequence[Watched]], look_s: float, seldom_s: float) -> None:
         """Watch.
 
         Args:
-            stores: Those that there are, whenever it looks.
+            stores: Tells which there are, whenever it looks.
             look_s: Seconds between two looks where somebody flushes.
             seldom_s: The same where nobody does.
         """
@@ -70,10 +70,10 @@ class Watcher:
     def _look(self, awake: threading.Event) -> None:
         while True:
             awake.wait()
-            time.sleep(self._look_s if any(store.is_flushing for store in list(self._stores)) else self._seldom_s)
+            time.sleep(self._look_s if any(store.is_flushing for store in self._stores()) else self._seldom_s)
             # Whoever begins a call after this wakes it again.
             awake.clear()
-            for store in list(self._stores):
+            for store in self._stores():
                 try:
                     if store.look_after_calls():
                         awake.set()

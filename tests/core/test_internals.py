@@ -139,7 +139,6 @@ EXPORT_NAMES: dict[str, tuple[str, ...]] = {
     "batch": ("_max_export_batch_size", "_max_queue_size", "_queue", "_worker_awaken", "_worker_thread"),
     "queue": (
         "_consumer_thread",
-        "_max_workers",
         "_queue",
         "_set_up_threads",
         "_stop_event",
@@ -631,24 +630,6 @@ def test_threads_of_the_export(exported_in_threads: str) -> None:
     untouched.flush(terminate=True)
     mlflow.flush_trace_async_logging(terminate=True)
     assert not backlog.is_served()
-
-
-def test_few_at_once_write_a_file(exported_in_threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of MLflow's ten threads, all but two would wait for SQLite's one writer; who asked for so many gets them."""
-
-    def workers() -> int:
-        provider.reset()
-        with mlflow.start_span("a") as span:
-            pass
-        export_queue.backlogs_of(spans.otel(span))
-        mlflow.flush_trace_async_logging()
-        most: int = export_owners()["queue"]._max_workers
-        return most
-
-    assert AsyncTraceExportQueue()._max_workers == 10
-    assert workers() == store_threads.SQLITE_WORKERS
-    monkeypatch.setenv("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "7")
-    assert workers() == 7
 
 
 def test_one_at_a_time_writes_a_file(exported_in_threads: str) -> None:

@@ -74,7 +74,10 @@ def reached_words(words: str, spent: Decimal, limit: Decimal | int, unit: str, f
 
 def unpriced_words(budgets: Sequence[str]) -> str:
     """Say that budgets cannot count a call."""
-    return f"budget of {', '.join(budgets)} does not count a call: its model has no price"
+    return (
+        f"budget of {', '.join(budgets)} does not count a call: its model has no price; "
+        "set prices.overrides or prices.aliases in the policy, or `unpriced: raise`, which refuses such calls"
+    )
 
 
 def absent_words(scope: str) -> str:

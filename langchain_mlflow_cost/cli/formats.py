@@ -8,14 +8,24 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_mlflow_cost.cli.output import NO_LIMIT, cell_text, console, counted, rows_as_table, say, show
+from langchain_mlflow_cost.cli.output import (
+    NO_LIMIT,
+    cell_text,
+    console,
+    counted,
+    rows_as_table,
+    say,
+    show,
+    tell,
+    usd_text,
+)
 from langchain_mlflow_cost.notices import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from langchain_mlflow_cost.reports.query import Question
-    from langchain_mlflow_cost.reports.what_if import Outcome
+    from langchain_mlflow_cost.reports.what_if import Outcome, WhatIf
 
 
 class Format(StrEnum):
@@ -73,8 +83,26 @@ def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], question: Question, format_: Format) -> None:
+def _cells_of(outcome: Outcome, titles: Iterable[str]) -> list[Any]:
+    """An outcome's figures; what nobody knows is no number, and a part of it is only less than the whole."""
+    told: dict[str, Any] = dict(outcome.as_fields())
+    if outcome.unknown_calls:
+        known = outcome.calls - outcome.unknown_calls
+        for name in ("what_if_usd", "low_usd", "high_usd"):
+            told[name] = f"> {usd_text(told[name])}" if known else "unknown"
+        told["change_usd"] = "unknown"
+    return [told[name] for name in titles]
+
+
+def show_what_if(
+    found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], question: Question, format_: Format, asked: WhatIf
+) -> None:
     """Write what calls would have cost."""
+    for nodes in asked.unused:
+        tell(f"--what-if {printable(nodes)}=...: no call that is asked about is in such a node")
+    if asked.unknown:
+        models = ", ".join(map(printable, sorted(asked.unknown)))
+        tell(f"no price is known of {models}; name the model's provider (openai/gpt-5-mini), or its price in --policy")
     groups, total = found
     names = [each.name for each in question.by]
     if format_ is Format.JSON:
@@ -95,7 +123,7 @@ def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], quest
         for values, outcome in groups.items()
     ]
     last: list[Any] = ["Total", *[""] * (len(names) - 1), total]
-    rows = [[*row[:-1], *(row[-1].as_fields()[name] for name in titles)] for row in (*shown, last)]
+    rows = [[*row[:-1], *_cells_of(row[-1], titles)] for row in (*shown, last)]
     show(out, rows_as_table([*(each.title for each in question.by), *titles.values()], rows))
     if total.is_range:
         from langchain_mlflow_cost.reports.what_if import INPUT_RANGE, OUTPUT_RANGE
@@ -112,4 +140,4 @@ def show_what_if(found: tuple[Mapping[tuple[str, ...], Outcome], Outcome], quest
         say(out, f"Stored without a price, and 0 in USD: {counted(total.unpriced_calls, 'call')}")
     if total.unknown_calls:
         unknown = counted(total.unknown_calls, "call")
-        say(out, f"Without a known price or a stored usage, and in no sum but the stored: {unknown}")
+        say(out, f"> without a known price or a stored usage, and in no sum but the stored: {unknown}")

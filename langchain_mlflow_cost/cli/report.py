@@ -111,7 +111,7 @@ def report_costs(  # noqa: C901 - one way out for each kind of report
             if any(each.name == "tool" for each in asked):
                 raise typer.BadParameter("a tool's calls are priced by node or model", param_hint="--what-if")
             prices = _what_if(what_if or (), what_if_policy, policy)
-            show_what_if(store.what_if(question, prices), question, format_)
+            show_what_if(store.what_if(question, prices), question, format_, prices)
             return
         if compare is not None:
             _show_changes(store, question, compare, tracking_uri, zone, format_)

@@ -142,12 +142,15 @@ def _expected(kind: str, value: object, context: Mapping[str, Any], message: str
         word, bound = _BOUNDS[kind]
         return f"expected a number {word} {context[bound]}", _CORRECT
     if kind == "bool_type":
-        return "expected true or false", "write it without quotes" if isinstance(value, str) else _CORRECT
+        is_quoted = isinstance(value, str) and value.strip().lower() in _QUOTED
+        return "expected true or false", "write it without quotes" if is_quoted else _CORRECT
     if kind == "string_type":
         return "expected a text", "put it in quotes" if isinstance(value, bool | int | float) else _CORRECT
     return _EXPECTED.get(kind, (message, None))
 
 
+_QUOTED: Final = frozenset({"true", "false", "yes", "no", "on", "off"})
+"""What YAML reads as true or false where it has no quotes."""
 _LISTS: Final = frozenset({"entities", "keys", "trace_metadata"})
 _QUOTED_LENGTH: Final = 40
 

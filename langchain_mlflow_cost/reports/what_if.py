@@ -131,6 +131,9 @@ class WhatIf:
         self._replacements = replacements
         self._book = book
         self._reprices_all = reprices_all
+        self.unknown: set[str] = set()
+        """Models in place of others that have no known price, with the provider where they were looked for."""
+        self._used: set[Replacement] = set()
 
     def price(self, node: str, usage: str, usd: float | None) -> Guess:
         """What a call would have cost.
@@ -153,7 +156,16 @@ class WhatIf:
     def _replacement_of(self, node: str) -> Replacement | None:
         path = parsed_path(node) if node else ()
         found = [(rank, each) for each in self._replacements if (rank := each.nodes.specificity(path)) is not None]
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+        if not found:
+            return None
+        by = max(found, key=lambda pair: pair[0])[1]
+        self._used.add(by)
+        return by
+
+    @property
+    def unused(self) -> list[str]:
+        """Replacements that no call's node took: patterns that were misspelt, or lost to others."""
+        return [each.nodes.text for each in self._replacements if each not in self._used]
 
     def _replaced(self, by: Replacement, request: CallRequest, result: CallResult, at: datetime) -> Guess:
         provider = by.provider or request.provider
@@ -168,6 +180,8 @@ class WhatIf:
             side_calls=tuple((None, usage) for _, usage in result.side_calls),
         )
         usd = self._usd(asked, answered, at)
+        if usd is None:
+            self.unknown.add(f"{provider}/{by.model}")
         before, now = result.response_model or request.model or "", by.model
         if usd is None or _bare(before) == _bare(now):
             return Guess(usd, usd or 0.0, usd or 0.0, is_replaced=True)

@@ -186,6 +186,21 @@ def test_what_if_as_a_table(cli: Cli, store: str) -> None:
     assert cli(*REPORT, store, "--what-if", "node=gpt-4o", "--by", "tool").code == 2
 
 
+def test_what_if_without_a_price(cli: Cli, store: str) -> None:
+    """What nobody knows is no saving; the model, where its price was looked for, and a misspelt node are named."""
+    app = one_node(lambda state: FakeChat().invoke(state["messages"]))
+    app.invoke(ASK, given(MlflowCostHandler()))
+    shown = cli(*REPORT, store, "--what-if", "node=never-heard-of")
+
+    assert [line.split() for line in shown.out.splitlines() if line.split()[:1] == ["node"]] == [
+        ["node", "1", f"{MINI_USD:.6f}", "unknown", "unknown"]
+    ]
+    assert "no price is known of openai/never-heard-of" in shown.err
+    missed = cli(*REPORT, store, "--what-if", "nodde=gpt-4o")
+    assert "--what-if nodde=...: no call" in missed.err
+    assert "unknown" not in missed.out
+
+
 def test_two_dimensions_crossed(cli: Cli, store: str) -> None:
     """The second of --by across; what nobody could price is no number, and adds nothing."""
     for model in (FakeChat(), FakeChat(), FakeChat(model=SONNET), FakeChat(model=UNKNOWN)):

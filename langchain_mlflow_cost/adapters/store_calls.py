@@ -90,7 +90,7 @@ class StoreCalls:
         self._succeeded_at = 0.0
         self._failed_at = -1.0
         self._asked_at, self._was_well, self._is_asking = 0.0, True, False
-        self._outages = Outages()
+        self._outages = Outages(self.uri)
         self._was_ill_before = False
         self.lost_spans = 0
         self.lost_ends = 0
@@ -248,7 +248,8 @@ class StoreCalls:
         if is_behind or len(self._calls) >= _MOST_CALLS or self.gives_up():
             self._set_aside(call)
         elif (task := task_of_this_thread()) is not None:
-            call.let_go = task.let_go
+            # Within another call, it is that one's task.
+            call.let_go = task.let_go if getattr(_current, "call", None) is None else None
             with self._lock:
                 self._calls.add(call)
             _watcher.wake()
@@ -268,9 +269,12 @@ class StoreCalls:
     def look_after_calls(self) -> bool:
         """Let the tasks end whose calls are not worth waiting for; say whether there are any that are."""
         with self._lock:
-            calls = [call for call in self._calls if call.let_go is not None]
+            calls = list(self._calls)
         for call in calls:
-            if not self._is_worth_waiting(call):
+            # Of one that a flush has let go nobody waits for the end, but for the store.
+            if call.let_go is None:
+                self._make_again(call)
+            elif not self._is_worth_waiting(call):
                 call.end_task()
         return bool(calls)
 
@@ -282,13 +286,18 @@ class StoreCalls:
         if time.monotonic() - call.waited_at < limits().export_stalled_s:
             return True
         if self._is_well():
-            if self._outages.ended_since(call.waited_at):
-                # MLflow's own pause between two tries may be a minute by now, and a flush does not wait that long.
-                call.waited_at = time.monotonic()
-                self._start(call)
+            self._make_again(call)
         elif not is_server(self.uri) or self._was_ill_before:
-            self._tell_outage()
+            self._outages.tell_begin(self._lock)
         return True
+
+    def _make_again(self, call: StoreCall) -> None:
+        """Make a call anew when its outage has ended: MLflow's own pause between two tries may be a minute by now."""
+        now = time.monotonic()
+        is_late = now - call.waited_at > limits().export_stalled_s
+        if is_late and self._is_well() and self._outages.ended_since(call.waited_at):
+            call.waited_at = now
+            self._start(call)
 
     def _wait_for_caller(self, call: StoreCall) -> None:
         key = call.trace_ids[0] if call.trace_ids else ""
@@ -304,7 +313,7 @@ class StoreCalls:
             while len(self._left_s) > _MOST_DEFERRED:
                 self._left_s.pop(next(iter(self._left_s)))
         if not is_done and wait_s > 0:
-            self._tell_outage()
+            self._outages.tell_begin(self._lock)
 
     def _start_in_time(self, call: StoreCall) -> bool:
         """Start it when a thread is free: when the interpreter ends, none can be started any more (Python 3.12)."""
@@ -327,8 +336,10 @@ class StoreCalls:
 
     def _run(self, call: StoreCall) -> None:
         if call.done.is_set():
+            with self._lock:
+                self._calls.discard(call)
             return
-        _current.call = call
+        outer, _current.call = getattr(_current, "call", None), call
         call.failed = False
         try:
             call.make()
@@ -340,7 +351,7 @@ class StoreCalls:
             call.failed = True
             log.debug("export failed", exc_info=error)
         finally:
-            _current.call = None
+            _current.call = outer
         self._ended(call)
 
     def _ended(self, call: StoreCall) -> None:
@@ -361,7 +372,7 @@ class StoreCalls:
                 if call.is_counted:
                     self._lose(call, -1)
         if not call.failed:
-            self._tell_recovery()
+            self._outages.tell_end(self._lock)
             self._take_up()
         call.end_task()
 
@@ -404,7 +415,7 @@ class StoreCalls:
         # A busy machine may be late once.
         self._was_ill_before = not before and not self._was_well
         if self._was_well:
-            self._tell_recovery()
+            self._outages.tell_end(self._lock)
         self._asked_at, self._is_asking = time.monotonic(), False
 
     def gives_up(self) -> bool:
@@ -424,14 +435,17 @@ class StoreCalls:
         self._gave_up = True
         return True
 
-    def begin_flush(self) -> None:
-        """Somebody waits from now on until all is stored."""
+    def begin_flush(self, *, follows: bool = False) -> None:
+        """Somebody waits from now on until all is stored.
+
+        Args:
+            follows: It is the second part of a flush, which waits in vain but once.
+        """
         with self._lock:
             self._flushes += 1
             now = time.monotonic()
-            # A flush has several parts, one after the other, and waits in vain but once.
-            goes_on = self._gave_up and now < self._flush_ended_at + 1.0
-            if self._flushes == 1 and not goes_on:
+            goes_on = follows and self._gave_up and now < self._flush_ended_at + 1.0
+            if self._flushes == 1 and not (goes_on and threading.main_thread().is_alive()):
                 self._give_up_at = now + (limits().export_stalled_s if self._gave_up else limits().flush_s)
         if self._deferred and self._is_well():
             self._take_up()
@@ -475,6 +489,8 @@ class StoreCalls:
         is_over = self._is_ending and self.gives_up()
         with self._lock:
             self._calls.discard(call)
+            if call.done.is_set() or call in self._deferred:
+                return
             if is_over or len(self._deferred) >= _MOST_DEFERRED:
                 self._release(call)
             else:
@@ -493,13 +509,11 @@ class StoreCalls:
             self._is_taking_up = False
 
     def _make_deferred(self) -> None:
-        try:
-            while (call := self._next_deferred()) is not None:
-                self._run(call)
-                if call.failed:
-                    return
-        finally:
-            self._is_taking_up = False
+        while (call := self._next_deferred()) is not None:
+            self._run(call)
+            if call.failed:
+                self._is_taking_up = False
+                return
 
     def _next_deferred(self) -> StoreCall | None:
         """The first that need not wait for another, on its way again; None when there is none left."""
@@ -512,6 +526,8 @@ class StoreCalls:
                     self._calls.add(call)
                     return call
                 self._lock.wait(_LOOK_S)
+            # With the lock: whoever sets one aside from now on has it taken up anew.
+            self._is_taking_up = False
         return None
 
     def _count(self, call: StoreCall) -> None:
@@ -525,21 +541,6 @@ class StoreCalls:
         _lost["spans"] += many * call.spans
         self.lost_spans += many * call.spans
         self.lost_ends += many * (not call.spans)
-
-    def _tell_outage(self) -> None:
-        with self._lock:
-            is_new = self._outages.begin()
-        if is_new:
-            log.warning(
-                "langchain_mlflow_cost: the store %s does not answer; traces wait for it as long as there is room",
-                without_credentials(self.uri),
-            )
-
-    def _tell_recovery(self) -> None:
-        with self._lock:
-            was_out = self._outages.end()
-        if was_out:
-            log.warning("langchain_mlflow_cost: the store %s answers again", without_credentials(self.uri))
 
     def _tell_losses(self) -> None:
         with self._lock:
@@ -577,11 +578,9 @@ _all: weakref.WeakSet[StoreCalls] = weakref.WeakSet()
 
 def _stores() -> list[StoreCalls]:
     while True:
-        try:
+        # Another thread may just have added one.
+        with contextlib.suppress(RuntimeError):
             return list(_all)
-        except RuntimeError:
-            # Another thread has just added one.
-            continue
 
 
 _watcher = Watcher(_stores, _LOOK_S, _SELDOM_S)
@@ -623,7 +622,8 @@ def bound_calls(processor: Any) -> StoreCalls:
 
 
 def _flushing(calls: StoreCalls, tells_of_losses: bool, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    calls.begin_flush()
+    # MLflow flushes the processor, and then the queue.
+    calls.begin_flush(follows=tells_of_losses and calls.has_queue)
     try:
         done = original(*args, **kwargs)
         if tells_of_losses and calls.has_queue:

@@ -1,23 +1,54 @@
-"""When a store was away, and whether that is to be told."""
+"""When a store was away, told once."""
 
 from __future__ import annotations
 
+import logging
 import time
+from typing import TYPE_CHECKING, Any
+
+from langchain_mlflow_cost.notices import without_credentials
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+log = logging.getLogger("langchain_mlflow_cost")
 
 _TOLD_S = 60.0
 """How long nothing more is said of a store that comes and goes."""
 
 
 class Outages:
-    """When the store was away."""
+    """When the store was away.
 
-    def __init__(self) -> None:
+    Args:
+        uri: The store's.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._is_out = False
         self._is_told = False
         self._told_at = -_TOLD_S
         self._ended_at = 0.0
 
-    def begin(self) -> bool:
+    def tell_begin(self, lock: AbstractContextManager[Any]) -> None:
+        """Note that it is away, and say so where that is new."""
+        with lock:
+            is_new = self._begin()
+        if is_new:
+            log.warning(
+                "langchain_mlflow_cost: the store %s does not answer; traces wait for it as long as there is room",
+                without_credentials(self._uri),
+            )
+
+    def tell_end(self, lock: AbstractContextManager[Any]) -> None:
+        """Note that it is back, and say so where its absence was told."""
+        with lock:
+            was_told = self._end()
+        if was_told:
+            log.warning("langchain_mlflow_cost: the store %s answers again", without_credentials(self._uri))
+
+    def _begin(self) -> bool:
         """Note that it is away; whether that is new, and not told of a moment ago."""
         is_new, self._is_out = not self._is_out, True
         now = time.monotonic()
@@ -26,7 +57,7 @@ class Outages:
             return True
         return False
 
-    def end(self) -> bool:
+    def _end(self) -> bool:
         """Note that it is back; whether that is new, and its absence was told."""
         was_out, self._is_out = self._is_out, False
         if was_out:

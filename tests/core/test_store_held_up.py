@@ -161,3 +161,21 @@ def test_span_that_ends_within_a_call(exported_in_threads: str, monkeypatch: pyt
 
     assert inside
     assert stored(exported_in_threads)[:2] == (31, {"OK"})
+
+
+def test_each_flush_waits_for_itself(exported_in_threads: str) -> None:
+    """One after the other, without a pause, while the file is held: a loop is held back, and its list does not run full."""
+    invoke()
+    mlflow.flush_trace_async_logging()
+    took = []
+    with replaced(flush_s=1.0, flush_stalled_s=0.2, export_stalled_s=0.5), held(exported_in_threads):
+        for _ in range(4):
+            invoke()
+            began = time.monotonic()
+            mlflow.flush_trace_async_logging()
+            took.append(time.monotonic() - began)
+    mlflow.flush_trace_async_logging()
+
+    assert min(took) > 0.4
+    assert max(took) < 5.0
+    assert stored(exported_in_threads)[:2] == (5, {"OK"})

@@ -522,7 +522,7 @@ class StoreCalls:
                 call = next((each for each in self._deferred if not self._is_blocked(each)), None)
                 if call is not None:
                     self._deferred.remove(call)
-                    call.started = time.monotonic()
+                    call.started = call.waited_at = time.monotonic()
                     self._calls.add(call)
                     return call
                 self._lock.wait(_LOOK_S)

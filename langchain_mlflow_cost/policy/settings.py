@@ -226,7 +226,7 @@ class Policy(BaseModel):
     """The trace's name, set by `configure`; `{timestamp}` and `{workflow_name}` are filled in."""
 
     log_prompts: bool = True
-    """False: nothing that the model was told or said is stored, wherever in the trace the text travels."""
+    """False: no text that the model was told or said is stored, wherever in the trace it travels."""
 
     log_artifacts: bool = True
     """False: no payloads, as `artifact_level: minimal`."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pytest
 from stored_traces import store_call
+from terminals import hearing_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,9 +37,11 @@ def interrupted(words: Sequence[str], folder: Path, begun: Callable[[str], bool]
     # On a busy machine it would be done before the key is pressed, were it not the one that waits.
     command = ["nice", "-n", "19", sys.executable, "-m", "langchain_mlflow_cost", *words]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as process:
+    with hearing_ctrl_c():
+        started = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+    with started as process:
         os.close(theirs)
         told, pressed = "", False
         try:

@@ -22,6 +22,7 @@ import mlflow
 import pytest
 from app_server import CALL_USD
 from stored_traces import leaves_usd
+from terminals import hearing_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,10 +119,10 @@ def test_a_program_is_as_python_runs_it(folder: Path, name: str) -> None:
 def test_it_is_the_same_process(folder: Path) -> None:
     """Signals reach the program itself, for there is no other process: Ctrl-C ends it as it ends `python`."""
     write(folder, "import time\nprint('ready', flush=True)\ntime.sleep(60)")
-    # What a shell starts in the background ignores it, and so would its children.
-    here = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen([*RUN, "app.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
-        signal.signal(signal.SIGINT, here)
+    with hearing_ctrl_c():
+        process = subprocess.Popen([*RUN, "app.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process as started:
+        assert started.stdout is not None
         assert "ready\n" == started.stdout.readline()
         started.send_signal(signal.SIGINT)
         _, errors = started.communicate(timeout=60)

@@ -1,9 +1,10 @@
-"""A terminal in place of a standard stream of this process."""
+"""A terminal in place of a standard stream of this process, and programs in which Ctrl-C is heard."""
 
 from __future__ import annotations
 
 import os
 import pty
+import signal
 import sys
 import threading
 from contextlib import contextmanager
@@ -40,3 +41,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch, name: str = "stderr") -> Iterator[
     listener.join(5)
     os.close(ours)
     told.append(b"".join(read).decode())
+
+
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """Programs that are started in here hear it: what a shell runs in the background ignores it, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -268,9 +268,7 @@ class StoreCalls:
 
     def look_after_calls(self) -> bool:
         """Let the tasks end whose calls are not worth waiting for; say whether there are any that are."""
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
+        for call in (calls := list(self._calls)):
             # Of one that a flush has let go nobody waits for the end, but for the store.
             if call.let_go is None:
                 self._make_again(call)
@@ -330,14 +328,12 @@ class StoreCalls:
             self._calls.add(call)
         if helpers.run(partial(self._run, call)):
             return True
-        with self._lock:
-            self._calls.discard(call)
+        self._calls.discard(call)
         return False
 
     def _run(self, call: StoreCall) -> None:
         if call.done.is_set():
-            with self._lock:
-                self._calls.discard(call)
+            self._calls.discard(call)
             return
         outer, _current.call = getattr(_current, "call", None), call
         call.failed = False
@@ -468,7 +464,11 @@ class StoreCalls:
 
     def wait_until_stored(self) -> None:
         """Wait for the calls that are on their way, and for those that were set aside, while somebody flushes."""
-        while (calls := [*self._calls, *self._deferred]) and not self.gives_up():
+        while not self.gives_up():
+            with self._lock:  # a call may be on its way from one to the other
+                calls = [*self._calls, *self._deferred]
+            if not calls:
+                return
             if not self._calls:
                 self._take_up()
                 if not self._is_taking_up:

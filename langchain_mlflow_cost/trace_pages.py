@@ -55,11 +55,11 @@ def trace_pages(
                 raise
             # One of them fails the page.
             page = client.search_traces(**asked, include_spans=False)
-            left_out: list[str] = []
             known = {str(trace.info.trace_id): trace for trace in page}
-            readable = [each for one in traces_named(client, known, on_unreadable=left_out.append) for each in one]
-            for trace_id in left_out:
-                if on_unreadable is not None:
+            left_out: list[str] = []
+            readable = list(traces_named(client, known, on_unreadable=left_out.append))
+            if on_unreadable is not None:
+                for trace_id in left_out:
                     on_unreadable(known[trace_id])
         yield readable
         token = page.token
@@ -70,7 +70,7 @@ def trace_pages(
 
 def traces_named(
     client: MlflowClient, ids: Iterable[str], *, on_unreadable: Callable[[str], None] | None = None
-) -> Iterator[list[Trace]]:
+) -> Iterator[Trace]:
     """Traces with these ids, one at a time.
 
     Args:
@@ -82,7 +82,7 @@ def traces_named(
 
     for trace_id in ids:
         try:
-            yield [client.get_trace(trace_id, display=False)]
+            yield client.get_trace(trace_id, display=False)
         except MlflowException:
             if on_unreadable is not None:
                 on_unreadable(trace_id)

@@ -202,7 +202,7 @@ def _scan_traces(
         sys.stdout.write(json.dumps({**progress.as_json(), **fix.as_json()}, indent=2) + "\n")
     else:
         _show_findings(progress, experiments)
-    fix.tell()
+    fix.tell(has_rows=rows is not None)
     if progress.attachments:
         tell(f"not read: files of {counted(progress.attachments, 'trace')}; mlflow-cost prove STORE reads every file")
     left_out.fail()
@@ -222,13 +222,10 @@ class _Fix:
     to_rewrite: int = 0
     to_delete: int = 0
     not_reached: str | None = None
-    has_no_rows: bool = False
-    """Whether only MLflow's API can be asked."""
 
     def one(self, rows: StoredTraces | None, trace: StoredTrace, cleaned: Cleaned, copied: Path | None) -> None:
         """Rewrite or delete a trace, and the file with its spans once more, if there is one with something in it."""
         # A trace whose spans are in files, and a store behind a server, change nothing; they delete.
-        self.has_no_rows = rows is None
         deletes = self.deletes or rows is None or trace.has_spans_in_files or not trace.spans
         self.to_delete += deletes
         self.to_rewrite += not deletes
@@ -266,14 +263,14 @@ class _Fix:
     def as_json(self) -> dict[str, int]:
         return {"traces_rewritten": self.rewritten, "traces_deleted": self.deleted}
 
-    def tell(self) -> None:
+    def tell(self, *, has_rows: bool) -> None:
         if not self.is_asked:
             return
         did = "rewrote {}, deleted {}" if self.is_sure else "would rewrite {} and delete {}; do it with --yes"
         tell(did.format(counted(self.to_rewrite, "trace"), counted(self.to_delete, "trace")))
         if self.not_reached:
             tell(f"not reached: {self.not_reached}")
-        if self.deleted and self.has_no_rows:
+        if self.deleted and not has_rows:
             tell("what a store behind a server keeps of deleted rows is left to its own tools")
 
 

@@ -80,7 +80,7 @@ class TracePages:
                 order_by=["timestamp_ms DESC"],
             )
             if self._only is None
-            else traces_named(client, self._only, on_unreadable=self._leave_out)
+            else ([each] for each in traces_named(client, self._only, on_unreadable=self._leave_out))
         )
         for page in pages:
             yield from page

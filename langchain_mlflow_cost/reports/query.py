@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from langchain_mlflow_cost.adapters.trace_tables import Chosen, TraceTables, has_tables
@@ -163,7 +163,7 @@ class _Tables:
             return rows
         # A group may have calls of both: whoever asks puts them together, and asks for the dearest of traces alone.
         both = chain(rows, self._files.sums(raw, top=top))
-        return both if top is None else islice(iter(sorted(both, key=dearest_first)), top)
+        return both if top is None else iter(sorted(both, key=dearest_first)[:top])
 
     def usages(self, raw: Sequence[str]) -> Iterator[AnsweredCall]:
         calls = (AnsweredCall(*told) for told in self._tables.usages(self._chosen, raw))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_mlflow_cost.adapters.trace_rewriting import StoredTrace, StoredTraces
 from langchain_mlflow_cost.adapters.trace_tables import has_tables
-from langchain_mlflow_cost.trace_pages import trace_pages
+from langchain_mlflow_cost.trace_pages import trace_pages, traces_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,13 +91,8 @@ def _with_spans(trace: StoredTrace, on_unreadable: Callable[[str], None] | None)
         return trace
     import mlflow  # noqa: PLC0415 - slow
 
-    try:
-        spans = mlflow.MlflowClient().get_trace(trace.trace_id, display=False).data.spans
-    except mlflow.MlflowException:
-        if on_unreadable is not None:
-            on_unreadable(trace.trace_id)
-        return trace
-    return trace._replace(spans=[span.to_dict() for span in spans])
+    whole = next(traces_named(mlflow.MlflowClient(), [trace.trace_id], on_unreadable=on_unreadable), None)
+    return trace if whole is None else trace._replace(spans=[span.to_dict() for span in whole.data.spans])
 
 
 def _stored(trace: object) -> StoredTrace:

@@ -4,8 +4,8 @@ Pure: strings in, strings out. What counts as the same text, exactly:
 
 * Text is compared by its letters and digits alone, as `letters.py` has them.
 * Every run of `SHINGLE` or more of them that stands in a private text is recognised inside any other text if it *tells*
-  something: a digit, a name, a word that is not one of the most common ones, or of another language. So a quotation, an
-  f-string, a prefix or a truncated copy is found.
+  something: four digits, or as many letters of a name, of a word that is not one of the most common ones, or of another
+  language. So a quotation, an f-string, a prefix or a truncated copy is found.
 * A run of ordinary words alone, which many texts share, is recognised from `ORDINARY` letters on; a whole sentence,
   line or text from `SHINGLE` on, whatever its words, and its beginning where the text that is searched was cut off.
 * A part of an e-mail address is recognised with all that stands before its `@`: two addresses at one company are not
@@ -84,16 +84,19 @@ def _views(seen: Letters, keys: Spans | None) -> Iterator[_View]:
     """A text as its letters; those around tags and numbers without these; and what it says in base64."""
     letters, at = letters_of(seen)
     main = _view(seen, letters, at)
-    yield main
-    plain = main.plain
-    closed = without_breaks(plain, letters, at, keys)
+    yield from _closed_up(main, letters, keys)
+    for run in _BASE64.finditer(main.plain):
+        yield from _decoded(run[0], seen, run.start())
+
+
+def _closed_up(view: _View, letters: Letters, keys: Spans | None = None) -> Iterator[_View]:
+    """A view, and that of its letters around tags and numbers where there are any."""
+    yield view
+    closed = without_breaks(view.plain, letters, view.at, keys)
     if closed is not None:
         codes, places = closed
-        yield _View(
-            codes, main.starts[places], main.ends[places], main.opens[places], main.closes[places], plain, at[places]
-        )
-    for run in _BASE64.finditer(plain):
-        yield from _decoded(run[0], seen, run.start())
+        starts, ends, opens, closes = view.starts[places], view.ends[places], view.opens[places], view.closes[places]
+        yield _View(codes, starts, ends, opens, closes, view.plain, view.at[places])
 
 
 def _view(seen: Letters, letters: Letters, at: Positions) -> _View:
@@ -118,7 +121,7 @@ def _decoded(run: str, seen: Letters, begin: int) -> Iterator[_View]:
     signs: list[int] = []
     joined = run.translate(_TO_STANDARD)
     for offset in range(4):
-        raw = base64.b64decode(joined[offset : offset + (len(joined) - offset) // 4 * 4])
+        raw = base64.b64decode(_padded(joined[offset:]))
         if _TEXT_IN_BYTES.search(raw) is None:
             continue  # Most are ids and long words, which are no base64 of any text.
         signs = signs or [index for index, sign in enumerate(run) if not sign.isspace() and sign != "="]
@@ -134,7 +137,14 @@ def _decoded(run: str, seen: Letters, begin: int) -> Iterator[_View]:
         last = np.minimum((ends_in_bytes[letters.ends - 1] * 4 + 2) // 3 + offset, len(joined)) - 1
         places = np.array(signs, dtype=np.intp) + begin
         view = _view(inner, letters, at)
-        yield view._replace(starts=seen.starts[places[first]], ends=seen.ends[places[last]])
+        view = view._replace(starts=seen.starts[places[first]], ends=seen.ends[places[last]])
+        yield from _closed_up(view, letters)
+
+
+def _padded(signs: str) -> str:
+    """Base64 with its last group made whole: one sign alone is no byte."""
+    rest = len(signs) % 4
+    return signs[:-1] if rest == 1 else signs + "=" * (-rest % 4)
 
 
 def _utf8_sizes(plain: str) -> NDArray[np.intp]:

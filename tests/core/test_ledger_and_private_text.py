@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from langchain_mlflow_cost import limits
@@ -207,8 +207,9 @@ def test_quoted_piece_goes(quoted: object, case: tuple[str, str], before: str, a
     """A piece of twelve letters and digits or more is not left in a text, however it is written there."""
     assert callable(quoted)
     said, piece = case
-    # A piece of ordinary words alone has to be longer.
-    assume(all(word not in common_words() for word in re.findall(r"[^\W\d_]+", said.casefold())))
+    # A piece of ordinary words alone has to be longer, and one of such with a letter behind them.
+    words = re.findall(r"[^\W\d_]+", said.casefold())
+    assume(common_words().isdisjoint([*words, *(word[:-1] for word in words if len(word) > 2)]))
     written = quoted(piece)
     scrubbed, count = private(said).scrub(before + written + after)
 
@@ -220,6 +221,8 @@ def test_quoted_piece_goes(quoted: object, case: tuple[str, str], before: str, a
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
 @few
+# Recognised by its letters around the numbers, and by those of the last group, which is not whole.
+@example(("000 Bag bag aha0 000", "000 Bag bag aha"))
 @given(said_and_piece())
 def test_base64_goes(offset: int, case: tuple[str, str]) -> None:
     """The same in base64, wherever in the groups of three bytes the text begins: no such run of its code is left."""

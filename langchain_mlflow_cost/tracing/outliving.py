@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import sys
 import threading
 import time
 import weakref
@@ -30,6 +29,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.tracing.active_run import ActiveRun
 from langchain_mlflow_cost.tracing.place import current_task
 from langchain_mlflow_cost.tracing.runs import RUNS
+from langchain_mlflow_cost.tracing.stacks import stack_of, stacks
 
 if TYPE_CHECKING:
     import asyncio
@@ -92,18 +92,14 @@ def _has_threads(trace: Trace, *, is_ending: bool) -> bool:
     at_home = {thread.ident: job for thread, job in list(trace.home_threads.items()) if thread.is_alive()}
     queues: set[int] = set()
     return any(
-        _is_at_work_in(trace, frame, queues, home_job=at_home.get(ident, _NOT_HOME))
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - CPython's documented way to other threads
+        _is_at_work_in(trace, _outermost(stack), queues, home_job=at_home.get(ident, _NOT_HOME))
+        for ident, stack in stacks()
         if ident not in left_out
     )
 
 
-def _outermost(innermost: FrameType | None) -> list[FrameType]:
+def _outermost(stack: list[FrameType]) -> list[FrameType]:
     """The functions at the bottom of a stack, the outermost first."""
-    stack: list[FrameType] = []
-    while innermost is not None:
-        stack.append(innermost)
-        innermost = innermost.f_back
     return stack[: -_OUTERMOST - 1 : -1]
 
 
@@ -111,7 +107,7 @@ def _job_here() -> weakref.ref[Any] | None:
     """What this thread does for an executor: it may have more to do in the same trace afterwards."""
     if not works_for_an_executor(threading.current_thread()):
         return None
-    return _job_of(_outermost(sys._getframe(1)))  # noqa: SLF001 - documented
+    return _job_of(_outermost(stack_of(threading.get_ident())))
 
 
 def _job_of(outermost: list[FrameType]) -> weakref.ref[Any] | None:
@@ -141,12 +137,10 @@ def _has_tasks(trace: Trace, *, is_ending: bool) -> bool:
 
 def _loops_of(trace: Trace) -> set[asyncio.AbstractEventLoop]:
     loops = {task.get_loop() for task in list(trace.home_tasks)}
-    for frame in sys._current_frames().values():  # noqa: SLF001 - as above
-        above: FrameType | None = frame
-        while above is not None:
-            if above.f_code.co_name == "run_forever" and above.f_globals.get("__name__") == "asyncio.base_events":
-                loops.add(above.f_locals["self"])
-            above = above.f_back
+    for _, stack in stacks():
+        for frame in stack:
+            if frame.f_code.co_name == "run_forever" and frame.f_globals.get("__name__") == "asyncio.base_events":
+                loops.add(frame.f_locals["self"])
     return loops
 
 
@@ -159,8 +153,7 @@ def _is_task_of(trace: Trace, task: asyncio.Task[Any], context: Context) -> bool
     return any(type(active) is ActiveRun and active.is_below_root_of(trace) for active in active_in(context))
 
 
-def _is_at_work_in(trace: Trace, innermost: FrameType, queues: set[int], *, home_job: Any) -> bool:
-    outermost = _outermost(innermost)
+def _is_at_work_in(trace: Trace, outermost: list[FrameType], queues: set[int], *, home_job: Any) -> bool:
     if home_job is not _NOT_HOME and (home_job is None or home_job == _job_of(outermost)):
         waiting = chain.from_iterable(_queued_in(frame, queues) for frame in outermost if _is_starter(frame))
         return any(map(functools.partial(_is_to_come, trace), waiting))

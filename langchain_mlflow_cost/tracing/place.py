@@ -11,6 +11,8 @@ import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from langchain_mlflow_cost.tracing.stacks import stack_of
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -20,6 +22,8 @@ _COMPREHENSION = "<listcomp>"
 _PLACELESS = ("contextlib", "asyncio.events")
 """A `with` block's run (`trace_as_chain_group`), and those that `abatch` starts as tasks, begin in a function of these
 modules, which has returned long before the run ends."""
+_LOOKS = 3
+"""So often a task that is in neither of two places is looked for: each time it would have to change in between."""
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _RESUMABLE = _GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
@@ -128,9 +132,12 @@ class Place:
         if self.is_here():
             return not _is_on(frame, sys._getframe(1))  # noqa: SLF001 - as above
         if self._task is None:
-            return not self._is_on_stack(frame)
+            return frame not in stack_of(self._thread)
         task = self._task()
-        return task is None or task.done() or not _is_awaited_in(frame, task)
+        if task is None or task.done():
+            return True
+        # While it runs it awaits nothing, and is on its thread's stack. It may go from one to the other meanwhile.
+        return not any(_is_awaited_in(frame, task) or frame in stack_of(self._thread) for _ in range(_LOOKS))
 
     def is_under_way_elsewhere(self) -> bool:
         """Whether another thread or task is known to be inside the function that the run began in."""
@@ -144,12 +151,8 @@ class Place:
         frame = self.frame
         if frame is None or frame.f_code.co_flags & _RESUMABLE:
             return
-        if not self._is_on_stack(frame):
+        if frame not in stack_of(self._thread):
             self.frame, self._has_returned = None, True
-
-    def _is_on_stack(self, frame: FrameType) -> bool:
-        """Whether the thread that the run began in is inside a function."""
-        return _is_on(frame, sys._current_frames().get(self._thread))  # noqa: SLF001 - documented, as above
 
     def is_paused_generator(self) -> bool:
         """Whether the run is a generator that waits for its consumer.

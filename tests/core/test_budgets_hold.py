@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_models import MINI_USD, SONNET, UNKNOWN, FakeChat, FakeStream, FakeText, tool_call
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
@@ -257,6 +258,53 @@ def test_batch_cannot_overrun(store: str) -> None:
     both_sent = threading.Barrier(2, timeout=15)
     model, handler = FakeChat(before=both_sent.wait), limited(TWO_AT_ONCE)
     one_node(lambda _: model.batch(["a", "b", "c", "d"], return_exceptions=True)).invoke(ASK, given(handler))
+
+    assert len(model.requests) == 2
+
+
+class Slow(BaseCallbackHandler):
+    """Another handler, which holds the loop when it is told of a call."""
+
+    run_inline = True
+
+    def __init__(self, hold: Callable[[], Any]) -> None:
+        self.hold = hold
+
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self.hold()
+
+
+def test_calls_in_loops_of_other_threads_cannot_overrun(store: str) -> None:
+    """A call whose task is at work in its own thread, and awaits nothing there, is under way all the same."""
+    held: list[int] = []
+    told, over = threading.Semaphore(0), threading.Event()
+
+    def hold() -> None:
+        held.append(1)
+        told.release()
+        if len(held) <= 2:
+            over.wait(15)
+
+    model = FakeChat()
+    config = {
+        "callbacks": [limited(TWO_AT_ONCE, scope="session"), Slow(hold)],
+        "metadata": {"thread_id": "loops of other threads"},
+    }
+
+    def ask() -> None:
+        asyncio.run(model.ainvoke("hi", config))  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        assert told.acquire(timeout=15)
+    try:
+        with pytest.raises(BudgetExceededError):
+            ask()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
     assert len(model.requests) == 2
 

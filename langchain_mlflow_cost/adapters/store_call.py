@@ -32,13 +32,11 @@ class StoreCall:
         "waits",
     )
 
-    def __init__(
-        self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0, *, waits: bool = False
-    ) -> None:
+    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0) -> None:
         self.set_make(make)
         self.number = number
         """In the order in which batches of spans and ends of traces were put into the queue."""
-        self.waits = waits
+        self.waits = False
         """Whether it comes after the batches of its trace that have lower numbers."""
         self.spans = spans
         """How many it carries; 0 for the end of a trace."""

@@ -158,15 +158,9 @@ class StoreCalls:
         All batches of the trace that were on their way before go first: they may hold these spans as they were, and
         of two that the store takes at once the older might win.
         """
-        batch = self._batch(spans, lambda: None)
-        batch.waits = True
-
-        def in_order() -> None:
-            self._wait_for_spans(batch)
-            self._store_spans(experiment_id, spans, workspace)
-
-        batch.set_make(in_order)
-        self._make(batch)
+        self._make_in_order(
+            self._batch(spans, lambda: None), partial(self._store_spans, experiment_id, spans, workspace)
+        )
 
     def _batch(self, spans: list[Any], make: Callable[[], Any]) -> StoreCall:
         if id(spans) not in self._expected:
@@ -176,17 +170,21 @@ class StoreCalls:
 
     def log_trace(self, trace: Any, *further: Any, **named: Any) -> None:
         """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
-        trace_id = trace.info.trace_id
         if id(trace) not in self._expected:
             self._expect_end(trace)
-        end = StoreCall(lambda: None, 0, [trace_id], self._expected.pop(id(trace)), waits=True)
+        end = StoreCall(lambda: None, 0, [trace.info.trace_id], self._expected.pop(id(trace)))
+        self._make_in_order(end, partial(self._store_end, trace, *further, **named))
+
+    def _make_in_order(self, call: StoreCall, store: Callable[[], None]) -> None:
+        """Make a call when what its trace has on its way before it is stored."""
 
         def in_order() -> None:
-            self._wait_for_spans(end)
-            self._store_end(trace, *further, **named)
+            self._wait_for_spans(call)
+            store()
 
-        end.set_make(in_order)
-        self._make(end)
+        call.waits = True
+        call.set_make(in_order)
+        self._make(call)
 
     def _wait_for_spans(self, call: StoreCall) -> None:
         """Wait, for a bounded time, until what a call comes after is stored.

@@ -23,6 +23,7 @@ from langchain_mlflow_cost.adapters.trace_fields import (
     has_spans_in_files,
     texts_in,
 )
+from langchain_mlflow_cost.tracking_stores import dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +54,7 @@ _MODEL_TYPES: Final = ", ".join(f"'{kind}'" for kind in sorted(keys.MODEL_TYPES)
 
 def has_tables(tracking_uri: str) -> bool:
     """Whether a store's tables can be asked."""
-    return tracking_uri.partition(":")[0].partition("+")[0] in DIALECTS
+    return dialect_of(tracking_uri) in DIALECTS
 
 
 class TraceTables:

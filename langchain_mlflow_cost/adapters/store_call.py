@@ -32,8 +32,10 @@ class StoreCall:
         "waits",
     )
 
-    def __init__(self, make: Callable[[], Any], spans: int, trace_ids: list[str], number: int = 0) -> None:
-        self.set_make(make)
+    make: Callable[[], Any]
+    """What is done, in the context of the thread that said so."""
+
+    def __init__(self, spans: int, trace_ids: list[str], number: int = 0) -> None:
         self.number = number
         """In the order in which batches of spans and ends of traces were put into the queue."""
         self.waits = False

@@ -57,7 +57,12 @@ _AGAIN_S = 240.0
 """How long a call is made again that failed for a while only: about as long as MLflow tries a server that is away."""
 
 
-_current = threading.local()
+class _Current(threading.local):
+    call: StoreCall | None = None
+    """What this thread makes."""
+
+
+_current = _Current()
 
 
 class StoreCalls:
@@ -143,14 +148,14 @@ class StoreCalls:
     def _call_of(self, task: Any) -> StoreCall:
         """What a task that is not done would have called; it is no longer expected."""
         if self._has_spans(task):
-            return self._batch(task.args[1], lambda: None)
+            return self._batch(task.args[1])
         if task.handler == self.log_trace:
             self._expected.pop(id(task.args[0]), None)
-        return StoreCall(lambda: None, 0, [])
+        return StoreCall(0, [])
 
     def log_spans(self, experiment_id: str, spans: list[Any], *further: Any, **named: Any) -> None:
         """In the exporter's place: store spans, with whatever else it hands over (3.18: which traces are remote)."""
-        self._make(self._batch(spans, partial(self._store_spans, experiment_id, spans, *further, **named)))
+        self._make(self._batch(spans), partial(self._store_spans, experiment_id, spans, *further, **named))
 
     def log_again(self, experiment_id: str, spans: list[Any], workspace: str | None = None) -> None:
         """Store spans of one trace that were changed after they had ended.
@@ -158,21 +163,19 @@ class StoreCalls:
         All batches of the trace that were on their way before go first: they may hold these spans as they were, and
         of two that the store takes at once the older might win.
         """
-        self._make_in_order(
-            self._batch(spans, lambda: None), partial(self._store_spans, experiment_id, spans, workspace)
-        )
+        self._make_in_order(self._batch(spans), partial(self._store_spans, experiment_id, spans, workspace))
 
-    def _batch(self, spans: list[Any], make: Callable[[], Any]) -> StoreCall:
+    def _batch(self, spans: list[Any]) -> StoreCall:
         if id(spans) not in self._expected:
             self._expect(spans)
         number = self._expected.pop(id(spans))
-        return StoreCall(make, len(spans), list({span.trace_id for span in spans}), number)
+        return StoreCall(len(spans), list({span.trace_id for span in spans}), number)
 
     def log_trace(self, trace: Any, *further: Any, **named: Any) -> None:
         """In the exporter's place: store the end of a trace, after its spans, with whatever else it hands over."""
         if id(trace) not in self._expected:
             self._expect_end(trace)
-        end = StoreCall(lambda: None, 0, [trace.info.trace_id], self._expected.pop(id(trace)))
+        end = StoreCall(0, [trace.info.trace_id], self._expected.pop(id(trace)))
         self._make_in_order(end, partial(self._store_end, trace, *further, **named))
 
     def _make_in_order(self, call: StoreCall, store: Callable[[], None]) -> None:
@@ -183,8 +186,7 @@ class StoreCalls:
             store()
 
         call.waits = True
-        call.set_make(in_order)
-        self._make(call)
+        self._make(call, in_order)
 
     def _wait_for_spans(self, call: StoreCall) -> None:
         """Wait, for a bounded time, until what a call comes after is stored.
@@ -226,9 +228,8 @@ class StoreCalls:
                 elif isinstance(error, NotImplementedError):
                     # The store has no such thing, and MLflow knows another way.
                     raise
-                call = getattr(_current, "call", None)
-                if call is not None:
-                    call.failed = True
+                if _current.call is not None:
+                    _current.call.failed = True
                 raise error from None
 
     def _forget_version(self) -> None:
@@ -238,7 +239,8 @@ class StoreCalls:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def _make(self, call: StoreCall) -> None:
+    def _make(self, call: StoreCall, store: Callable[[], None]) -> None:
+        call.set_make(store)
         if self._pid != os.getpid():
             self._after_fork()
         with self._lock:
@@ -247,7 +249,7 @@ class StoreCalls:
             self._set_aside(call)
         elif (task := task_of_this_thread()) is not None:
             # Within another call, it is that one's task.
-            call.let_go = task.let_go if getattr(_current, "call", None) is None else None
+            call.let_go = task.let_go if _current.call is None else None
             with self._lock:
                 self._calls.add(call)
             _watcher.wake()
@@ -333,7 +335,7 @@ class StoreCalls:
         if call.done.is_set():
             self._calls.discard(call)
             return
-        outer, _current.call = getattr(_current, "call", None), call
+        outer, _current.call = _current.call, call
         call.failed = False
         try:
             call.make()

@@ -136,9 +136,8 @@ def _decoded(run: str, seen: Letters, begin: int) -> Iterator[_View]:
         first = (ends_in_bytes - sizes)[letters.starts] * 4 // 3 + offset
         last = np.minimum((ends_in_bytes[letters.ends - 1] * 4 + 2) // 3 + offset, len(joined)) - 1
         places = np.array(signs, dtype=np.intp) + begin
-        view = _view(inner, letters, at)
-        view = view._replace(starts=seen.starts[places[first]], ends=seen.ends[places[last]])
-        yield from _closed_up(view, letters)
+        placed = _view(inner, letters, at)._replace(starts=seen.starts[places[first]], ends=seen.ends[places[last]])
+        yield from _closed_up(placed, letters)
 
 
 def _padded(signs: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -29,7 +30,7 @@ from langchain_mlflow_cost.limits import limits
 from langchain_mlflow_cost.tracing.active_run import ActiveRun
 from langchain_mlflow_cost.tracing.place import current_task
 from langchain_mlflow_cost.tracing.runs import RUNS
-from langchain_mlflow_cost.tracing.stacks import stack_of, stacks
+from langchain_mlflow_cost.tracing.stacks import stack_from, stacks
 
 if TYPE_CHECKING:
     import asyncio
@@ -107,7 +108,7 @@ def _job_here() -> weakref.ref[Any] | None:
     """What this thread does for an executor: it may have more to do in the same trace afterwards."""
     if not works_for_an_executor(threading.current_thread()):
         return None
-    return _job_of(_outermost(stack_of(threading.get_ident())))
+    return _job_of(_outermost(stack_from(sys._getframe(1))))  # noqa: SLF001 - CPython's documented way
 
 
 def _job_of(outermost: list[FrameType]) -> weakref.ref[Any] | None:

@@ -11,7 +11,7 @@ import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from langchain_mlflow_cost.tracing.stacks import stack_of
+from langchain_mlflow_cost.tracing.stacks import SUSPENDS, stack_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,7 +25,6 @@ modules, which has returned long before the run ends."""
 _LOOKS = 3
 """So often a task that is in neither of two places is looked for: each time it would have to change in between."""
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-_RESUMABLE = _GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
 @lru_cache(maxsize=1024)
@@ -149,7 +148,7 @@ class Place:
     def release_if_returned(self) -> None:
         """Let go of a function that has returned, and with it of everything on its stack; it has left for good."""
         frame = self.frame
-        if frame is None or frame.f_code.co_flags & _RESUMABLE:
+        if frame is None or frame.f_code.co_flags & SUSPENDS:
             return
         if frame not in stack_of(self._thread):
             self.frame, self._has_returned = None, True

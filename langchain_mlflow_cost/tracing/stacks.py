@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_WAITS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+SUSPENDS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+"""Flags of the code of functions that may wait in the middle, and be gone on with."""
 _MOST_LOOKS: Final = 20
 """A thread whose first function is a generator, which C code alone can begin, is taken as it is then."""
 
@@ -28,26 +29,23 @@ def stack_of(thread: int) -> list[FrameType]:
     Args:
         thread: Its identifier.
     """
-    innermost = sys._current_frames().get(thread)  # noqa: SLF001
-    return [] if innermost is None else _whole(thread, innermost)
+    return _whole(thread, sys._current_frames().get(thread))  # noqa: SLF001
 
 
-def _whole(thread: int, innermost: FrameType) -> list[FrameType]:
-    for _ in range(_MOST_LOOKS):
-        stack = _from(innermost)
-        if not stack[-1].f_code.co_flags & _WAITS:
-            return stack
-        # The thread went on meanwhile: above a coroutine or generator that waits stands nothing.
-        again = sys._current_frames().get(thread)  # noqa: SLF001
-        if again is None:
-            return []
-        innermost = again
+def stack_from(innermost: FrameType | None) -> list[FrameType]:
+    """A function and those above it, of a thread that does not go on meanwhile: this one."""
+    stack = []
+    while innermost is not None:
+        stack.append(innermost)
+        innermost = innermost.f_back
     return stack
 
 
-def _from(innermost: FrameType) -> list[FrameType]:
-    stack, above = [innermost], innermost.f_back
-    while above is not None:
-        stack.append(above)
-        above = above.f_back
+def _whole(thread: int, innermost: FrameType | None) -> list[FrameType]:
+    stack = stack_from(innermost)
+    looks = 1
+    # The thread went on meanwhile: above a coroutine or generator that waits stands nothing.
+    while stack and stack[-1].f_code.co_flags & SUSPENDS and looks < _MOST_LOOKS:
+        stack = stack_from(sys._current_frames().get(thread))  # noqa: SLF001
+        looks += 1
     return stack
